@@ -1,0 +1,62 @@
+package heartbeat
+
+import "time"
+
+// Reading is one look at a machine's three clocks at one instant. Only differences between two readings of one
+// [Clock] mean anything.
+type Reading struct {
+	Mono time.Duration // monotonic clock (Go's): does not count suspension
+	Boot time.Duration // boot-time clock: counts suspension (CLOCK_BOOTTIME on Linux; equals Mono elsewhere)
+	Wall time.Time     // wall clock: may be stepped
+}
+
+// Since reports the largest time that any of the three clocks says has passed since earlier, and the gap: by how
+// much that exceeds the monotonic clock, because the machine was suspended or its wall clock set forward. Neither
+// is ever negative.
+func (r Reading) Since(earlier Reading) (elapsed, gap time.Duration) {
+	mono := max(r.Mono-earlier.Mono, 0)
+	// Round(0) takes Go's monotonic reading away, on which Sub would otherwise look instead of the wall clock.
+	elapsed = max(mono, r.Boot-earlier.Boot, r.Wall.Round(0).Sub(earlier.Wall.Round(0)))
+	return elapsed, elapsed - mono
+}
+
+// unexplained tells a suspension or a step from slewing: chrony slews by 1/12 at most, and 50 ms is scheduling noise.
+func unexplained(elapsed, gap time.Duration) bool {
+	return gap > elapsed/8+50*time.Millisecond
+}
+
+// Clock is the seam through which simulations give each client clocks of its own. It must be safe for concurrent
+// use and must not block: it is read with a lock held. Timers run on the monotonic clock.
+type Clock interface {
+	Now() Reading
+	NewTimer(d time.Duration) Timer
+}
+
+// Timer is what a [Scheduler] needs of a *time.Timer: after Reset and Stop no stale value is received.
+type Timer interface {
+	C() <-chan time.Time
+	Reset(d time.Duration) bool
+	Stop() bool
+}
+
+// SystemClock returns the clocks of this machine. Reading them costs less than a microsecond and no memory. Inside
+// a testing/synctest bubble they run on the bubble's time, and show no suspension.
+func SystemClock() Clock { return systemClock{} }
+
+type systemClock struct{}
+
+var started = time.Now()
+
+// Now adds the suspension to Go's monotonic clock, in place of reading CLOCK_BOOTTIME as it is: in a synctest
+// bubble the two would run apart.
+func (systemClock) Now() Reading {
+	now := time.Now()
+	mono := now.Sub(started)
+	return Reading{Mono: mono, Boot: mono + suspended(), Wall: now}
+}
+
+func (systemClock) NewTimer(d time.Duration) Timer { return systemTimer{time.NewTimer(d)} }
+
+type systemTimer struct{ *time.Timer }
+
+func (t systemTimer) C() <-chan time.Time { return t.Timer.C }
