@@ -31,6 +31,12 @@ func main() {
 func run() (err error) {
 	ended, end := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer end()
+	// testcontainers-go panics where it finds no Docker.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
 	// Nothing can interrupt the read, so this goroutine ends with the process. Whoever started it and dies closes the
 	// pipe, so the container needs no reaper, whose image would have to be pulled too.
 	go func() {

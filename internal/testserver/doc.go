@@ -1,0 +1,24 @@
+// Package testserver chooses the DynamoDB that the tests of lock behaviour run on, so that each of them is proven on all
+// of these:
+//
+//   - endpoint: what DYNALOCK_TEST_ENDPOINT names, if it is set;
+//   - container: DynamoDB Local in Docker, through testcontainers-go, if a Docker daemon answers;
+//   - embedded: package dynalocktest, which needs nothing.
+//
+// The first that is there is taken. DYNALOCK_TEST_SERVER=endpoint, container or embedded asks for one of them, and then
+// not getting it fails the test. Which one it is, and why, is said on one line of standard error.
+//
+// A package uses it so:
+//
+//	func TestMain(m *testing.M) { testserver.Main(m) }
+//
+//	func TestSomething(t *testing.T) {
+//		server := testserver.New(t)
+//		table := server.Table(t, "key", "")
+//		db, wire := testserver.Tap(server.Client())
+//		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Times: 1})
+//		...
+//	}
+//
+// Tests with virtual time (testing/synctest) run on the embedded server itself, without a socket; [Tap] works there too.
+package testserver
