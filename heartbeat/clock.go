@@ -20,6 +20,11 @@ func (r Reading) Since(earlier Reading) (elapsed, gap time.Duration) {
 	return elapsed, elapsed - mono
 }
 
+// after reports whether r was taken after o. During a suspension only the boot-time clock moves.
+func (r Reading) after(o Reading) bool {
+	return r.Mono > o.Mono || r.Mono == o.Mono && r.Boot > o.Boot
+}
+
 // unexplained tells a suspension or a step from slewing: chrony slews by 1/12 at most, and 50 ms is scheduling noise.
 func unexplained(elapsed, gap time.Duration) bool {
 	return gap > elapsed/8+50*time.Millisecond

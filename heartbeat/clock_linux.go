@@ -17,23 +17,28 @@ const (
 var lastSuspended atomic.Int64
 
 // suspended is the time that the machine has spent suspended since it booted.
-//
-// It is the difference of two reads, and a thread that loses its CPU between them sees too large a one; on a
+func suspended() time.Duration {
+	last := lastSuspended.Load()
+	now := steady(last, bootMinusMono)
+	if now != last {
+		lastSuspended.Store(now)
+	}
+	return time.Duration(now)
+}
+
+// steady reads a difference of two clocks. A thread that loses its CPU between the two sees too large a one; on a
 // throttled container that would look like a suspension every few minutes. The error is never negative, so a
 // difference that grew is read again, and the least counts.
-func suspended() time.Duration {
-	last, least := lastSuspended.Load(), bootMinusMono()
-	for range 2 {
-		if least <= last+int64(time.Millisecond) {
-			break
-		}
-		least = min(least, bootMinusMono())
+func steady(last int64, read func() int64) int64 {
+	const noise = int64(time.Millisecond)
+	least := read()
+	for i := 0; i < 2 && least > last+noise; i++ {
+		least = min(least, read())
 	}
-	if least >= last && least <= last+int64(time.Millisecond) {
-		return time.Duration(last)
+	if least >= last && least <= last+noise {
+		return last
 	}
-	lastSuspended.Store(least)
-	return time.Duration(least)
+	return least
 }
 
 func bootMinusMono() int64 {

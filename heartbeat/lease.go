@@ -197,7 +197,7 @@ func (l *Lease) Acknowledge(sent Reading) {
 	s := l.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !l.over.Load() && sent.Mono > l.credit.Load().sent.Mono {
+	if !l.over.Load() && sent.after(l.credit.Load().sent) {
 		s.acknowledge(l, sent, s.look())
 		s.dispatch()
 	}

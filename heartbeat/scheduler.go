@@ -85,7 +85,7 @@ func New(optFns ...func(*Options)) *Scheduler {
 
 // Add has the scheduler keep a lease that was won by a request sent at cfg.Acked. The first renewal comes at a random
 // point in the second half of the first period. A lease whose trust is used up already is accepted and ends at once.
-// The error is ErrClosed after Close, or names every bad field of cfg.
+// Renew and Ended may be called before Add has returned. The error is ErrClosed after Close, or names every bad field of cfg.
 func (s *Scheduler) Add(cfg Config) (*Lease, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -365,10 +365,10 @@ func (s *Scheduler) acknowledge(l *Lease, sent, now Reading) {
 		return
 	}
 	old := l.credit.Load()
-	if sent.Mono > old.sent.Mono {
+	if sent.after(old.sent) {
 		c := &credit{sent: sent}
 		// A gap that lies after the send is not explained by its acknowledgement.
-		if denied := old.denied.Load(); denied != nil && denied.Mono > sent.Mono && unexplained(denied.Since(sent)) {
+		if denied := old.denied.Load(); denied != nil && denied.after(sent) && unexplained(denied.Since(sent)) {
 			c.deny(*denied)
 		}
 		l.credit.Store(c)

@@ -1,0 +1,239 @@
+package heartbeat
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func (k *kept) wantNoNews() {
+	k.w.Helper()
+	synctest.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.ended) != 0 {
+		k.w.Errorf("Ended was called: %v", k.ended)
+	}
+}
+
+func TestStopWaitsForTheRenewalInFlight(t *testing.T) {
+	inBubble(t, func(w *world) {
+		var cause error
+		k := w.add(func(ctx context.Context, _ Attempt) error {
+			<-ctx.Done()
+			cause = context.Cause(ctx)
+			time.Sleep(300 * time.Millisecond) // to tidy up
+			return nil
+		})
+		time.Sleep(w.firstDue(k))
+		synctest.Wait()
+		began := time.Now()
+		if err := k.Stop(w.Context()); err != nil || !errors.Is(cause, ErrStopped) {
+			w.Errorf("Stop: %v; the renewal was cancelled with: %v", err, cause)
+		}
+		if d := time.Since(began); d != 300*time.Millisecond {
+			w.Errorf("Stop returned after %v, want when the renewal did", d)
+		}
+		if k.Valid() || k.Remaining() > 0 {
+			w.Error("valid after Stop")
+		}
+		k.Kick()
+		k.Acknowledge(w.clock.Now())
+		k.End(ErrGone)
+		time.Sleep(trust)
+		k.wantNoNews()
+		if n := len(k.attempts()); n != 1 || k.Valid() {
+			w.Errorf("%d attempts, Valid is %v after Stop", n, k.Valid())
+		}
+	})
+}
+
+func TestStopReturnsWithItsContextAndCanBeCalledAgain(t *testing.T) {
+	inBubble(t, func(w *world) {
+		release := make(chan struct{})
+		k := w.add(deaf(release))
+		time.Sleep(period)
+		ctx, cancel := context.WithTimeoutCause(w.Context(), 20*time.Millisecond, errStore)
+		defer cancel()
+		began := time.Now()
+		if err := k.Stop(ctx); !errors.Is(err, errStore) || time.Since(began) != 20*time.Millisecond {
+			w.Errorf("Stop returned %v after %v, want its context's cause after 20ms", err, time.Since(began))
+		}
+		if k.Valid() {
+			w.Error("valid though Stop began")
+		}
+		close(release)
+		if err := k.Stop(w.Context()); err != nil {
+			w.Errorf("the second Stop: %v", err)
+		}
+		k.wantNoNews()
+	})
+}
+
+func TestManyMayStopALeaseAtOnce(t *testing.T) {
+	inBubble(t, func(w *world) {
+		k := w.add(obedient)
+		time.Sleep(period)
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				if err := k.Stop(w.Context()); err != nil {
+					w.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		k.wantNoNews()
+	})
+}
+
+func TestALossThatWasNotYetAnnouncedIsNotAfterStop(t *testing.T) {
+	inBubble(t, func(w *world) {
+		release := make(chan struct{})
+		busy := w.add(nil, func(c *Config) { c.Ended = func(error) { <-release } })
+		k := w.add(nil)
+		busy.End(nil)
+		k.End(nil)
+		synctest.Wait()
+		if err := k.Stop(w.Context()); err != nil {
+			w.Error(err)
+		}
+		close(release)
+		time.Sleep(trust)
+		k.wantNoNews()
+	})
+}
+
+func TestEndedMayStopItsLease(t *testing.T) {
+	inBubble(t, func(w *world) {
+		var k *kept
+		added := make(chan struct{})
+		told := 0
+		k = w.add(obedient, func(c *Config) {
+			c.Ended = func(error) {
+				<-added
+				told++
+				if err := k.Stop(context.Background()); err != nil {
+					w.Error(err)
+				}
+				k.Kick()
+				k.End(ErrGone)
+			}
+		})
+		close(added)
+		time.Sleep(trust)
+		synctest.Wait()
+		if told != 1 {
+			w.Errorf("Ended was called %d times", told)
+		}
+	})
+}
+
+func TestRenewMayStopItsLease(t *testing.T) {
+	for name, derive := range map[string]func(context.Context) context.Context{
+		"with its own context":              func(ctx context.Context) context.Context { return ctx },
+		"with one that outlives its cancel": context.WithoutCancel,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(w *world) {
+				var k *kept
+				added := make(chan struct{})
+				k = w.add(func(ctx context.Context, _ Attempt) error {
+					<-added
+					if err := k.Stop(derive(ctx)); !errors.Is(err, ErrStopped) {
+						w.Errorf("Stop: %v", err)
+					}
+					return nil
+				})
+				close(added)
+				time.Sleep(trust)
+				if n := len(k.attempts()); n != 1 {
+					w.Errorf("%d attempts, want 1", n)
+				}
+				k.wantNoNews()
+			})
+		})
+	}
+}
+
+func TestStoppingOneLeaseLeavesAnotherOfTheSameNameAlone(t *testing.T) {
+	inBubble(t, func(w *world) {
+		old := w.add(nil)
+		again := w.add(nil)
+		for range 3 {
+			if err := old.Stop(w.Context()); err != nil {
+				w.Fatal(err)
+			}
+			time.Sleep(trust)
+			again.wantAlive()
+		}
+	})
+}
+
+func TestCloseStopsEverythingWithoutAWordAndJoinsIt(t *testing.T) {
+	inBubble(t, func(w *world) {
+		leases := []*kept{w.add(nil), w.add(obedient), w.add(nil, static), w.add(obedient), w.add(nil)}
+		returned := false
+		w.add(func(ctx context.Context, _ Attempt) error {
+			<-ctx.Done()
+			time.Sleep(40 * time.Millisecond)
+			returned = errors.Is(context.Cause(ctx), ErrClosed)
+			return nil
+		})
+		w.sleepUntil(period)
+		leases[0].End(nil) // lost, but Close comes before the news
+		for range 2 {
+			w.Close()
+		}
+		if !returned {
+			w.Error("Close returned before a renewal did")
+		}
+		if w.elapsed() != period+40*time.Millisecond {
+			w.Errorf("Close took %v, want 40ms", w.elapsed()-period)
+		}
+		for _, k := range leases[1:] {
+			k.wantNoNews()
+			if k.Valid() {
+				w.Error("valid after Close")
+			}
+			if err := k.Stop(w.Context()); err != nil {
+				w.Error(err)
+			}
+		}
+		if _, err := w.Add(Config{Trust: trust}); !errors.Is(err, ErrClosed) {
+			w.Errorf("Add after Close: %v", err)
+		}
+	})
+}
+
+func TestCloseOfAnUnusedSchedulerReturns(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.Close()
+		if w.elapsed() != 0 {
+			w.Errorf("after %v", w.elapsed())
+		}
+	})
+}
+
+func TestShutdownGivesUpOnARenewalThatIgnoresItsContext(t *testing.T) {
+	inBubble(t, func(w *world) {
+		release := make(chan struct{})
+		w.add(deaf(release))
+		w.sleepUntil(period)
+		ctx, cancel := context.WithTimeout(w.Context(), 20*time.Millisecond)
+		defer cancel()
+		if err := w.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			w.Errorf("Shutdown: %v", err)
+		}
+		if d := w.elapsed() - period; d != 20*time.Millisecond {
+			w.Errorf("Shutdown took %v", d)
+		}
+		close(release)
+		if err := w.Shutdown(w.Context()); err != nil {
+			w.Errorf("once it had returned: %v", err)
+		}
+	})
+}
