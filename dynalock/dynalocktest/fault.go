@@ -1,0 +1,234 @@
+package dynalocktest
+
+import (
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/engine"
+)
+
+// Kind is what a Fault does to a request.
+type Kind string
+
+// The kinds of faults. A request that no answer comes back to waits until its caller gives up.
+const (
+	// SlowRequest applies the request Delay after it was sent, also when the caller has given up by then.
+	SlowRequest Kind = "slow request"
+	// SlowResponse applies the request and holds its answer back for Delay.
+	SlowResponse Kind = "slow response"
+	// LostRequest never applies the request and never answers. With a Client it cuts that client off: a partition.
+	LostRequest Kind = "lost request"
+	// LostResponse applies the request after Delay and never answers.
+	LostResponse Kind = "lost response"
+	// Duplicated applies and answers the request, and applies it once more Delay later.
+	Duplicated Kind = "duplicated"
+	// ErrorBefore answers with the error Code, after Delay, and does not apply the request.
+	ErrorBefore Kind = "error before"
+	// ErrorAfter applies the request, and answers with the error Code after Delay.
+	ErrorAfter Kind = "error after"
+	// ResetBefore breaks the connection after Delay; the request is not applied.
+	ResetBefore Kind = "reset before"
+	// ResetAfter applies the request and breaks the connection after Delay.
+	ResetAfter Kind = "reset after"
+	// Throttled is ErrorBefore with Code ProvisionedThroughputExceededException.
+	Throttled Kind = "throttled"
+	// Conflict is ErrorBefore as by a concurrent transaction: TransactionConflictException, and for TransactWriteItems a
+	// TransactionCanceledException that names the matching items.
+	Conflict Kind = "conflict"
+)
+
+// Fault says what goes wrong with which requests. Where several faults match one request their delays add up, and the first one
+// injected that decides its outcome does so alone.
+type Fault struct {
+	Kind Kind
+
+	// Which requests: the empty fields match all. Key is the partition key's value as text. Of a request on several items, one that
+	// matches Table and Key is enough. Match, if set, must agree too; it sees the request before it is applied.
+	Operation string // "UpdateItem"
+	Table     string
+	Key       string
+	Client    string // the name given to ClientFor, or the access key id on a socket
+	Match     func(Request) bool
+
+	// How many of those: the first Skip of them pass unharmed, then at most Times (0: all) are hit, each with Probability (0: always).
+	Skip        int
+	Times       int
+	Probability float64
+
+	// Delay is what the Kind says; a random part of up to Jitter is added to it.
+	Delay  time.Duration
+	Jitter time.Duration
+
+	// Code of ErrorBefore and ErrorAfter; default InternalServerError. InternalServerError has HTTP status 500, ServiceUnavailable
+	// 503, all others 400.
+	Code string
+}
+
+// injected is a fault with its counters, guarded by Server.mu.
+type injected struct {
+	Fault
+	seen, hit int
+}
+
+// Inject lets f happen from now on, until remove is called or f.Times is used up. Requests that it has hit already go their way.
+func (s *Server) Inject(f Fault) (remove func()) {
+	in := &injected{Fault: f}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults = append(s.faults, in)
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.faults = slices.DeleteFunc(s.faults, func(other *injected) bool { return other == in })
+	}
+}
+
+// plan is the fate of one request.
+type plan struct {
+	before, after time.Duration
+	apply         bool
+	again         bool // a second time, delay after the first
+	delay         time.Duration
+	outcome       outcome
+	code          string // of the error answered instead of the true answer
+	conflicts     []bool // by target, with Code TransactionConflictException
+	decided       bool
+}
+
+// immediate tells that neither time nor anything else comes in between.
+func (p plan) immediate() bool { return p.before == 0 && p.after == 0 && p.outcome == answered }
+
+// plan decides the fate of m by the latency and the faults that match.
+func (s *Server) plan(m *message) plan {
+	p := plan{apply: true}
+	matching := s.matching(m)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.before = s.opts.Latency/2 + s.jitter(s.opts.Jitter)
+	p.after = s.opts.Latency - s.opts.Latency/2 + s.jitter(s.opts.Jitter)
+	for _, f := range matching {
+		if f.use(s.random) {
+			p.suffer(f, m, f.Delay+s.jitter(f.Jitter))
+		}
+	}
+	return p
+}
+
+func (s *Server) jitter(limit time.Duration) time.Duration {
+	if limit <= 0 {
+		return 0
+	}
+	return time.Duration(s.random.Int64N(int64(limit) + 1))
+}
+
+// matching lists the faults that fit m. Match runs outside the lock, so that it may use the server.
+func (s *Server) matching(m *message) []*injected {
+	s.mu.Lock()
+	faults := slices.Clone(s.faults)
+	s.mu.Unlock()
+	return slices.DeleteFunc(faults, func(f *injected) bool {
+		return f.Operation != "" && f.Operation != m.name ||
+			f.Client != "" && f.Client != m.client ||
+			!slices.Contains(f.items(m), true) ||
+			f.Match != nil && !f.Match(m.request(time.Now(), ""))
+	})
+}
+
+// items tells which of the request's items match; a request on no item is one that matches only without Table and Key.
+func (f Fault) items(m *message) []bool {
+	if len(m.targets) == 0 {
+		return []bool{f.Table == "" && f.Key == ""}
+	}
+	match := make([]bool, len(m.targets))
+	for i, t := range m.targets {
+		match[i] = (f.Table == "" || f.Table == t.table) && (f.Key == "" || f.Key == t.key)
+	}
+	return match
+}
+
+// use counts a matching request and tells whether it is hit.
+func (f *injected) use(random *rand.Rand) bool {
+	f.seen++
+	if f.seen <= f.Skip || f.Times > 0 && f.hit >= f.Times {
+		return false
+	}
+	if f.Probability > 0 && random.Float64() >= f.Probability {
+		return false
+	}
+	f.hit++
+	return true
+}
+
+// suffer adds a fault to the plan.
+func (p *plan) suffer(f *injected, m *message, delay time.Duration) {
+	switch f.Kind {
+	case SlowRequest:
+		p.before += delay
+		return
+	case SlowResponse:
+		p.after += delay
+		return
+	case Duplicated:
+		p.again, p.delay = true, delay
+		return
+	}
+	if p.decided {
+		return
+	}
+	p.decided = true
+	switch f.Kind {
+	case LostRequest:
+		p.apply, p.outcome = false, lost
+	case LostResponse:
+		p.before += delay
+		p.outcome = lost
+	case ResetBefore:
+		p.before += delay
+		p.apply, p.outcome = false, reset
+	case ResetAfter:
+		p.after += delay
+		p.outcome = reset
+	case ErrorAfter:
+		p.after += delay
+		p.code = f.Code
+	default:
+		p.before += delay
+		p.apply, p.code = false, f.Code
+	}
+	switch {
+	case f.Kind == Throttled:
+		p.code = "ProvisionedThroughputExceededException"
+	case f.Kind == Conflict:
+		p.code, p.conflicts = "TransactionConflictException", f.items(m)
+	case p.outcome == answered && p.code == "":
+		p.code = "InternalServerError"
+	}
+}
+
+var failureTexts = map[string]string{
+	"InternalServerError":                    "Internal server error",
+	"ServiceUnavailable":                     "The service is currently unavailable or busy.",
+	"ProvisionedThroughputExceededException": "The level of configured provisioned throughput for the table was exceeded. Consider increasing your provisioning level with the UpdateTable API.",
+	"ThrottlingException":                    "Rate of requests exceeds the allowed throughput.",
+	"RequestLimitExceeded":                   "Throughput exceeds the current throughput limit for your account.",
+	"TransactionConflictException":           "Transaction is ongoing for the item",
+}
+
+// failure is the injected answer.
+func (m *message) failure() (int, []byte) {
+	if m.plan.code == "" {
+		return 0, nil
+	}
+	e := &engine.Error{Status: 400, Code: m.plan.code, Message: failureTexts[m.plan.code]}
+	switch m.plan.code {
+	case "InternalServerError":
+		e.Status = 500
+	case "ServiceUnavailable":
+		e.Status = 503
+	}
+	if m.plan.conflicts != nil && m.name == "TransactWriteItems" {
+		e = engine.Conflict(m.plan.conflicts)
+	}
+	return e.Status, e.Body()
+}

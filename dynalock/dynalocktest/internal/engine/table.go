@@ -1,0 +1,229 @@
+package engine
+
+import (
+	"cmp"
+	"hash/fnv"
+	"iter"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
+)
+
+// table holds the items of one table. Partitions are found by their key at once, and stand in an order by hash for scans; the items
+// of a partition are sorted by the sort key.
+type table struct {
+	name    string
+	arn     string
+	id      string
+	created time.Time
+	hash    keyAttr
+	sort    keyAttr // no name: the table has none
+	settings
+
+	parts   map[string]*partition
+	buckets [256][]*partition // by the first byte of the hash, each sorted
+	count   int
+	bytes   int
+}
+
+type keyAttr struct {
+	name string
+	kind attr.Kind
+}
+
+type partition struct {
+	hash  uint64
+	key   string
+	items []attr.Item
+}
+
+func hashOf(key string) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(key))
+	x := h.Sum64()
+	// FNV leaves the high bits of short keys alike; mix them so that buckets and segments fill evenly.
+	x ^= x >> 33
+	x *= 0xff51afd7ed558ccd
+	x ^= x >> 33
+	return x
+}
+
+// compare is the order of a scan.
+func (p *partition) compare(q *partition) int {
+	return cmp.Or(cmp.Compare(p.hash, q.hash), strings.Compare(p.key, q.key))
+}
+
+// search finds where the item with this sort key is, or would be.
+func (t *table) search(p *partition, sortKey attr.Value) (int, bool) {
+	if t.sort.name == "" {
+		return 0, len(p.items) > 0
+	}
+	return slices.BinarySearchFunc(p.items, sortKey, func(it attr.Item, key attr.Value) int {
+		order, _ := it[t.sort.name].Compare(key)
+		return order
+	})
+}
+
+// get gives the item with this key, or nil.
+func (t *table) get(key attr.Item) attr.Item {
+	p := t.parts[key[t.hash.name].Str]
+	if p == nil {
+		return nil
+	}
+	if i, ok := t.search(p, key[t.sort.name]); ok {
+		return p.items[i]
+	}
+	return nil
+}
+
+// put stores item under key, which with a nil item is deleted, and gives what was there before.
+func (t *table) put(key, item attr.Item) (old attr.Item) {
+	text := key[t.hash.name].Str
+	p := t.parts[text]
+	if p == nil {
+		if item == nil {
+			return nil
+		}
+		p = t.addPartition(text)
+	}
+	i, ok := t.search(p, key[t.sort.name])
+	if ok {
+		old = p.items[i]
+		t.count--
+		t.bytes -= old.Size()
+	}
+	if item == nil {
+		if ok {
+			p.items = slices.Delete(p.items, i, i+1)
+		}
+		if len(p.items) == 0 {
+			t.removePartition(p)
+		}
+		return old
+	}
+	t.count++
+	t.bytes += item.Size()
+	if ok {
+		p.items[i] = item
+	} else {
+		p.items = slices.Insert(p.items, i, item)
+	}
+	return old
+}
+
+func (t *table) addPartition(key string) *partition {
+	p := &partition{hash: hashOf(key), key: key}
+	t.parts[key] = p
+	bucket := &t.buckets[p.hash>>56]
+	i, _ := slices.BinarySearchFunc(*bucket, p, (*partition).compare)
+	*bucket = slices.Insert(*bucket, i, p)
+	return p
+}
+
+func (t *table) removePartition(p *partition) {
+	delete(t.parts, p.key)
+	bucket := &t.buckets[p.hash>>56]
+	if i, ok := slices.BinarySearchFunc(*bucket, p, (*partition).compare); ok {
+		*bucket = slices.Delete(*bucket, i, i+1)
+	}
+}
+
+// scan goes over the items behind the key after (nil: from the start), of one segment out of segments.
+func (t *table) scan(after attr.Item, segment, segments int) iter.Seq[attr.Item] {
+	return func(yield func(attr.Item) bool) {
+		var start *partition
+		if after != nil {
+			key := after[t.hash.name].Str
+			start = &partition{hash: hashOf(key), key: key}
+		}
+		for b := range t.buckets {
+			if b*segments/len(t.buckets) != segment || start != nil && b < int(start.hash>>56) {
+				continue
+			}
+			for _, p := range t.buckets[b] {
+				items := p.items
+				if start != nil {
+					switch order := p.compare(start); {
+					case order < 0:
+						continue
+					case order == 0:
+						items = t.behind(p, after[t.sort.name])
+					}
+				}
+				for _, it := range items {
+					if !yield(it) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// behind gives the items of a partition whose sort key is larger.
+func (t *table) behind(p *partition, sortKey attr.Value) []attr.Item {
+	i, ok := t.search(p, sortKey)
+	if ok {
+		i++
+	}
+	return p.items[i:]
+}
+
+// keyOf takes the key attributes out of an item.
+func (t *table) keyOf(item attr.Item) attr.Item {
+	key := attr.Item{t.hash.name: item[t.hash.name]}
+	if t.sort.name != "" {
+		key[t.sort.name] = item[t.sort.name]
+	}
+	return key
+}
+
+func (t *table) keyAttrs() []keyAttr {
+	if t.sort.name == "" {
+		return []keyAttr{t.hash}
+	}
+	return []keyAttr{t.hash, t.sort}
+}
+
+// checkItem checks the key attributes of an item that is to be stored.
+func (t *table) checkItem(item attr.Item) error {
+	for _, k := range t.keyAttrs() {
+		if _, ok := item[k.name]; !ok {
+			return validation("One of the required keys was not given a value")
+		}
+	}
+	return t.checkTypes(item)
+}
+
+// checkKey checks a key: all key attributes and nothing else.
+func (t *table) checkKey(key attr.Item) error {
+	if len(key) != len(t.keyAttrs()) {
+		return validation("The number of conditions on the keys is invalid")
+	}
+	return t.checkItem(key)
+}
+
+func (t *table) checkTypes(item attr.Item) error {
+	for _, k := range t.keyAttrs() {
+		v := item[k.name]
+		if v.Kind != k.kind {
+			return validation("One or more parameter values were invalid: Type mismatch for key")
+		}
+		if v.Str == "" {
+			what := map[attr.Kind]string{attr.S: "string", attr.B: "binary"}[v.Kind]
+			return validation("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty %s value. Key: %s", what, k.name)
+		}
+	}
+	if len(item[t.hash.name].Str) > maxHashKey || len(item[t.sort.name].Str) > maxSortKey {
+		return validation("Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes")
+	}
+	return nil
+}
+
+const (
+	maxHashKey  = 2048
+	maxSortKey  = 1024
+	maxItemSize = 400 * 1024
+)

@@ -1,0 +1,255 @@
+package expr
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
+)
+
+// Placeholders are the #names and :values of one request. They remember which of them the request's expressions used.
+type Placeholders struct {
+	Names  map[string]string
+	Values attr.Item
+	used   map[string]bool
+}
+
+// Unused lists the defined names and values, each sorted, that no expression used.
+func (ph *Placeholders) Unused() (names, values []string) {
+	for name := range ph.Names {
+		if !ph.used[name] {
+			names = append(names, name)
+		}
+	}
+	for value := range ph.Values {
+		if !ph.used[value] {
+			values = append(values, value)
+		}
+	}
+	slices.Sort(names)
+	slices.Sort(values)
+	return names, values
+}
+
+func (ph *Placeholders) use(placeholder string) {
+	if ph.used == nil {
+		ph.used = map[string]bool{}
+	}
+	ph.used[placeholder] = true
+}
+
+// reserved refuses names that must be written with a #placeholder.
+func (p Path) reserved() error {
+	for _, e := range p {
+		if !e.IsIndex && e.Name[0] != '#' && IsReserved(e.Name) {
+			return errorf("Attribute name is a reserved keyword; reserved keyword: %s", e.Name)
+		}
+	}
+	return nil
+}
+
+// resolve replaces the #names of a path.
+func (ph *Placeholders) resolve(p Path) error {
+	for i, e := range p {
+		if e.IsIndex || e.Name[0] != '#' {
+			continue
+		}
+		name, ok := ph.Names[e.Name]
+		if !ok {
+			return errorf("An expression attribute name used in the document path is not defined; attribute name: %s", e.Name)
+		}
+		ph.use(e.Name)
+		p[i].Name = name
+	}
+	return nil
+}
+
+// function says where a function may stand and what it takes.
+type function struct {
+	operands   int
+	inUpdate   bool // else in the other expressions
+	isOperand  bool // has a value, else is true or false
+	path       bool // the first operand must be a document path
+	operandFor []attr.Kind
+}
+
+var functions = map[string]function{
+	"attribute_exists":     {operands: 1, path: true},
+	"attribute_not_exists": {operands: 1, path: true},
+	"attribute_type":       {operands: 2},
+	"begins_with":          {operands: 2},
+	"contains":             {operands: 2},
+	"size":                 {operands: 1, isOperand: true},
+	"if_not_exists":        {operands: 2, inUpdate: true, isOperand: true, path: true},
+	"list_append":          {operands: 2, inUpdate: true, isOperand: true},
+}
+
+// names checks what can be said without the placeholders: reserved words and functions, in the order of the text.
+func (n *node) names(kind Kind) error {
+	switch n.op {
+	case opPath:
+		return n.path.reserved()
+	case opFunc:
+		f, ok := functions[n.text]
+		if !ok {
+			return errorf("Invalid function name; function: %s", n.text)
+		}
+		if f.inUpdate != (kind == Update) {
+			article := map[bool]string{true: "an update", false: "a condition"}[kind == Update]
+			return errorf("The function is not allowed in %s expression; function: %s", article, n.text)
+		}
+	}
+	for _, kid := range n.kids {
+		if err := kid.names(kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bind puts names and values in, in the order of the text.
+func (n *node) bind(ph *Placeholders) error {
+	switch n.op {
+	case opPath:
+		return ph.resolve(n.path)
+	case opValue:
+		v, ok := ph.Values[n.text]
+		if !ok {
+			return errorf("An expression attribute value used in expression is not defined; attribute value: %s", n.text)
+		}
+		ph.use(n.text)
+		n.val = v
+	}
+	for _, kid := range n.kids {
+		if err := kid.bind(ph); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check looks at the types and the number of operands. operand tells whether n must have a value or be true or false.
+func (n *node) check(operand bool) error {
+	if n.op == opFunc {
+		f := functions[n.text]
+		if f.isOperand != operand {
+			return errorf("The function is not allowed to be used this way in an expression; function: %s", n.text)
+		}
+		if len(n.kids) != f.operands {
+			return errorf("Incorrect number of operands for operator or function; operator or function: %s, number of operands: %d", n.text, len(n.kids))
+		}
+		if f.path && n.kids[0].op != opPath {
+			return errorf("Operator or function requires a document path; operator or function: %s", n.text)
+		}
+	}
+	for _, kid := range n.kids {
+		if err := kid.check(n.op != opAnd && n.op != opOr && n.op != opNot); err != nil {
+			return err
+		}
+	}
+	switch n.op {
+	case opCompare:
+		if err := n.distinctFirst(); err != nil || n.text == "=" || n.text == "<>" {
+			return err
+		}
+		return n.operandTypes(n.kids, attr.S, attr.N, attr.B)
+	case opBetween:
+		if err := n.distinctFirst(); err != nil {
+			return err
+		}
+		if err := n.operandTypes(n.kids, attr.S, attr.N, attr.B); err != nil {
+			return err
+		}
+		return n.bounds()
+	case opIn:
+		return n.distinctFirst()
+	case opPlus, opMinus:
+		return n.operandTypes(n.kids, attr.N)
+	case opFunc:
+		return n.checkFunction()
+	}
+	return nil
+}
+
+func (n *node) checkFunction() error {
+	switch n.text {
+	case "size":
+		return n.operandTypes(n.kids, attr.S, attr.B, attr.SS, attr.NS, attr.BS, attr.L, attr.M)
+	case "begins_with":
+		if err := n.distinctFirst(); err != nil {
+			return err
+		}
+		return n.operandTypes(n.kids, attr.S, attr.B)
+	case "contains":
+		return n.distinctFirst()
+	case "attribute_type":
+		want := n.kids[1]
+		if want.op == opPath {
+			return Error("Incorrect operand type for operator or function; operator or function: attribute_type, operand type: {SS,B,INT,HDS,HD,BOOL,NULL,DICT,DOUBLE,DECIMAL,N,NS,INTSET,BS,DOUBLESET,L,FS,M,FLOAT,S,DECIMALSET}")
+		}
+		if err := n.operandTypes(n.kids[1:], attr.S); err != nil {
+			return err
+		}
+		switch attr.Kind(want.val.Str) {
+		case attr.S, attr.N, attr.B, attr.SS, attr.NS, attr.BS, attr.M, attr.L, attr.BOOL, attr.NULL:
+			return nil
+		}
+		return errorf("Invalid attribute type name found; type: %s, valid types: {N,BS,L,B,NULL,M,S,SS,NS,BOOL}", want.val.Str)
+	case "list_append":
+		return n.operandTypes(n.kids, attr.L)
+	}
+	return nil
+}
+
+// distinctFirst refuses a path that is compared with itself.
+func (n *node) distinctFirst() error {
+	for _, kid := range n.kids[1:] {
+		if kid.op == opPath && n.kids[0].op == opPath && kid.path.equal(n.kids[0].path) {
+			return errorf("The first operand must be distinct from the remaining operands for this operator or function; operator: %s, first operand: %v", n.text, kid.path)
+		}
+	}
+	return nil
+}
+
+// staticKind is the type of an operand as far as it is known without an item.
+func (n *node) staticKind() attr.Kind {
+	switch {
+	case n.op == opValue:
+		return n.val.Kind
+	case n.op == opFunc && n.text == "size":
+		return attr.N
+	case n.op == opFunc && n.text == "list_append":
+		return attr.L
+	}
+	return ""
+}
+
+func (n *node) operandTypes(operands []*node, allowed ...attr.Kind) error {
+	for _, kid := range operands {
+		if k := kid.staticKind(); k != "" && !slices.Contains(allowed, k) {
+			return errorf("Incorrect operand type for operator or function; operator or function: %s, operand type: %s", n.text, k)
+		}
+	}
+	return nil
+}
+
+func (n *node) bounds() error {
+	lo, hi := n.kids[1], n.kids[2]
+	if lo.op != opValue || hi.op != opValue {
+		return nil
+	}
+	shown := func(v attr.Value) string { return "AttributeValue: {" + string(v.Kind) + ":" + v.Str + "}" }
+	if lo.val.Kind != hi.val.Kind {
+		return errorf("The BETWEEN operator requires same data type for lower and upper bounds; lower bound operand: %s, upper bound operand: %s", shown(lo.val), shown(hi.val))
+	}
+	if order, _ := lo.val.Compare(hi.val); order > 0 {
+		return errorf("The BETWEEN operator requires upper bound to be greater than or equal to lower bound; lower bound operand: %s, upper bound operand: %s", shown(lo.val), shown(hi.val))
+	}
+	return nil
+}
+
+// IsReserved tells the words that must be written with a #placeholder, in whatever case.
+func IsReserved(word string) bool {
+	_, ok := slices.BinarySearch(reservedWords, strings.ToUpper(word))
+	return ok
+}

@@ -1,0 +1,144 @@
+package dynalocktest
+
+import (
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/engine"
+)
+
+// Request is one request as the server saw it.
+type Request struct {
+	Operation string // "UpdateItem"
+	Client    string
+	Table     string // of the first item named
+	Key       string // the partition key of the first item named, as text; "" for requests on no item
+	At        time.Time
+	// Applied tells that the request reached the tables: it was executed, or refused by them. It is false for requests that were lost,
+	// malformed, or answered with an injected error.
+	Applied bool
+	// Error is the code of the error that the tables, or an injected fault, answered with; "" for success.
+	Error string
+	// Writes are the items that the request changed.
+	Writes []Write
+}
+
+// Write is the change of one item.
+type Write struct {
+	Table, Key string
+	old, new   attr.Item
+}
+
+// Old is the item before the write, nil if there was none.
+func (w Write) Old() map[string]types.AttributeValue { return sdkItem(w.old) }
+
+// New is the item after the write, nil if it was deleted.
+func (w Write) New() map[string]types.AttributeValue { return sdkItem(w.new) }
+
+// Requests lists the last requests (see ServerOptions.History) in the order in which they were applied.
+func (s *Server) Requests() []Request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.history.list()
+}
+
+// request describes m, which has not been applied.
+func (m *message) request(at time.Time, code string) Request {
+	r := Request{Operation: m.name, Client: m.client, At: at, Error: code}
+	if len(m.targets) > 0 {
+		r.Table, r.Key = m.targets[0].table, m.targets[0].key
+	}
+	return r
+}
+
+// noteApplied writes down what the engine did with m. It runs under the engine's lock, which makes the order true.
+func (s *Server) noteApplied(m *message, a engine.Applied) {
+	r := m.request(s.now(), "")
+	r.Applied = true
+	if a.Err != nil {
+		r.Error = a.Err.Code
+	}
+	for _, w := range a.Writes {
+		r.Writes = append(r.Writes, Write{w.Table, w.Key, w.Old, w.New})
+	}
+	s.mu.Lock()
+	s.usage.consume(a)
+	s.mu.Unlock()
+	s.note(r)
+}
+
+func (s *Server) note(r Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.history.add(r)
+	if s.opts.OnRequest != nil {
+		s.opts.OnRequest(r)
+	}
+}
+
+// history is a ring of the last requests.
+type history struct {
+	limit int
+	ring  []Request
+	next  int
+}
+
+func (h *history) add(r Request) {
+	switch {
+	case len(h.ring) < h.limit:
+		h.ring = append(h.ring, r)
+	case h.limit > 0:
+		h.ring[h.next] = r
+		h.next = (h.next + 1) % h.limit
+	}
+}
+
+func (h *history) list() []Request {
+	return append(append([]Request{}, h.ring[h.next:]...), h.ring[:h.next]...)
+}
+
+// sdkItem turns a stored item into the SDK's types.
+func sdkItem(it attr.Item) map[string]types.AttributeValue {
+	if it == nil {
+		return nil
+	}
+	out := make(map[string]types.AttributeValue, len(it))
+	for name, v := range it {
+		out[name] = sdkValue(v)
+	}
+	return out
+}
+
+func sdkValue(v attr.Value) types.AttributeValue {
+	switch v.Kind {
+	case attr.S:
+		return &types.AttributeValueMemberS{Value: v.Str}
+	case attr.N:
+		return &types.AttributeValueMemberN{Value: v.Str}
+	case attr.B:
+		return &types.AttributeValueMemberB{Value: []byte(v.Str)}
+	case attr.BOOL:
+		return &types.AttributeValueMemberBOOL{Value: v.Bool}
+	case attr.SS:
+		return &types.AttributeValueMemberSS{Value: append([]string{}, v.Set...)}
+	case attr.NS:
+		return &types.AttributeValueMemberNS{Value: append([]string{}, v.Set...)}
+	case attr.BS:
+		set := make([][]byte, len(v.Set))
+		for i, e := range v.Set {
+			set[i] = []byte(e)
+		}
+		return &types.AttributeValueMemberBS{Value: set}
+	case attr.L:
+		list := make([]types.AttributeValue, len(v.List))
+		for i, e := range v.List {
+			list[i] = sdkValue(e)
+		}
+		return &types.AttributeValueMemberL{Value: list}
+	case attr.M:
+		return &types.AttributeValueMemberM{Value: sdkItem(v.Map)}
+	}
+	return &types.AttributeValueMemberNULL{Value: true}
+}

@@ -1,0 +1,261 @@
+package dynalocktest
+
+import (
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/engine"
+)
+
+// ServerOptions of NewServer. The zero value is a server that answers at once and without faults.
+type ServerOptions struct {
+	// Latency is the round trip of every request: half of it passes before the request is applied, half after. Default 0.
+	Latency time.Duration
+	// Jitter is added to each half of the round trip, evenly distributed between 0 and Jitter. Default 0.
+	Jitter time.Duration
+	// Seed of everything random: jitter and Fault.Probability. Default 0, which is a seed like any other.
+	Seed uint64
+	// History is how many of the last requests Requests remembers. Default 10,000; negative: none.
+	History int
+	// OnRequest, if set, is called for every request in the order in which they were applied, one call at a time and before the
+	// answer leaves. It runs inside the server's lock: it must be short and must not use the server or a client of it.
+	OnRequest func(Request)
+}
+
+// Server is an embedded DynamoDB. It is safe for concurrent use. Inside a testing/synctest bubble make it in the bubble.
+type Server struct {
+	opts   ServerOptions
+	engine *engine.Engine
+	closed chan struct{}
+
+	mu      sync.Mutex // guards what follows; never held over a wait or a call of the engine
+	faults  []*injected
+	usage   Usage
+	history history
+	random  *rand.Rand
+	sent    int64
+	shut    bool
+	running sync.WaitGroup
+}
+
+const defaultHistory = 10_000
+
+// NewServer makes a server without tables. It starts no goroutine and opens no socket.
+func NewServer(optFns ...func(*ServerOptions)) *Server {
+	opts := ServerOptions{History: defaultHistory}
+	for _, fn := range optFns {
+		fn(&opts)
+	}
+	if opts.History == 0 {
+		opts.History = defaultHistory
+	}
+	return &Server{
+		opts:    opts,
+		engine:  engine.New(),
+		closed:  make(chan struct{}),
+		history: history{limit: max(0, opts.History)},
+		random:  rand.New(rand.NewPCG(opts.Seed, opts.Seed)),
+	}
+}
+
+// Close ends every wait of the server and joins its goroutines: requests under way, late and duplicated writes. What has not been
+// applied by then never is. Later requests fail like those to a host that is gone. Close may be called more than once.
+func (s *Server) Close() {
+	s.mu.Lock()
+	if !s.shut {
+		s.shut = true
+		close(s.closed)
+	}
+	s.mu.Unlock()
+	s.running.Wait()
+}
+
+// begin registers work that Close has to join; false: the server is closed.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.shut {
+		return false
+	}
+	s.running.Add(1)
+	return true
+}
+
+// sleep waits for d; false: the server was closed meanwhile.
+func (s *Server) sleep(d time.Duration) bool {
+	if d <= 0 {
+		return true
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.closed:
+		return false
+	}
+}
+
+// reply is what becomes of a request on its way back.
+type reply struct {
+	outcome outcome
+	status  int
+	body    []byte
+	id      string
+}
+
+type outcome uint8
+
+const (
+	answered outcome = iota
+	lost             // no answer, ever
+	reset            // the connection breaks
+)
+
+// exchange carries one request there and its answer back.
+func (s *Server) exchange(m *message) reply {
+	if !s.sleep(m.plan.before) {
+		return reply{outcome: reset}
+	}
+	r := reply{outcome: m.plan.outcome, id: m.id}
+	switch {
+	case !m.plan.apply:
+		s.note(m.request(s.now(), m.plan.code))
+		r.status, r.body = m.failure()
+	default:
+		r.status, r.body = s.apply(m)
+		if m.plan.again {
+			s.later(m)
+		}
+		if m.plan.code != "" {
+			r.status, r.body = m.failure()
+		}
+	}
+	if !s.sleep(m.plan.after) {
+		return reply{outcome: reset}
+	}
+	return r
+}
+
+func (s *Server) now() time.Time { return time.Now() }
+
+// apply executes the request and takes notes in the order of execution.
+func (s *Server) apply(m *message) (int, []byte) {
+	if m.call == nil {
+		s.note(m.request(s.now(), m.invalid.Code))
+		return m.invalid.Status, m.invalid.Body()
+	}
+	return m.call.Apply(func(a engine.Applied) { s.noteApplied(m, a) })
+}
+
+// later applies the request a second time.
+func (s *Server) later(m *message) {
+	if !s.begin() {
+		return
+	}
+	go func() {
+		defer s.running.Done()
+		if s.sleep(m.plan.delay) {
+			s.apply(m)
+		}
+	}()
+}
+
+// message is a request on its way.
+type message struct {
+	id      string
+	client  string
+	name    string // of the operation
+	targets []target
+	call    *engine.Call
+	invalid *engine.Error // why there is no call
+	plan    plan
+}
+
+type target struct{ table, key string }
+
+const targetPrefix = "DynamoDB_20120810."
+
+// receive reads a request and decides its fate.
+func (s *Server) receive(client, header string, body []byte) *message {
+	m := &message{client: client, name: strings.TrimPrefix(header, targetPrefix)}
+	m.call, m.invalid = s.engine.Prepare(m.name, body)
+	if m.call != nil {
+		for _, t := range m.call.Targets {
+			m.targets = append(m.targets, target{t.Table, s.engine.Key(t)})
+		}
+	}
+	m.plan = s.plan(m)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent++
+	m.id = fmt.Sprintf("DYNALOCKTEST%014d", s.sent)
+	s.usage.count(m.name)
+	return m
+}
+
+// ServeHTTP serves the protocol on a socket. The client's name is the access key id of its signature; signatures are not checked.
+// A lost answer holds the connection until the client closes it or the server is closed; a reset closes it at once.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if !s.begin() {
+		hangUp(w)
+	}
+	defer s.running.Done()
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		hangUp(w)
+	}
+	if r.Method == http.MethodGet {
+		_, _ = io.WriteString(w, "healthy: dynalocktest\n") // as the service answers health checks
+		return
+	}
+	m := s.receive(accessKey(r.Header.Get("Authorization")), r.Header.Get("X-Amz-Target"), body)
+	reply := s.exchange(m)
+	switch reply.outcome {
+	case lost:
+		select {
+		case <-r.Context().Done():
+		case <-s.closed:
+		}
+		hangUp(w)
+	case reset:
+		hangUp(w)
+	}
+	reply.header(w.Header())
+	w.WriteHeader(reply.status)
+	_, _ = w.Write(reply.body) // the client may be gone
+}
+
+// hangUp breaks the connection without an answer, with a TCP reset where the connection can be had. It does not return.
+func hangUp(w http.ResponseWriter) {
+	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
+		if tcp, ok := conn.(*net.TCPConn); ok {
+			_ = tcp.SetLinger(0)
+		}
+		_ = conn.Close()
+	}
+	panic(http.ErrAbortHandler) // the documented way to end a handler without an answer
+}
+
+func (r reply) header(h http.Header) {
+	h.Set("Content-Type", "application/x-amz-json-1.0")
+	h.Set("Content-Length", strconv.Itoa(len(r.body)))
+	h.Set("X-Amz-Crc32", strconv.FormatUint(uint64(crc32.ChecksumIEEE(r.body)), 10))
+	h.Set("X-Amzn-Requestid", r.id)
+	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+}
+
+// accessKey takes the access key id out of a signature's header.
+func accessKey(authorization string) string {
+	_, credential, _ := strings.Cut(authorization, "Credential=")
+	id, _, _ := strings.Cut(credential, "/")
+	return id
+}
