@@ -1,0 +1,574 @@
+package dynalock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/dynalock/dynalock/heartbeat"
+)
+
+// Acquire waits until it holds key or ctx is done; then the error matches both ErrHeld (and is a [*HeldError] that
+// says who holds it) and ctx.Err(). Where the lock was never seen held because DynamoDB did not answer, it matches
+// ErrStore in place of ErrHeld.
+//
+// ctx bounds the wait only: the lock keeps ctx's values, not its cancellation. Waiting costs eventually consistent
+// reads, no writes; goroutines of one client that wait for one key are one waiter, served in order. Locks are not
+// reentrant. An uncontended call is one request. Other errors match ErrForeign, ErrStore (no table, no permission:
+// waiting would not help), ErrClosed or ErrInvalid.
+func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*AcquireOptions)) (*Lock, error) {
+	a, err := c.newAcquisition(ctx, key, optFns)
+	if err != nil {
+		return nil, err
+	}
+	defer c.exit()
+	w := c.enqueue(key)
+	defer c.leave(w)
+	return a.wait(ctx, w)
+}
+
+// TryAcquire makes one attempt: one request. A held lock is a [*HeldError] (ErrHeld) that says who holds it and
+// since when. It takes a dead holder's lock when this client has watched it for the whole stored lease, over
+// however many calls; with MaxClockSkew at first sight. Only when DynamoDB does not answer, or throttles, is the
+// attempt repeated, twice at most, so that its outcome is known; then the error matches ErrStore. Others match
+// ErrForeign, ErrClosed, ErrInvalid or ctx.Err().
+func (c *Client) TryAcquire(ctx context.Context, key string, optFns ...func(*AcquireOptions)) (*Lock, error) {
+	a, err := c.newAcquisition(ctx, key, optFns)
+	if err != nil {
+		return nil, err
+	}
+	defer c.exit()
+	return a.once(ctx)
+}
+
+// acquisition is an attempt to begin a tenure, over all its requests.
+type acquisition struct {
+	c       *Client
+	key     string
+	options AcquireOptions
+	timing  timing
+	values  context.Context // the caller's, for its values
+	id      string
+	sent    uint64                       // counter of the last version sent
+	first   heartbeat.Reading            // when the first was sent
+	doubt   map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
+	dialect Dialect
+	admit   []string // versions that the write may replace although the lock is not free
+	resume  string   // the acquisition id that Resume continues
+	dead    *Record  // whose lock admit takes over
+	hold    time.Duration
+	began   time.Duration // monotonic clock at the call
+	last    *Record       // who was in the way when last looked
+	retry   time.Duration // how long to wait before the next look
+	lastErr error
+}
+
+// newAcquisition checks the input and enters the client, which the caller has to exit.
+func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*AcquireOptions)) (*acquisition, error) {
+	var o AcquireOptions
+	for _, f := range optFns {
+		f(&o)
+	}
+	t, err := o.validate(c, key)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("dynalock: %q not asked for: %w", key, err)
+	}
+	if !c.enter() {
+		return nil, ErrClosed
+	}
+	o.Data = slices.Clone(o.Data)
+	a := &acquisition{
+		c: c, key: key, options: o, timing: t, values: context.WithoutCancel(ctx),
+		id: newID(), dialect: c.opt.Dialect, began: c.now(),
+	}
+	if w, dead := c.dead(key); dead {
+		a.admit, a.dialect = []string{w.version}, w.dialect
+		a.dead = &Record{Key: key, Version: w.version}
+	}
+	return a, nil
+}
+
+// expressions of the write that begins the tenure.
+func (a *acquisition) expressions(o *offer) *write {
+	c, now := a.c, a.c.opt.clock.Now().Wall
+	waiters := max(0, c.waiters(a.key)-1)
+	if a.hold > 0 { // Little's law: who waited for n usual tenures had about n others before it
+		waiters = max(waiters, int(min((c.now()-a.began)/a.hold, 1000)))
+	}
+	w := &write{update: updAcquire, values: item{
+		":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":owner": str(c.opt.Owner),
+		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(c.service.floor(now)),
+		":now": num(now.UnixMilli()), ":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(waiters),
+	}}
+	admit := a.admit
+	if o != nil {
+		admit = o.versions
+		w.update += setHold
+		w.values[":hold"] = num(o.hold.Microseconds())
+	}
+	switch {
+	case a.resume != "":
+		w.cond = condTenure
+		w.values[":id"] = str(a.resume + "-")
+	default:
+		w.cond = condNew + " OR (" + condReleased
+		if a.dialect == DialectDynamolock {
+			w.cond += condDynamolock + ")"
+		} else {
+			w.cond += condAWSLabs + ")"
+		}
+		if len(admit) > 0 {
+			w.cond += " OR " + condVersion(len(admit))
+		}
+		for i, v := range admit {
+			w.values[":seen"+strconv.Itoa(i)] = str(v)
+		}
+	}
+	if a.options.Data != nil {
+		w.update += setData
+		w.values[":data"] = bin(a.options.Data)
+	}
+	remove := updAcquireRemove
+	if a.options.Reason != "" {
+		w.update += setReason
+		w.values[":reason"] = str(a.options.Reason)
+	} else {
+		remove += ", #reason"
+	}
+	w.update += remove
+	return w
+}
+
+// outcome of one attempt: a lock, or the answer that did not give one.
+type outcome struct {
+	answer
+	lock *Lock
+}
+
+// attempt sends the write once. It goes on in the background when ctx or the client ends first, so that the answer
+// is not lost: what it then wins is given back.
+func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
+	result := make(chan outcome)
+	started := a.c.background(ctx, func(bg context.Context) {
+		out := a.send(bg, o)
+		select {
+		case <-a.c.closing: // Close has not seen this tenure
+		default:
+			select {
+			case result <- out:
+				return
+			case <-ctx.Done():
+			case <-a.c.closing:
+			}
+		}
+		if out.lock == nil {
+			a.cleanUp(bg)
+		} else if err := out.lock.release(bg); err != nil {
+			a.c.opt.Logger.WarnContext(bg, "lock won after its caller had gone was not released", "key", a.key, "error", err)
+		}
+	})
+	if !started {
+		if o != nil {
+			o.done <- rejected
+		}
+		return outcome{}, ErrClosed
+	}
+	select {
+	case out := <-result:
+		return out, nil
+	case <-ctx.Done():
+		return outcome{}, ctx.Err()
+	case <-a.c.closing:
+		return outcome{}, ErrClosed
+	}
+}
+
+// send makes the request and makes of its answer what it says.
+func (a *acquisition) send(ctx context.Context, o *offer) outcome {
+	a.sent++
+	n := a.sent
+	in := a.c.updateInput(a.key, a.expressions(o))
+	in.ReturnValues = types.ReturnValueAllNew
+	out := outcome{answer: a.c.update(ctx, a.timing.attempt, in)}
+	if n == 1 {
+		a.first = out.sent
+	}
+	if o != nil {
+		o.done <- out.verdict
+	}
+	switch out.verdict {
+	case applied:
+		out.lock = a.begin(ctx, out.item, n, out.sent)
+	case refused:
+		if len(out.item) == 0 { // a server that does not say what refused it
+			look := a.c.read(ctx, a.timing.attempt, a.key, true)
+			if look.verdict != applied {
+				out.verdict, out.err = rejected, look.err
+				return out
+			}
+			out.item, out.got = look.item, look.got
+		}
+		// Our own item: an earlier attempt was applied and its answer lost. The lease counts from that attempt.
+		r := a.c.decode(a.key, out.item)
+		if id, k := splitVersion(r.Version); id == a.id && r.State == Held {
+			sent, ok := a.doubt[k]
+			switch {
+			case ok:
+			case k == n: // this very request, repeated by something between us and the service
+				sent = out.sent
+			default:
+				sent = a.first
+			}
+			out.lock = a.begin(ctx, out.item, k, sent)
+		}
+	case inDoubt:
+		if a.doubt == nil {
+			a.doubt = map[uint64]heartbeat.Reading{}
+		}
+		a.doubt[n] = out.sent
+		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: int(n), Err: out.err})
+	}
+	return out
+}
+
+// maxGap between the clocks is no sign yet that the process was suspended while its request was under way.
+const maxGap = 50 * time.Millisecond
+
+// begin makes the lock of an item that is ours, written by attempt n, which was sent at sent. nil when the lease
+// that it would stand on is over already and could not be renewed.
+func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbeat.Reading) *Lock {
+	c := a.c
+	r := c.decode(a.key, it)
+	c.service.saw(r.Token, c.opt.clock.Now().Wall)
+	l := &Lock{
+		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options,
+		hold: r.hold, began: sent, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
+	}
+	l.options.Data = nil
+	acked := sent
+	if elapsed, gap := c.opt.clock.Now().Since(sent); elapsed > a.timing.trust/2 || gap > maxGap {
+		// The answer took so long that little is left: one heartbeat before anybody relies on it.
+		a.doubt = map[uint64]heartbeat.Reading{n: sent}
+		beat := l.renew(ctx, nil)
+		a.sent = l.sent
+		switch beat.verdict {
+		case applied:
+			acked = beat.sent
+		case refused:
+			a.restart()
+			return nil
+		case inDoubt:
+			a.doubt[l.sent] = beat.sent
+		}
+		if elapsed, _ := c.opt.clock.Now().Since(acked); elapsed >= a.timing.trust {
+			return nil
+		}
+	}
+	a.doubt = nil
+	l.ctx, l.cancel = context.WithCancelCause(a.values)
+	cfg := heartbeat.Config{
+		Period: a.timing.period, Trust: a.timing.trust, AttemptTimeout: a.timing.attempt, Limit: a.options.MaxHold,
+		Acked: acked, Renew: l.beat, Ended: l.ended,
+	}
+	if a.options.NoHeartbeat {
+		cfg.Period = 0
+	}
+	l.turn <- struct{}{} // the first heartbeat waits until the lock is complete
+	defer l.give()
+	lease, err := c.sched.Add(cfg)
+	if err != nil { // the client is closed
+		a.doubt = map[uint64]heartbeat.Reading{n: sent}
+		return nil
+	}
+	l.lease = lease
+	c.holds(l)
+	if l.Err() != nil { // over before it was noted
+		c.vacate(l, false)
+		c.forget(l)
+	}
+	return l
+}
+
+// restart makes a new acquisition of one whose tenure came and went.
+func (a *acquisition) restart() {
+	a.id, a.sent, a.doubt, a.admit, a.dead = newID(), 0, nil, nil, nil
+}
+
+// acquired tells that the tenure has begun.
+func (a *acquisition) acquired(l *Lock) *Lock {
+	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: int(l.sent)}
+	if a.dead != nil {
+		e.Kind, e.By = EventTakenOver, a.dead
+	}
+	a.c.emit(l.ctx, e)
+	return l
+}
+
+// abandon cleans up in the background after an acquisition that ended without a lock: a request in doubt may have
+// made, or may yet make, a tenure that nobody holds.
+func (a *acquisition) abandon() {
+	if len(a.doubt) > 0 {
+		a.c.background(a.values, a.cleanUp)
+	}
+}
+
+// cleanUp releases the ghost of this acquisition where there is one. It tries for one lease at most, after which a
+// ghost is dead anyway.
+func (a *acquisition) cleanUp(ctx context.Context) {
+	if len(a.doubt) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timing.lease)
+	defer cancel()
+	for n := 1; n <= 5; n++ {
+		a.sent++
+		w := &write{cond: condTenure, update: updRelease, values: item{
+			":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":now": num(a.c.opt.clock.Now().Wall.UnixMilli()),
+		}}
+		a.c.retain(w)
+		w.update += updReleaseRemove
+		if a.c.update(ctx, a.timing.attempt, a.c.updateInput(a.key, w)).verdict == applied {
+			return
+		}
+		// Refused: it has not been applied, but may be yet.
+		if a.c.sleep(ctx, a.timing.attempt/2+backoff(n)) != nil {
+			return
+		}
+	}
+}
+
+// look at what is in the way, and decide how to go on.
+type step int
+
+const (
+	stepWrite step = iota // it looks free, or dead: try to take it
+	stepLook              // wait, then read
+	stepFail              // a.lastErr
+)
+
+// judge what the item under the key says, at the instant its answer came in.
+func (a *acquisition) judge(it item, got heartbeat.Reading) step {
+	c := a.c
+	r := c.decode(a.key, it)
+	a.admit, a.dead = nil, nil
+	switch {
+	case r.State == Foreign:
+		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
+		return stepFail
+	case r.id() == a.id: // an attempt in doubt was applied after all: the write finds out
+		return stepWrite
+	case r.State == Free:
+		if len(it) > 0 {
+			a.admit, a.dialect = []string{r.Version}, r.dialect
+		}
+		return stepWrite
+	}
+	if a.last == nil {
+		c.emit(a.values, Event{Kind: EventWaiting, Key: a.key, By: &r})
+	}
+	a.last, a.hold, a.lastErr = &r, r.hold, nil
+	still, tenure := c.observe(&r, got.Mono)
+	expired := c.opt.MaxClockSkew > 0 && !r.ExpiresAt.IsZero() && got.Wall.Sub(r.ExpiresAt) > c.opt.MaxClockSkew
+	if still >= r.Lease || expired {
+		a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r
+		return stepWrite
+	}
+	bound := c.pollBound(r.hold, tenure, r.Waiters)
+	a.retry = min(c.opt.MinPoll+rand.N(bound-c.opt.MinPoll+1), r.Lease-still)
+	return stepLook
+}
+
+// pollBound is the longest wait before the next look at a lock that is usually held for hold and has been seen in
+// its present tenure for seen, when others wait too. The looks of all waiters together come a few times per usual
+// tenure, and ever more rarely in a tenure that lasts longer than usual.
+func (c *Client) pollBound(hold, seen time.Duration, waiters int) time.Duration {
+	bound := max(hold, seen/2) * time.Duration(max(1, min(waiters, 1000)/2))
+	return min(max(bound, c.opt.MinPoll), c.opt.MaxPoll)
+}
+
+// once is TryAcquire.
+func (a *acquisition) once(ctx context.Context) (*Lock, error) {
+	failures := 0
+	for rounds := 0; ; rounds++ {
+		out, err := a.attempt(ctx, nil)
+		if err != nil {
+			return nil, fmt.Errorf("dynalock: trying to acquire %q: %w", a.key, err)
+		}
+		if out.lock != nil {
+			return a.acquired(out.lock), nil
+		}
+		switch out.verdict {
+		case refused:
+			next := a.judge(out.item, out.got)
+			if next == stepFail {
+				a.abandon()
+				return nil, a.lastErr
+			}
+			if next == stepLook || rounds >= 4 {
+				a.abandon()
+				return nil, a.heldError()
+			}
+			continue
+		case fatal:
+			a.abandon()
+			return nil, a.c.diagnose(ctx, a.key, out.err)
+		case applied: // and over again before it began
+			out.err = errors.New("the answer came after the lease")
+		}
+		a.lastErr = a.c.storeError("acquire", a.key, out.err)
+		if failures++; failures == 3 {
+			a.abandon()
+			return nil, a.lastErr
+		}
+		if err := a.c.sleep(ctx, backoff(failures)); err != nil {
+			a.abandon()
+			return nil, fmt.Errorf("%w: %w", err, a.lastErr)
+		}
+	}
+}
+
+// wait is Acquire.
+func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
+	next, failures, spins := stepWrite, 0, 0
+	var due time.Duration
+	for {
+		o, freed, err := a.c.await(ctx, w, due)
+		if err != nil {
+			a.abandon()
+			return nil, a.ended(err)
+		}
+		due = 0
+		var got answer
+		if o != nil || freed || next == stepWrite {
+			out, err := a.attempt(ctx, o)
+			if err != nil {
+				return nil, a.ended(err)
+			}
+			if out.lock != nil {
+				return a.acquired(out.lock), nil
+			}
+			if got = out.answer; got.verdict == applied {
+				got.verdict = inDoubt // and over again before it began
+			}
+		} else {
+			got = a.c.read(ctx, a.timing.attempt, a.key, false)
+			if got.verdict == inDoubt {
+				got.verdict = rejected // a read is in no doubt
+			}
+		}
+		switch got.verdict {
+		case applied, refused:
+			failures = 0
+			if next = a.judge(got.item, got.got); next == stepFail {
+				a.abandon()
+				return nil, a.lastErr
+			}
+			if next == stepLook {
+				spins, due = 0, a.c.now()+a.retry
+			} else if spins++; spins > 3 { // it looks free each time, and each time somebody is faster
+				due = a.c.now() + a.c.opt.MinPoll
+			}
+		case fatal:
+			a.abandon()
+			return nil, a.c.diagnose(ctx, a.key, got.err)
+		default:
+			failures++
+			a.lastErr = a.c.storeError("acquire", a.key, got.err)
+			due = a.c.now() + backoff(failures)
+		}
+	}
+}
+
+// heldError says who is in the way.
+func (a *acquisition) heldError() *HeldError {
+	e := &HeldError{RetryAfter: max(a.retry, a.c.opt.MinPoll)}
+	if a.last != nil {
+		e.Record = *a.last
+		a.c.mu.Lock()
+		if w, ok := a.c.watches[a.key]; ok && w.version == a.last.Version {
+			e.RetryAfter = max(min(max(e.RetryAfter, a.last.hold), w.since+w.lease-a.c.now()), a.c.opt.MinPoll)
+		}
+		a.c.mu.Unlock()
+	}
+	return e
+}
+
+// ended is the error of a wait that ended with err, the context's or ErrClosed.
+func (a *acquisition) ended(err error) error {
+	if errors.Is(err, ErrClosed) {
+		return err
+	}
+	a.c.mu.Lock()
+	holder := a.c.holders[a.key]
+	a.c.mu.Unlock()
+	switch {
+	case holder != nil && a.last == nil:
+		a.last = holder.record()
+	case a.last == nil && a.lastErr != nil:
+		return fmt.Errorf("%w: %w", err, a.lastErr)
+	case a.last == nil: // neither an answer nor an error: behind another waiter of this process, or cut short
+		a.last = &Record{Key: a.key, State: Held}
+	}
+	return fmt.Errorf("%w: %w", a.heldError(), err)
+}
+
+// diagnose explains an error that another attempt would meet again.
+func (c *Client) diagnose(ctx context.Context, key string, err error) error {
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {
+		// An update of a foreign row can fail for its types before its condition is looked at.
+		if look := c.read(ctx, c.patience(), key, true); look.verdict == applied {
+			if r := c.decode(key, look.item); r.State == Foreign {
+				return &ForeignError{Key: key, Problem: r.Problem}
+			}
+		}
+	}
+	return c.storeError("acquire", key, err)
+}
+
+// record is what this tenure looks like from here.
+func (l *Lock) record() *Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Record{
+		Key: l.key, Owner: l.c.opt.Owner, Version: versionOf(l.id, l.sent), Reason: l.options.Reason, State: Held,
+		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.began.Wall, dialect: l.dialect, hold: l.hold,
+	}
+}
+
+// Do holds key while fn runs and releases it after fn returned, even when ctx is done or fn panics. fn's context
+// has the values and the cancellation of ctx, and is cancelled, too, when the lease can no longer be trusted
+// ([context.Cause] is then a [*LostError]).
+//
+// The error is fn's, joined with a [*LostError] (ErrLost) if the lock was lost, whatever fn returned, and with the
+// error of the release if that failed. Errors before fn ran are those of [Client.Acquire].
+func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*AcquireOptions)) (err error) {
+	l, err := c.Acquire(ctx, key, optFns...)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		lost := l.Err()
+		released := l.Release(context.WithoutCancel(ctx))
+		switch {
+		case lost == nil:
+			err = errors.Join(err, released)
+		case errors.Is(lost, ErrLost):
+			err = errors.Join(err, lost)
+		}
+	}()
+	fnCtx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })()
+	return fn(fnCtx, l)
+}

@@ -1,0 +1,376 @@
+package dynalock
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/dynalock/dynalock/heartbeat"
+)
+
+// Client takes, keeps and releases locks in one table. It is safe for concurrent use; a process needs one per
+// table and namespace. It runs a constant number of goroutines while it holds locks, however many, and none while
+// it holds none.
+type Client struct {
+	db      DynamoDB
+	table   string
+	opt     Options
+	sched   *heartbeat.Scheduler
+	service serviceClock
+
+	ctx  context.Context // of work in the background; ends with Close
+	stop context.CancelCauseFunc
+
+	mu       sync.Mutex // guards what follows; never held over I/O or a wait
+	closing  chan struct{}    // closed when Close begins
+	tasks    int              // calls and goroutines that Close waits for
+	idle     chan struct{}    // closed when closing and tasks has come to 0
+	tenures  map[string]*Lock // by acquisition id: two tenures of one key are two locks
+	holders  map[string]*Lock // by key: the latest tenure of this client, for local hand-over
+	queues   map[string]*queue
+	watches  map[string]watch
+	isClosed chan struct{} // Close is done
+}
+
+// New makes a client for a table. It does no I/O. A bad option is an error that names every bad field and matches
+// [ErrInvalid].
+func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
+	var o Options
+	for _, f := range optFns {
+		f(&o)
+	}
+	var errs []error
+	if db == nil {
+		errs = append(errs, errors.New("db is nil, allowed: a DynamoDB client"))
+	}
+	if table == "" {
+		errs = append(errs, errors.New("table is empty, allowed: the name or ARN of a table"))
+	}
+	if err := o.validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if len(errs) == 1 && errors.Is(errs[0], ErrInvalid) {
+		return nil, errs[0]
+	}
+	if err := invalid(errs); err != nil {
+		return nil, err
+	}
+	if o.Owner == "" {
+		o.Owner = defaultOwner()
+	}
+	c := &Client{
+		db: db, table: table, opt: o,
+		sched:    heartbeat.New(func(h *heartbeat.Options) { h.Clock = o.clock }),
+		closing:  make(chan struct{}),
+		idle:     make(chan struct{}),
+		isClosed: make(chan struct{}),
+		tenures:  map[string]*Lock{},
+		holders:  map[string]*Lock{},
+		queues:   map[string]*queue{},
+		watches:  map[string]watch{},
+	}
+	c.ctx, c.stop = context.WithCancelCause(context.Background())
+	return c, nil
+}
+
+// defaultOwner is host/pid/random.
+func defaultOwner() string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "unknown-host"
+	}
+	var b [3]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails: it aborts the process
+	return fmt.Sprintf("%.200s/%d/%s", host, os.Getpid(), hex.EncodeToString(b[:]))
+}
+
+// Options are the client's options with their defaults filled in.
+func (c *Client) Options() Options { return c.opt }
+
+// Table is the name of the client's table.
+func (c *Client) Table() string { return c.table }
+
+// now is the client's monotonic clock, the only one that a waiter trusts.
+func (c *Client) now() time.Duration { return c.opt.clock.Now().Mono }
+
+// enter begins a call that Close waits for; false when the client is closing.
+func (c *Client) enter() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.closing:
+		return false
+	default:
+		c.tasks++
+		return true
+	}
+}
+
+// exit ends a call or a goroutine that Close waits for.
+func (c *Client) exit() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tasks--
+	select {
+	case <-c.closing:
+		if c.tasks == 0 {
+			close(c.idle)
+		}
+	default:
+	}
+}
+
+// background runs f in a goroutine that Close joins, on a context with the values of ctx that ends with the client.
+// It reports false, and does nothing, when the client is closed.
+func (c *Client) background(ctx context.Context, f func(ctx context.Context)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.idle:
+		return false
+	default:
+	}
+	c.tasks++
+	go func() {
+		defer c.exit()
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		defer cancel(nil)
+		defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
+		f(ctx)
+	}()
+	return true
+}
+
+// Get reads one record, strongly consistent: one read unit. A key that was never locked is Record{State: Free}, an
+// item that is no lock is Record{State: Foreign}; neither is an error. Errors match ErrInvalid, ErrStore or ctx.Err().
+func (c *Client) Get(ctx context.Context, key string) (Record, error) {
+	if err := invalid(c.checkKey(key)); err != nil {
+		return Record{}, err
+	}
+	a := c.read(ctx, c.patience(), key, true)
+	if a.err != nil {
+		return Record{}, c.storeError("get", key, a.err)
+	}
+	return c.decode(key, a.item), nil
+}
+
+// patience bounds a request that is not part of keeping a lock.
+func (c *Client) patience() time.Duration { return max(10*time.Second, c.opt.AttemptTimeout) }
+
+// Records yields every record of the table, or of the namespace where the client has one, page by page: a scan of
+// the whole table, strongly consistent. It ends after the first error, which matches ErrStore or ctx.Err().
+func (c *Client) Records(ctx context.Context) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		in := c.scanInput()
+		for {
+			out, err := c.db.Scan(ctx, in)
+			if err != nil {
+				yield(Record{}, c.storeError("list", "", err))
+				return
+			}
+			for _, it := range out.Items {
+				p := parser{it: it}
+				key := p.str(c.opt.PartitionKey, "")
+				if !yield(c.decode(key[len(c.opt.Namespace):], it), nil) {
+					return
+				}
+			}
+			if len(out.LastEvaluatedKey) == 0 {
+				return
+			}
+			in.ExclusiveStartKey = out.LastEvaluatedKey
+		}
+	}
+}
+
+// scanInput asks for the items of this client's namespace and sort value.
+func (c *Client) scanInput() *dynamodb.ScanInput {
+	consistent := true
+	in := &dynamodb.ScanInput{TableName: &c.table, ConsistentRead: &consistent}
+	w := write{values: item{":namespace": str(c.opt.Namespace), ":sort": str(c.opt.SortValue)}}
+	switch {
+	case c.opt.Namespace != "" && c.opt.SortKey != "":
+		w.cond = "begins_with(#key, :namespace) AND #sort = :sort"
+	case c.opt.Namespace != "":
+		w.cond = "begins_with(#key, :namespace)"
+	case c.opt.SortKey != "":
+		w.cond = "#sort = :sort"
+	default:
+		return in
+	}
+	in.FilterExpression = &w.cond
+	in.ExpressionAttributeNames, in.ExpressionAttributeValues = w.placeholders(c.opt.PartitionKey, c.opt.SortKey)
+	return in
+}
+
+// ForceRelease frees exactly the tenure seen in r, whoever holds it: for operators, after they made sure that the
+// holder is dead or may be overruled. A live holder learns of it at its next heartbeat at the latest, and its
+// guarded writes ([Lock.ConditionCheck]) are refused at once.
+//
+// The condition is the tenure, not the version, which a live holder bumps with every heartbeat; for a row of
+// another library, which has no acquisition id, it is the owner and the version. Where the lock has changed hands
+// or was released since, the error matches [ErrChanged]; a foreign item is [ErrForeign], a record that shows no
+// tenure [ErrInvalid].
+func (c *Client) ForceRelease(ctx context.Context, r Record) error {
+	switch {
+	case r.State == Foreign:
+		return &ForeignError{Key: r.Key, Problem: r.Problem}
+	case r.State != Held || r.Version == "":
+		return invalid([]error{fmt.Errorf("record of %q is %v, allowed: held, as Get or Records gave it", r.Key, r.State)})
+	}
+	if err := invalid(c.checkKey(r.Key)); err != nil {
+		return err
+	}
+	id := newID()
+	w := &write{update: updRelease + setBy, values: item{
+		":next": str(versionOf(id, 1)), ":now": num(c.opt.clock.Now().Wall.UnixMilli()), ":by": str(c.opt.Owner),
+	}}
+	if seen := r.id(); seen != "" {
+		w.cond, w.values[":id"] = condTenure, str(seen+"-")
+	} else {
+		w.cond = condForeignTenure
+		w.values[":seenOwner"], w.values[":seen0"] = str(r.Owner), str(r.Version)
+	}
+	c.retain(w)
+	w.update += updReleaseRemove
+	err := c.persist(ctx, func() (bool, error) {
+		a := c.update(ctx, c.patience(), c.updateInput(r.Key, w))
+		switch a.verdict {
+		case applied:
+			return true, nil
+		case refused:
+			now := c.decode(r.Key, a.item)
+			if now.id() == id { // an attempt whose answer was lost
+				return true, nil
+			}
+			if now.State == Held {
+				return true, fmt.Errorf("%w: %q is held by %q", ErrChanged, r.Key, now.Owner)
+			}
+			return true, fmt.Errorf("%w: %q is %v", ErrChanged, r.Key, now.State)
+		}
+		return a.verdict == fatal, c.storeError("force release", r.Key, a.err)
+	})
+	if err == nil {
+		c.opt.Logger.WarnContext(ctx, "lock freed by an operator", "key", r.Key, "token", r.Token, "holder", r.Owner, "by", c.opt.Owner)
+	}
+	return err
+}
+
+// retain gives a released item its TTL, where retention is asked for.
+func (c *Client) retain(w *write) {
+	if c.opt.Retention > 0 {
+		w.update += setTTL
+		w.values[":ttl"] = num(c.opt.clock.Now().Wall.Add(c.opt.Retention).Unix())
+	}
+}
+
+// persist repeats an operation, at most 5 times, until it is done or ctx ends.
+func (c *Client) persist(ctx context.Context, op func() (done bool, err error)) error {
+	for n := 1; ; n++ {
+		done, err := op()
+		if done || n == 5 {
+			return err
+		}
+		if e := c.sleep(ctx, backoff(n)); e != nil {
+			return fmt.Errorf("%w: %w", e, err)
+		}
+	}
+}
+
+// sleep waits on the client's clock; the end of ctx ends it with its error.
+func (c *Client) sleep(ctx context.Context, d time.Duration) error {
+	t := c.opt.clock.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close stops the waiters (their calls return [ErrClosed]), releases every lock that is held, all of them even when
+// some fail, and joins every goroutine of the client. Its error joins what could not be released; such a lock ends
+// with its lease. It returns when ctx ends, too, with what was left undone. A second Close waits for the first.
+func (c *Client) Close(ctx context.Context) error {
+	c.mu.Lock()
+	select {
+	case <-c.closing:
+		c.mu.Unlock()
+		select {
+		case <-c.isClosed:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	default:
+	}
+	close(c.closing)
+	c.tasks++ // this call: until it is done, work in the background can begin
+	held := make([]*Lock, 0, len(c.tenures))
+	for _, l := range c.tenures {
+		held = append(held, l)
+	}
+	c.mu.Unlock()
+
+	err := c.releaseAll(ctx, held)
+	c.exit()
+	go func() { // ends when everything is joined; requests obey their contexts
+		<-c.idle
+		c.sched.Close()
+		c.stop(ErrClosed)
+		close(c.isClosed)
+	}()
+	select {
+	case <-c.isClosed:
+		return err
+	case <-ctx.Done():
+	}
+	c.stop(ErrClosed) // what is still under way gives up now
+	grace := time.NewTimer(closeGrace)
+	defer grace.Stop()
+	select {
+	case <-c.isClosed:
+		return errors.Join(err, ctx.Err())
+	case <-grace.C:
+		return errors.Join(err, ctx.Err(), errors.New("dynalock: requests that ignore their context are still under way"))
+	}
+}
+
+// closeGrace is how long after the end of its context a call waits for what it has just cancelled or is about to hear.
+const closeGrace = 40 * time.Millisecond
+
+// releaseAll releases many locks, a bounded number at a time.
+func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+		next = make(chan *Lock)
+	)
+	for range min(len(held), 64) {
+		wg.Go(func() {
+			for l := range next {
+				if err := l.Release(ctx); err != nil && !errors.Is(err, ErrLost) {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, l := range held {
+		next <- l
+	}
+	close(next)
+	wg.Wait()
+	return errors.Join(errs...)
+}

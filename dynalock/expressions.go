@@ -1,0 +1,159 @@
+package dynalock
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// The conditions. Each is one half of a decision whose other half is in the same write.
+const (
+	// condNew: nobody ever locked the key.
+	condNew = "attribute_not_exists(#key)"
+
+	// condReleased: the lock was given back, and what lies there is a lock. The value counts, not the presence. The
+	// version must not be of this very acquisition: a delayed copy of the request must not take the lock again after
+	// it was given back. The type checks, and the lease beginning with a digit, keep a foreign row safe from a write
+	// that has not seen it. condAWSLabs or condDynamolock follows: an existing item keeps its dialect.
+	condReleased = "#released = :one AND NOT begins_with(#version, :id) AND attribute_type(#version, :S)" +
+		" AND #lease >= :digitLow AND #lease < :digitHigh" +
+		" AND (attribute_not_exists(#owner) OR attribute_type(#owner, :S))" +
+		" AND (attribute_not_exists(#token) OR attribute_type(#token, :N))" +
+		" AND (attribute_not_exists(#data) OR attribute_type(#data, :B)) AND "
+	condAWSLabs    = "NOT contains(#lease, :unit)" // milliseconds are digits
+	condDynamolock = "contains(#lease, :unit)"     // every Go duration ends in "s"
+
+	// condTenure: this tenure holds the lock, whatever its heartbeats have made of the version.
+	condTenure = "begins_with(#version, :id) AND NOT #released = :one"
+
+	// condForeignTenure: the same for a row that another library wrote, which has no acquisition id.
+	condForeignTenure = "#owner = :seenOwner AND #version = :seen0 AND NOT #released = :one"
+)
+
+// condVersion: the version is one of n known ones, :seen0 and on: the one that was watched standing still, or the
+// last acknowledged one of our own and those in doubt after it.
+func condVersion(n int) string {
+	var b strings.Builder
+	b.WriteString("#version IN (")
+	for i := range n {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(":seen" + strconv.Itoa(i))
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// The updates.
+const (
+	// updAcquire begins a tenure. The token counts on from the item, or starts at a floor made of time where the
+	// item has none. What belongs to the tenure before is removed, and a TTL is never left on a held item.
+	updAcquire = "SET #owner = :owner, #lease = :lease, #version = :next, #stamp = :next," +
+		" #token = if_not_exists(#token, :floor) + :1, #acquired = :now, #renewed = :now, #expires = :expires," +
+		" #waiters = :waiters"
+	updAcquireRemove = " REMOVE #released, #ttl, #releasedBy"
+
+	// updRenew is the heartbeat: a new version, and the lease that it stands for.
+	updRenew = "SET #version = :next, #stamp = :next, #lease = :lease, #renewed = :now, #expires = :expires"
+
+	// updRelease gives the lock back. The version changes, so that nothing of this tenure that is still under way applies.
+	updRelease       = "SET #released = :one, #version = :next, #stamp = :next, #renewed = :now"
+	updReleaseRemove = " REMOVE #expires, #reason, #waiters"
+
+	setData   = ", #data = :data"
+	setReason = ", #reason = :reason"
+	setHold   = ", #hold = :hold"
+	setTTL    = ", #ttl = :ttl"
+	setBy     = ", #releasedBy = :by"
+)
+
+// attributeNames are the placeholders. Every name is aliased: several are reserved words.
+var attributeNames = map[string]string{
+	"#owner": attrOwner, "#lease": attrLease, "#version": attrVersion, "#released": attrReleased, "#data": attrData,
+	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
+	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters,
+	"#releasedBy": attrReleasedBy, "#ttl": attrTTL,
+}
+
+// constantValues are those that never change.
+var constantValues = item{
+	":one": str("1"), ":1": num(1), ":S": str("S"), ":N": str("N"), ":B": str("B"),
+	":digitLow": str("0"), ":digitHigh": str(":"), ":unit": str("s"),
+}
+
+// write is one conditional write in the making. DynamoDB refuses names and values that an expression does not use,
+// so they are collected from the texts.
+type write struct {
+	cond, update string
+	values       item
+}
+
+// names and used collect what the expressions mention.
+func (w *write) placeholders(partitionKey, sortKey string) (map[string]string, item) {
+	names, values := map[string]string{}, item{}
+	for _, text := range []string{w.cond, w.update} {
+		for i := 0; i < len(text); i++ {
+			if text[i] != '#' && text[i] != ':' {
+				continue
+			}
+			j := i + 1
+			for j < len(text) && isWordByte(text[j]) {
+				j++
+			}
+			switch p := text[i:j]; {
+			case p == "#key":
+				names[p] = partitionKey
+			case p == "#sort":
+				names[p] = sortKey
+			case p[0] == '#':
+				names[p] = attributeNames[p]
+			default:
+				if v, ok := constantValues[p]; ok {
+					values[p] = v
+				} else {
+					values[p] = w.values[p]
+				}
+			}
+			i = j - 1
+		}
+	}
+	if len(values) == 0 {
+		values = nil
+	}
+	return names, values
+}
+
+func isWordByte(b byte) bool {
+	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9'
+}
+
+// updateInput makes the request of a write that updates the item.
+func (c *Client) updateInput(key string, w *write) *dynamodb.UpdateItemInput {
+	names, values := w.placeholders(c.opt.PartitionKey, c.opt.SortKey)
+	return &dynamodb.UpdateItemInput{
+		TableName:                           &c.table,
+		Key:                                 c.keyOf(key),
+		ConditionExpression:                 &w.cond,
+		UpdateExpression:                    &w.update,
+		ExpressionAttributeNames:            names,
+		ExpressionAttributeValues:           values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+}
+
+// deleteInput makes the request of a write that deletes the item.
+func (c *Client) deleteInput(key string, w *write) *dynamodb.DeleteItemInput {
+	names, values := w.placeholders(c.opt.PartitionKey, c.opt.SortKey)
+	return &dynamodb.DeleteItemInput{
+		TableName:                           &c.table,
+		Key:                                 c.keyOf(key),
+		ConditionExpression:                 aws.String(w.cond),
+		ExpressionAttributeNames:            names,
+		ExpressionAttributeValues:           values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+}

@@ -1,0 +1,280 @@
+package dynalock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/dynalock/dynalock/heartbeat"
+)
+
+// Lock is one tenure: one acquisition of one key. All methods are safe for concurrent use. The fencing token and
+// the answers of Held, Deadline, Done and Err never wait for a request.
+type Lock struct {
+	c       *Client
+	key, id string
+	token   uint64
+	timing  timing
+	dialect Dialect
+	options AcquireOptions
+	hold    time.Duration     // the lock's usual hold time before this tenure
+	began   heartbeat.Reading // when the write that won it was sent
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
+	lease   *heartbeat.Lease
+	turn    chan struct{} // cap 1: one write at a time; waiting for it obeys contexts
+
+	mu      sync.Mutex // guards what follows; never held over I/O or a wait
+	sent    uint64     // counter of the last version sent
+	open    []uint64   // counters that the item may have: the last acknowledged one, then those in doubt
+	data    []byte
+	err     error
+	refused bool // the item is known not to be ours
+	rel     *release
+}
+
+// release is a release under way, or done.
+type release struct {
+	done chan struct{}
+	err  error // valid when done is closed
+}
+
+// maxOpen bounds the versions in doubt; DynamoDB takes 100 operands in one IN.
+const maxOpen = 90
+
+// Key is the key without the client's namespace.
+func (l *Lock) Key() string { return l.key }
+
+// Token is the fencing token: strictly greater than that of every earlier tenure of the key. Where the item was
+// deleted in between, this rests on clocks; see the package documentation.
+func (l *Lock) Token() uint64 { return l.token }
+
+// Held reports whether the caller may still act, by the holder's own clocks: Lease - SafetyMargin has not yet
+// passed since the last acknowledged request was sent. After a gap between clocks (the process was suspended) it is
+// false until one heartbeat has been acknowledged. What no clock shows, only fencing covers. It takes about a
+// microsecond and never blocks.
+func (l *Lock) Held() bool { return l.lease.Valid() }
+
+// Deadline is until when Held stays true if no heartbeat succeeds any more.
+func (l *Lock) Deadline() time.Time { return l.lease.Deadline() }
+
+// Context carries the values of the context that the lock was acquired with. It is cancelled when the lock is
+// released or lost; [context.Cause] is then [ErrReleased] or a [*LostError].
+func (l *Lock) Context() context.Context { return l.ctx }
+
+// Done is closed when the lock is released or lost, the latter at the deadline at the latest, also when a heartbeat hangs.
+func (l *Lock) Done() <-chan struct{} { return l.ctx.Done() }
+
+// Err is nil while the lock is held, then ErrReleased or a *LostError.
+func (l *Lock) Err() error {
+	l.mu.Lock()
+	err := l.err
+	l.mu.Unlock()
+	if err == nil && l.lease.Remaining() <= 0 { // the clock is ahead of the announcement
+		return &LostError{Key: l.key, Reason: heartbeat.ErrDeadline}
+	}
+	return err
+}
+
+// Data is the payload as this tenure found it or last stored it.
+func (l *Lock) Data() []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.data)
+}
+
+// end ends the tenure for the caller, once: from here on Err says why and Done is closed.
+func (l *Lock) end(err error) bool {
+	l.mu.Lock()
+	if l.err != nil {
+		l.mu.Unlock()
+		return false
+	}
+	l.err = err
+	l.mu.Unlock()
+	l.cancel(err)
+	return true
+}
+
+// ended is called by the scheduler when the lease is over.
+func (l *Lock) ended(reason error) {
+	var lost *LostError
+	if !errors.As(reason, &lost) {
+		lost = &LostError{Key: l.key, Reason: reason}
+	}
+	if !l.end(lost) {
+		return
+	}
+	l.c.vacate(l, false)
+	l.c.forget(l)
+	report := func(ctx context.Context) {
+		l.c.emit(ctx, Event{Kind: EventLost, Key: l.key, Token: l.token, By: lost.By, Err: lost})
+	}
+	if !l.c.background(l.ctx, report) { // a logger may block, the scheduler must not
+		report(l.ctx)
+	}
+}
+
+// lose ends the tenure because the item says that it is over.
+func (l *Lock) lose(it item) error {
+	now := l.c.decode(l.key, it)
+	lost := &LostError{Key: l.key, By: &now}
+	switch {
+	case len(it) == 0:
+		lost.By, lost.Reason = nil, fmt.Errorf("%w: the item was deleted", heartbeat.ErrGone)
+	case now.id() == l.id:
+		lost.Reason = fmt.Errorf("%w: a copy of this holder wrote version %s", heartbeat.ErrGone, now.Version)
+	case now.State == Free:
+		lost.Reason = fmt.Errorf("%w: it was released by somebody else", heartbeat.ErrGone)
+	default:
+		lost.Reason = fmt.Errorf("%w: it was taken over", heartbeat.ErrGone)
+	}
+	l.mu.Lock()
+	l.refused = true
+	l.mu.Unlock()
+	if l.lease != nil {
+		l.lease.End(lost)
+		l.ended(lost)
+	}
+	return lost
+}
+
+// take waits for the turn to write.
+func (l *Lock) take(ctx context.Context) error {
+	select {
+	case l.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *Lock) give() { <-l.turn }
+
+// write makes one attempt of a conditional write on the item, on condition that its version is one of ours, and
+// keeps the account of versions. The caller has the turn.
+func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *write) answer) answer {
+	l.mu.Lock()
+	if len(l.open) >= maxOpen {
+		l.mu.Unlock()
+		return answer{verdict: rejected, err: errors.New("dynalock: too many requests are in doubt")}
+	}
+	l.sent++
+	next := l.sent
+	w := &write{cond: condVersion(len(l.open)), values: item{
+		":next": str(versionOf(l.id, next)), ":now": num(l.c.opt.clock.Now().Wall.UnixMilli()),
+	}}
+	for i, n := range l.open {
+		w.values[fmt.Sprintf(":seen%d", i)] = str(versionOf(l.id, n))
+	}
+	l.mu.Unlock()
+
+	a := send(ctx, w)
+
+	l.mu.Lock()
+	switch a.verdict {
+	case applied:
+		l.open = []uint64{next}
+	case inDoubt:
+		l.open = append(l.open, next)
+	}
+	l.mu.Unlock()
+	return a
+}
+
+// renew makes one attempt of a heartbeat, which may store data on the way. The caller has the turn.
+func (l *Lock) renew(ctx context.Context, data []byte) answer {
+	return l.write(ctx, func(ctx context.Context, w *write) answer {
+		w.update = updRenew
+		w.values[":lease"] = str(leaseText(l.timing.lease, l.dialect))
+		w.values[":expires"] = num(l.c.opt.clock.Now().Wall.Add(l.timing.lease).UnixMilli())
+		if data != nil {
+			w.update += setData
+			w.values[":data"] = bin(data)
+		}
+		return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
+	})
+}
+
+// beat is one attempt of the scheduler to renew the lease.
+func (l *Lock) beat(ctx context.Context, at heartbeat.Attempt) error {
+	if err := l.take(ctx); err != nil {
+		return err
+	}
+	defer l.give()
+	a := l.renew(ctx, nil)
+	switch a.verdict {
+	case applied:
+		e := Event{Kind: EventRenewed, Key: l.key, Token: l.token, Duration: a.got.Mono - a.sent.Mono, Late: at.Late, Attempt: at.N}
+		if at.N > 1 || at.Late > l.timing.period/2 {
+			e.Kind = EventRenewedLate
+		}
+		l.c.emit(l.ctx, e)
+		return nil
+	case refused:
+		return l.lose(a.item)
+	case inDoubt:
+		if l.Err() == nil { // else a release has cancelled it
+			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "heartbeat", Key: l.key, Token: l.token, Attempt: at.N, Err: a.err})
+		}
+	}
+	return l.c.storeError("heartbeat", l.key, a.err)
+}
+
+// Renew sends one heartbeat now and waits until it is acknowledged; failed attempts are repeated until ctx ends or
+// the lock is lost. nil means that the lease was extended. Errors match ErrLost, ErrReleased, ErrStore or ctx.Err().
+func (l *Lock) Renew(ctx context.Context) error { return l.store(ctx, "renew", nil) }
+
+// SetData stores the payload, only if this tenure still holds the lock, and renews the lease with the same write.
+// Failed attempts are repeated until ctx ends or the lock is lost; after such an error the payload may or may not be
+// stored. Errors match ErrInvalid (with its key the item would pass 400 KB), ErrLost, ErrReleased, ErrStore or ctx.Err().
+func (l *Lock) SetData(ctx context.Context, data []byte) error {
+	if err := invalid(l.c.checkData(l.key, data)); err != nil {
+		return err
+	}
+	data = append([]byte{}, data...) // empty, not nil: nil would store nothing
+	if err := l.store(ctx, "set data", data); err != nil {
+		return err
+	}
+	l.mu.Lock()
+	l.data = data
+	l.mu.Unlock()
+	return nil
+}
+
+// store renews until it is acknowledged.
+func (l *Lock) store(ctx context.Context, op string, data []byte) error {
+	for n := 1; ; n++ {
+		if err := l.Err(); err != nil {
+			return err
+		}
+		if err := l.take(ctx); err != nil {
+			return err
+		}
+		var a answer
+		if l.Err() == nil { // it may have ended while we waited for the turn
+			a = l.renew(ctx, data)
+		}
+		l.give()
+		if err := l.Err(); err != nil {
+			return err
+		}
+		switch a.verdict {
+		case applied:
+			l.lease.Acknowledge(a.sent)
+			return l.Err()
+		case refused:
+			return l.lose(a.item)
+		case fatal:
+			return l.c.storeError(op, l.key, a.err)
+		case inDoubt:
+			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: op, Key: l.key, Token: l.token, Attempt: n, Err: a.err})
+		}
+		if err := l.pause(ctx, n); err != nil {
+			return fmt.Errorf("%w: %w", err, l.c.storeError(op, l.key, a.err))
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package dynalock
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/dynalock/dynalock/heartbeat"
+)
+
+// Limits of what is accepted. A lease shorter than minLease cannot be kept over a network, one longer than
+// maxLease blocks everybody for a day when its holder dies; an item with such a lease is foreign.
+const (
+	minLease = 100 * time.Millisecond
+	maxLease = 24 * time.Hour
+
+	maxPartitionKeyBytes = 2048 // DynamoDB's limit
+	maxSortKeyBytes      = 1024 // DynamoDB's limit
+	maxItemBytes         = 400 << 10
+	maxLabelBytes        = 256 // owner and reason: labels, and the item should stay within one write unit
+)
+
+// Dialect is how the lease is written into the item. Both are always read, and an item that exists keeps its own.
+type Dialect int
+
+const (
+	DialectAWSLabs    Dialect = iota // leaseDuration "10000", milliseconds, as the AWS Labs Java lock client writes it
+	DialectDynamolock                // leaseDuration "10s", as dynamolock for Go writes it
+)
+
+// String names the dialect.
+func (d Dialect) String() string {
+	switch d {
+	case DialectAWSLabs:
+		return "AWSLabs"
+	case DialectDynamolock:
+		return "dynamolock"
+	}
+	return fmt.Sprintf("Dialect(%d)", int(d))
+}
+
+// Options of a [Client]. Zero fields take the documented defaults. [New] validates all of them together and
+// returns one error that names every bad field.
+type Options struct {
+	// Owner is a label shown to people, at most 256 bytes. Default host/pid/random. It identifies nothing: every
+	// acquisition has a random id of its own.
+	Owner string
+
+	// Lease is how long the lock outlives its last heartbeat, 100 ms to 24 h in whole milliseconds. Default 10 s.
+	// It is written to the item; waiters obey the lease stored in the item, not their own.
+	Lease time.Duration
+	// Heartbeat is the time between renewals. Default Lease/5; at most 3/4 of Lease - SafetyMargin, so that a
+	// failed renewal can be repeated.
+	Heartbeat time.Duration
+	// SafetyMargin is how long before others may take the lock its holder stops trusting it. Default Lease/5,
+	// which covers clocks whose rates differ by a factor of 1.25; Lease/20 to Lease/2.
+	SafetyMargin time.Duration
+	// AttemptTimeout bounds one DynamoDB request. Default min(Heartbeat, 1 s); below Lease - SafetyMargin.
+	AttemptTimeout time.Duration
+
+	// MinPoll and MaxPoll bound the adaptive wait between two looks at a held lock. Defaults 10 ms and 1 s.
+	MinPoll, MaxPoll time.Duration
+
+	// MaxClockSkew, when above 0, lets a waiter believe the expiry that a holder stored: a lock whose expiry passed
+	// more than this long ago is taken at first sight. It promises that no two wall clocks of the fleet differ by
+	// more. Default 0: timestamps decide nothing, only observation does. At most 24 h.
+	MaxClockSkew time.Duration
+
+	// Retention, when above 0, gives a released item a DynamoDB TTL this far ahead, so that the table forgets keys
+	// that nobody uses. Default 0: released items stay. The table needs TTL on the attribute "ttl"
+	// ([TableOptions.TimeToLive]). Not for tables shared with dynamolock: it carries the TTL over into the row of a
+	// lock that it holds. 1 s to 10 years.
+	Retention time.Duration
+
+	// Dialect of the lease in new items. Default [DialectAWSLabs].
+	Dialect Dialect
+
+	// PartitionKey names the table's partition key. Default "key".
+	PartitionKey string
+	// SortKey names the table's sort key and SortValue is the value that all locks of this client have there.
+	// Default: the table has none. Both or neither.
+	SortKey, SortValue string
+
+	// Namespace is put in front of every key.
+	Namespace string
+
+	// Logger gets a record for every lock acquired, waited for, renewed late, in doubt, lost, taken over and
+	// released. Default: discard.
+	Logger *slog.Logger
+	// Observer gets the same as values, for metrics and traces. Default: none.
+	Observer Observer
+
+	clock heartbeat.Clock // the seam through which simulations give each client clocks of its own
+}
+
+// AcquireOptions of one acquisition. Zero fields take the client's values.
+type AcquireOptions struct {
+	// Data is the payload of the lock. nil keeps what is stored; an empty slice empties it.
+	Data []byte
+	// Reason is shown to those who wait, at most 256 bytes.
+	Reason string
+	// Lease for this lock. Default: the client's.
+	Lease time.Duration
+	// NoHeartbeat makes a static lease: nothing is renewed in the background, the lock is lost at its deadline
+	// unless [Lock.Renew] is called. For Lambda functions, whose background is frozen between invocations.
+	NoHeartbeat bool
+	// MaxHold ends the tenure after this long, whatever the heartbeat says: a worker that hangs does not hold for
+	// ever. At that moment the lock is lost ([heartbeat.ErrLimit]) and is renewed no more; others get it when the
+	// lease has run out, so that the worker has the rest of the lease to stop. Default 0: no limit.
+	MaxHold time.Duration
+	// DeleteOnRelease deletes the item instead of marking it released. Its price: the fencing token of the next
+	// tenure then comes from clocks instead of the item, so clocks (corrected by the service's own time) must
+	// agree better than the time that passed since the deletion; see the package documentation.
+	DeleteOnRelease bool
+}
+
+// timing is what follows from a lease and what the user has set.
+type timing struct {
+	lease, period, trust, attempt time.Duration
+}
+
+// timing derives the timing of one lock, from the user's values where given and from the lease where not.
+func (o *Options) timing(lease time.Duration) (timing, []error) {
+	var errs []error
+	if lease < minLease || lease > maxLease || lease%time.Millisecond != 0 {
+		errs = append(errs, badField("Lease", lease, "100ms to 24h in whole milliseconds"))
+		return timing{}, errs
+	}
+	margin := o.SafetyMargin
+	if margin == 0 {
+		margin = lease / 5
+	}
+	if margin < lease/20 || margin > lease/2 {
+		errs = append(errs, badField("SafetyMargin", margin, fmt.Sprintf("%v to %v (1/20 to 1/2 of the lease of %v)", lease/20, lease/2, lease)))
+		return timing{}, errs
+	}
+	t := timing{lease: lease, period: o.Heartbeat, trust: lease - margin, attempt: o.AttemptTimeout}
+	if t.period == 0 {
+		t.period = lease / 5
+	}
+	if t.period < time.Millisecond || t.period > t.trust*3/4 {
+		errs = append(errs, badField("Heartbeat", t.period, fmt.Sprintf("1ms to %v (3/4 of the lease of %v less the safety margin of %v)", t.trust*3/4, lease, margin)))
+	}
+	if t.attempt == 0 {
+		t.attempt = min(max(t.period, time.Millisecond), time.Second)
+	}
+	if t.attempt < time.Millisecond || t.attempt >= t.trust {
+		errs = append(errs, badField("AttemptTimeout", t.attempt, fmt.Sprintf("1ms to below %v (the lease of %v less the safety margin of %v)", t.trust, lease, margin)))
+	}
+	return t, errs
+}
+
+// validate fills in the defaults and names every bad field.
+func (o *Options) validate() error {
+	if o.Lease == 0 {
+		o.Lease = 10 * time.Second
+	}
+	if o.MinPoll == 0 {
+		o.MinPoll = 10 * time.Millisecond
+		if o.MaxPoll > 0 {
+			o.MinPoll = min(o.MinPoll, o.MaxPoll)
+		}
+	}
+	if o.MaxPoll == 0 {
+		o.MaxPoll = max(time.Second, o.MinPoll)
+	}
+	if o.PartitionKey == "" {
+		o.PartitionKey = "key"
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.clock == nil {
+		o.clock = heartbeat.SystemClock()
+	}
+
+	_, errs := o.timing(o.Lease)
+	if len(o.Owner) > maxLabelBytes {
+		errs = append(errs, badLength("Owner", o.Owner, 1, maxLabelBytes))
+	}
+	if o.MinPoll < time.Millisecond || o.MinPoll > maxLease {
+		errs = append(errs, badField("MinPoll", o.MinPoll, "1ms to 24h"))
+	}
+	if o.MaxPoll < o.MinPoll || o.MaxPoll > maxLease {
+		errs = append(errs, badField("MaxPoll", o.MaxPoll, fmt.Sprintf("MinPoll (%v) to 24h", o.MinPoll)))
+	}
+	if o.MaxClockSkew < 0 || o.MaxClockSkew > maxLease {
+		errs = append(errs, badField("MaxClockSkew", o.MaxClockSkew, "0 to 24h"))
+	}
+	if o.Retention != 0 && (o.Retention < time.Second || o.Retention > 10*365*24*time.Hour) {
+		errs = append(errs, badField("Retention", o.Retention, "0, or 1s to 10 years"))
+	}
+	if o.Dialect != DialectAWSLabs && o.Dialect != DialectDynamolock {
+		errs = append(errs, badField("Dialect", o.Dialect, "DialectAWSLabs or DialectDynamolock"))
+	}
+	errs = append(errs, validateKeyNames(o.PartitionKey, o.SortKey)...)
+	if (o.SortKey == "") != (o.SortValue == "") {
+		errs = append(errs, fmt.Errorf("SortKey is %q and SortValue is %q, allowed: both or neither", o.SortKey, o.SortValue))
+	}
+	if len(o.SortValue) > maxSortKeyBytes {
+		errs = append(errs, badLength("SortValue", o.SortValue, 1, maxSortKeyBytes))
+	}
+	if len(o.Namespace) >= maxPartitionKeyBytes {
+		errs = append(errs, badLength("Namespace", o.Namespace, 0, maxPartitionKeyBytes-1))
+	}
+	return invalid(errs)
+}
+
+// validateKeyNames refuses key attributes that the table cannot have or that would collide with ours.
+func validateKeyNames(partition, sort string) []error {
+	var errs []error
+	for _, f := range []struct{ field, name string }{{"PartitionKey", partition}, {"SortKey", sort}} {
+		if len(f.name) > 255 {
+			errs = append(errs, badLength(f.field, f.name, 1, 255))
+		}
+		if reservedAttributes[f.name] {
+			errs = append(errs, fmt.Errorf("%s is %q, allowed: a name that is no attribute of a lock item", f.field, f.name))
+		}
+	}
+	if partition == sort {
+		errs = append(errs, fmt.Errorf("SortKey is %q, allowed: another name than PartitionKey", sort))
+	}
+	return errs
+}
+
+// validate checks the options of one acquisition together with its key.
+func (a *AcquireOptions) validate(c *Client, key string) (timing, error) {
+	if a.Lease == 0 {
+		a.Lease = c.opt.Lease
+	}
+	t, errs := c.opt.timing(a.Lease)
+	errs = append(errs, c.checkKey(key)...)
+	if a.MaxHold < 0 {
+		errs = append(errs, badField("MaxHold", a.MaxHold, "0 (no limit) or more"))
+	}
+	if len(a.Reason) > maxLabelBytes {
+		errs = append(errs, badLength("Reason", a.Reason, 0, maxLabelBytes))
+	}
+	errs = append(errs, c.checkData(key, a.Data)...)
+	return t, invalid(errs)
+}
+
+// checkKey says what is wrong with a key.
+func (c *Client) checkKey(key string) []error {
+	if n := len(c.opt.Namespace) + len(key); key == "" || n > maxPartitionKeyBytes {
+		return []error{fmt.Errorf("key has %d bytes (%d with its namespace), allowed: 1 to %d with its namespace", len(key), n, maxPartitionKeyBytes)}
+	}
+	return nil
+}
+
+// checkData says whether data would push the item over DynamoDB's limit.
+func (c *Client) checkData(key string, data []byte) []error {
+	if limit := maxItemBytes - c.overhead(key); len(data) > limit {
+		return []error{fmt.Errorf("Data has %d bytes, allowed: 0 to %d (a DynamoDB item has at most 400 KB, this one %d without its data)", len(data), limit, c.overhead(key))}
+	}
+	return nil
+}
+
+func badField(field string, value any, allowed string) error {
+	return fmt.Errorf("%s is %v, allowed: %s", field, value, allowed)
+}
+
+func badLength(field, value string, low, high int) error {
+	return fmt.Errorf("%s has %d bytes, allowed: %d to %d", field, len(value), low, high)
+}
+
+// invalid joins what is wrong into one error that matches ErrInvalid; nil when nothing is.
+func invalid(errs []error) error {
+	if len(errs) == 0 {
+		return nil
+	}
+	return &invalidError{errors.Join(errs...)}
+}

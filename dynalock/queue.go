@@ -1,0 +1,262 @@
+package dynalock
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// queue is the line of goroutines of this process that wait for one key. To DynamoDB they are one waiter: only the
+// first looks at the table, and while this process itself holds the lock nobody does.
+type queue struct {
+	waiting   []*waiter
+	streak    int           // hand-overs since other processes last had a chance
+	limit     int           // how many of those there may be
+	lastToken uint64        // of the tenure that ended the last streak
+	notBefore time.Duration // the first waits until then, to give other processes that chance
+	freed     bool          // the local holder gave the lock back: the next step is a write, not a look
+}
+
+// waiter is one place in the line.
+type waiter struct {
+	key   string
+	wake  chan struct{} // something changed: look again
+	offer *offer        // guarded by Client.mu
+}
+
+// offer is a releasing holder's proposal to hand the lock over in one write.
+type offer struct {
+	versions []string      // what the item's version may be
+	hold     time.Duration // the new average
+	from     Record
+	done     chan verdict // cap 1: what became of the first write of the new tenure
+}
+
+// Hand-over within a process costs one request in place of two and needs no poll, but other processes wait too.
+// After handoverLimit tenures the lock is released for everybody; when nobody else took it in the meantime (the
+// tokens have no gap) the limit doubles.
+const (
+	handoverLimit    = 16
+	maxHandoverLimit = 1024
+)
+
+func (w *waiter) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// enqueue takes a place in the line.
+func (c *Client) enqueue(key string) *waiter {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.queues[key]
+	if q == nil {
+		q = &queue{limit: handoverLimit}
+		c.queues[key] = q
+	}
+	w := &waiter{key: key, wake: make(chan struct{}, 1)}
+	q.waiting = append(q.waiting, w)
+	return w
+}
+
+// leave gives the place up and declines an offer that was not looked at.
+func (c *Client) leave(w *waiter) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.queues[w.key]
+	q.waiting = slices.DeleteFunc(q.waiting, func(x *waiter) bool { return x == w })
+	if w.offer != nil {
+		w.offer.done <- rejected
+		w.offer = nil
+	}
+	if len(q.waiting) > 0 {
+		q.waiting[0].signal()
+	} else if c.holders[w.key] == nil {
+		delete(c.queues, w.key)
+	}
+}
+
+// await blocks until this waiter is to do something: take up an offer (returned), or look at the table, because it
+// is the first in line, no tenure of this process is in the way and its due time has come. freed says that the
+// local holder has just given the lock back.
+func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *offer, freed bool, err error) {
+	for {
+		c.mu.Lock()
+		q := c.queues[w.key]
+		if o, w.offer = w.offer, nil; o != nil {
+			c.mu.Unlock()
+			return o, false, nil
+		}
+		ready := q.waiting[0] == w && c.holders[w.key] == nil
+		at := due
+		if q.freed {
+			at = q.notBefore
+		}
+		rest := at - c.now()
+		if ready && rest <= 0 {
+			freed, q.freed = q.freed, false
+			c.mu.Unlock()
+			return nil, freed, nil
+		}
+		c.mu.Unlock()
+
+		var expired <-chan time.Time
+		stop := func() bool { return false }
+		if ready {
+			t := c.opt.clock.NewTimer(rest)
+			expired, stop = t.C(), t.Stop
+		}
+		select {
+		case <-expired:
+		case <-w.wake:
+		case <-ctx.Done():
+			err = ctx.Err()
+		case <-c.closing:
+			err = ErrClosed
+		}
+		stop()
+		if err != nil {
+			return nil, false, err
+		}
+	}
+}
+
+// waiters is how many goroutines of this process wait for key.
+func (c *Client) waiters(key string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q := c.queues[key]; q != nil {
+		return len(q.waiting)
+	}
+	return 0
+}
+
+// holds notes a tenure that has begun.
+func (c *Client) holds(l *Lock) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tenures[l.id] = l
+	c.holders[l.key] = l
+	if q := c.queues[l.key]; q != nil {
+		q.freed = false
+		if q.notBefore > 0 { // others had their chance: did they use it?
+			q.notBefore = 0
+			if l.token == q.lastToken+1 {
+				q.limit = min(2*q.limit, maxHandoverLimit)
+			} else {
+				q.limit = handoverLimit
+			}
+		}
+	}
+	delete(c.watches, l.key)
+}
+
+// offerTo proposes the lock to the first local waiter; nil when there is none, or when it is the turn of others.
+func (c *Client) offerTo(l *Lock, o *offer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.queues[l.key]
+	if q == nil || len(q.waiting) == 0 || c.holders[l.key] != l {
+		return false
+	}
+	select {
+	case <-c.closing:
+		return false
+	default:
+	}
+	if q.streak++; q.streak > q.limit {
+		q.streak, q.lastToken = 0, l.token
+		q.notBefore = c.now() + c.pollBound(l.hold, 0, 1)
+		return false
+	}
+	q.waiting[0].offer = o
+	q.waiting[0].signal()
+	return true
+}
+
+// vacate notes that a tenure is out of the way of the local waiters: released, lost, or about to end with its lease.
+func (c *Client) vacate(l *Lock, released bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.holders[l.key] != l {
+		return
+	}
+	delete(c.holders, l.key)
+	q := c.queues[l.key]
+	switch {
+	case q == nil:
+	case len(q.waiting) == 0:
+		delete(c.queues, l.key)
+	default:
+		q.freed = released
+		q.waiting[0].signal()
+	}
+}
+
+// forget drops the bookkeeping of a tenure that is over for good. Bookkeeping is by tenure: a successor of the same
+// key is not touched.
+func (c *Client) forget(l *Lock) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.tenures, l.id)
+}
+
+// watch is what is known of a lock that somebody else holds. It outlives the call that saw it, so that a process
+// whose calls are shorter than a lease still takes a dead holder's lock.
+type watch struct {
+	version string
+	lease   time.Duration
+	dialect Dialect
+	since   time.Duration // the monotonic clock after the first answer with this version
+	tenure  string
+	began   time.Duration // the same, with this tenure
+	used    time.Duration
+}
+
+// maxWatches bounds the memory for locks that others hold.
+const maxWatches = 10_000
+
+// observe notes an answer that shows r, and returns for how long the version has stood still since and for how long
+// this tenure has been seen.
+func (c *Client) observe(r *Record, got time.Duration) (still, tenure time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w, ok := c.watches[r.Key]
+	if !ok || w.tenure != r.tenure() {
+		w.tenure, w.began = r.tenure(), got
+	}
+	if !ok || w.version != r.Version {
+		w.version, w.since = r.Version, got
+	}
+	w.lease, w.dialect, w.used = r.Lease, r.dialect, got
+	if !ok && len(c.watches) >= maxWatches {
+		c.evictWatch()
+	}
+	c.watches[r.Key] = w
+	return got - w.since, got - w.began
+}
+
+// evictWatch drops the least recently used of a few.
+func (c *Client) evictWatch() {
+	oldest, n := "", 0
+	for key, w := range c.watches {
+		if oldest == "" || w.used < c.watches[oldest].used {
+			oldest = key
+		}
+		if n++; n == 16 {
+			break
+		}
+	}
+	delete(c.watches, oldest)
+}
+
+// dead returns what is known of key when its version has been watched standing still for the whole lease stored in
+// the item: the lock may be taken over, on condition of that version.
+func (c *Client) dead(key string) (watch, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w, ok := c.watches[key]
+	return w, ok && c.now()-w.since >= w.lease
+}

@@ -1,0 +1,169 @@
+package dynalock
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// backoff is the wait before attempt n+1: 20 ms doubling to 1 s, with jitter over its upper half.
+func backoff(n int) time.Duration {
+	d := min(20*time.Millisecond<<min(n-1, 10), time.Second)
+	return d/2 + rand.N(d/2)
+}
+
+// Release gives the lock back and returns once that is known to have been applied: nil means that the item is not
+// held by this tenure. Held is false and Context cancelled before the request is sent. Where goroutines of this
+// process wait for the key, the first of them is handed the lock in the same write.
+//
+// It is idempotent, may be repeated after an error, is attempted even when the lease seems to be over, and never
+// touches a successor. A tenure that ended before is a [*LostError]. Lost answers and failed attempts are repeated
+// for one lease; ctx bounds the wait only: after its end the release goes on in the background, and Close joins it.
+// Errors match ErrLost, ErrStore, ErrClosed or ctx.Err().
+func (l *Lock) Release(ctx context.Context) error {
+	l.mu.Lock()
+	r := l.rel
+	if r == nil {
+		r = &release{done: make(chan struct{})}
+		l.rel = r
+		l.mu.Unlock()
+		started := l.c.background(l.ctx, func(bg context.Context) {
+			r.err = l.release(bg)
+			l.finish(r)
+		})
+		if !started {
+			r.err = ErrClosed
+			l.finish(r)
+		}
+	} else {
+		l.mu.Unlock()
+	}
+	select {
+	case <-r.done:
+		return r.err
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(closeGrace) // a healthy store answers within it, also to a context that was over before
+	defer grace.Stop()
+	select {
+	case <-r.done:
+		return r.err
+	case <-grace.C:
+		return fmt.Errorf("dynalock: release of %q goes on in the background: %w", l.key, ctx.Err())
+	}
+}
+
+// finish publishes the outcome of a release. One that failed for the store's sake may be repeated.
+func (l *Lock) finish(r *release) {
+	l.mu.Lock()
+	if _, retry := r.err.(*StoreError); retry { //nolint:errorlint // exactly what release returned
+		l.rel = nil
+	}
+	l.mu.Unlock()
+	close(r.done)
+}
+
+// release stops the heartbeat, joins the one in flight, and writes.
+func (l *Lock) release(ctx context.Context) error {
+	l.end(ErrReleased)
+	defer l.c.vacate(l, false) // whatever happens, local waiters go on
+	ctx, cancel := context.WithTimeout(ctx, l.timing.lease+l.timing.attempt)
+	defer cancel()
+	if err := l.lease.Stop(ctx); err != nil {
+		return l.c.storeError("release", l.key, err)
+	}
+	if err := l.take(ctx); err != nil {
+		return l.c.storeError("release", l.key, err)
+	}
+	defer l.give()
+	l.mu.Lock()
+	refused := l.refused
+	l.mu.Unlock()
+	if refused {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.lostError()
+	}
+
+	held := l.c.now() - l.began.Mono
+	average := held
+	if l.hold > 0 {
+		average = (4*l.hold + held) / 5
+	}
+	v := l.handOver(ctx, average)
+	if v != applied {
+		if err := l.writeRelease(ctx, average, v == inDoubt); err != nil {
+			return err
+		}
+	}
+	l.c.vacate(l, true)
+	l.c.forget(l)
+	l.c.emit(ctx, Event{Kind: EventReleased, Key: l.key, Token: l.token, Duration: held})
+	return nil
+}
+
+// lostError is why the tenure was over before its release. The caller has l.mu.
+func (l *Lock) lostError() error {
+	if lost, ok := l.err.(*LostError); ok { //nolint:errorlint // exactly what lose stored
+		return lost
+	}
+	return &LostError{Key: l.key, Reason: ErrReleased}
+}
+
+// handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
+// condition of this one's version: one request in place of two, and nobody polls.
+func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
+	o := &offer{hold: average, done: make(chan verdict, 1), from: Record{Key: l.key, Owner: l.c.opt.Owner, Token: l.token}}
+	l.mu.Lock()
+	for _, n := range l.open {
+		o.versions = append(o.versions, versionOf(l.id, n))
+	}
+	l.mu.Unlock()
+	if !l.c.offerTo(l, o) {
+		return rejected
+	}
+	select {
+	case v := <-o.done:
+		return v
+	case <-ctx.Done():
+		return inDoubt
+	}
+}
+
+// writeRelease frees the item, or deletes it, and repeats what fails until it is known to be done.
+// doubt says that an earlier write may have ended the tenure already.
+func (l *Lock) writeRelease(ctx context.Context, average time.Duration, doubt bool) error {
+	for n := 1; ; n++ {
+		a := l.write(ctx, func(ctx context.Context, w *write) answer {
+			if l.options.DeleteOnRelease {
+				return l.c.delete(ctx, l.timing.attempt, l.c.deleteInput(l.key, w))
+			}
+			w.update = updRelease + setHold
+			w.values[":hold"] = num(average.Microseconds())
+			l.c.retain(w)
+			w.update += updReleaseRemove
+			return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
+		})
+		switch a.verdict {
+		case applied:
+			return nil
+		case refused:
+			now := l.c.decode(l.key, a.item)
+			if own := now.id() == l.id; own && now.State == Free || doubt && !own {
+				return nil // it was applied, and its answer lost
+			}
+			lost := l.lose(a.item)
+			l.c.emit(ctx, Event{Kind: EventLost, Key: l.key, Token: l.token, Err: lost})
+			return lost
+		case fatal:
+			return l.c.storeError("release", l.key, a.err)
+		case inDoubt:
+			doubt = true
+			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "release", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
+		}
+		if err := l.c.sleep(ctx, backoff(n)); err != nil {
+			return l.c.storeError("release", l.key, a.err)
+		}
+	}
+}

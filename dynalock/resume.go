@@ -1,0 +1,118 @@
+package dynalock
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dynalock/dynalock/heartbeat"
+)
+
+// handle is what Lock.Handle carries to another process.
+type handle struct {
+	V       int    `json:"v"` // format
+	Key     string `json:"k"`
+	ID      string `json:"i"` // acquisition id
+	Lease   int64  `json:"l"` // milliseconds
+	Dialect int    `json:"d,omitempty"`
+	Delete  bool   `json:"r,omitempty"` // DeleteOnRelease
+}
+
+const handleFormat = 1
+
+// Handle names this tenure for [Client.Resume] in another process, for instance a later step of a workflow. It is
+// opaque, holds no secret but the key, and stays valid while this tenure holds the lock, released or not noticed lost
+// as it may be here: Resume finds out.
+func (l *Lock) Handle() string {
+	b, err := json.Marshal(handle{
+		V: handleFormat, Key: l.key, ID: l.id, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
+		Delete: l.options.DeleteOnRelease,
+	})
+	if err != nil { // strings and numbers always encode
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+// parseHandle reads what anybody may have written.
+func parseHandle(s string) (handle, error) {
+	var h handle
+	b, err := base64.RawURLEncoding.DecodeString(s)
+	if err == nil {
+		err = json.Unmarshal(b, &h)
+	}
+	id, _ := splitVersion(h.ID + "-0")
+	lease := time.Duration(min(max(h.Lease, 0), maxLease.Milliseconds()+1)) * time.Millisecond
+	if err != nil || h.V != handleFormat || id == "" || h.Key == "" || lease < minLease || lease > maxLease ||
+		h.Dialect != int(DialectAWSLabs) && h.Dialect != int(DialectDynamolock) {
+		return handle{}, invalid([]error{errors.New("handle cannot be read, allowed: a text that Lock.Handle gave")})
+	}
+	return h, nil
+}
+
+// Resume goes on with the lock that handle names: one conditional write that makes a tenure of this client out of
+// it, with a new fencing token, on condition that the old one still holds the lock. The payload stays. The old copy
+// becomes inert: every further write of it is refused, guarded ones at once, and it learns of that with its next
+// heartbeat; a copy in this very client is ended before Resume returns. Elsewhere it should not act any more once
+// its handle was passed on, since its Held ends only then, or at its deadline.
+//
+// A lock that was released, taken over or deleted in the meantime is a [*LostError] (ErrLost). The lease is that of
+// the handle unless given. Other errors match ErrInvalid, ErrStore, ErrClosed or ctx.Err().
+func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*AcquireOptions)) (*Lock, error) {
+	h, err := parseHandle(handle)
+	if err != nil {
+		return nil, err
+	}
+	defaults := func(o *AcquireOptions) {
+		o.Lease, o.DeleteOnRelease = time.Duration(h.Lease)*time.Millisecond, h.Delete
+	}
+	a, err := c.newAcquisition(ctx, h.Key, append([]func(*AcquireOptions){defaults}, optFns...))
+	if err != nil {
+		return nil, err
+	}
+	defer c.exit()
+	a.resume, a.dialect = h.ID, Dialect(h.Dialect)
+	for n := 1; ; n++ {
+		out, err := a.attempt(ctx, nil)
+		if err != nil {
+			return nil, fmt.Errorf("dynalock: resuming %q: %w", h.Key, err)
+		}
+		switch {
+		case out.lock != nil:
+			c.mu.Lock()
+			old := c.tenures[h.ID]
+			c.mu.Unlock()
+			if old != nil {
+				lost := &LostError{Key: h.Key, Reason: fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), By: out.lock.record()}
+				old.lease.End(lost)
+				old.ended(lost)
+			}
+			return a.acquired(out.lock), nil
+		case out.verdict == refused:
+			a.abandon()
+			now := c.decode(h.Key, out.item)
+			lost := &LostError{Key: h.Key, By: &now, Reason: fmt.Errorf("%w: its tenure is over", heartbeat.ErrGone)}
+			if len(out.item) == 0 {
+				lost.By = nil
+			}
+			return nil, lost
+		case out.verdict == fatal:
+			a.abandon()
+			return nil, c.diagnose(ctx, h.Key, out.err)
+		case out.err == nil:
+			out.err = errors.New("the answer came after the lease")
+		}
+		err = c.storeError("resume", h.Key, out.err)
+		if n == 3 {
+			a.abandon()
+			return nil, err
+		}
+		if e := c.sleep(ctx, backoff(n)); e != nil {
+			a.abandon()
+			return nil, fmt.Errorf("%w: %w", e, err)
+		}
+	}
+}

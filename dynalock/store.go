@@ -1,0 +1,261 @@
+package dynalock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
+	"github.com/aws/smithy-go/middleware"
+
+	"github.com/dynalock/dynalock/heartbeat"
+)
+
+// DynamoDB is the part of [*dynamodb.Client] that this package calls. Lock requests are made with the SDK's
+// retries switched off: the retry of a conditional write that was applied fails its own condition.
+type DynamoDB interface {
+	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
+	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
+	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
+	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
+	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
+	CreateTable(context.Context, *dynamodb.CreateTableInput, ...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)
+	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
+	DescribeTimeToLive(context.Context, *dynamodb.DescribeTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error)
+	UpdateTimeToLive(context.Context, *dynamodb.UpdateTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateTimeToLiveOutput, error)
+}
+
+var _ DynamoDB = (*dynamodb.Client)(nil)
+
+// once switches the SDK's retries off for a request.
+func once(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} }
+
+// verdict is what an answer, or its absence, says about a conditional write.
+type verdict int
+
+const (
+	applied  verdict = iota
+	refused          // the condition did not hold: not applied
+	rejected         // not applied, worth another attempt: throttled, conflicting, not sent
+	inDoubt          // no answer, or one that does not say: it may have been applied, or be applied later
+	fatal            // not applied, and the next attempt will fare no better
+)
+
+// answer is the outcome of one request.
+type answer struct {
+	verdict verdict
+	item    item              // ALL_NEW when applied, the refusing item when refused
+	sent    heartbeat.Reading // just before the request was sent
+	got     heartbeat.Reading // just after the answer came in
+	err     error
+}
+
+// judge says what an error means for the write.
+func judge(err error) verdict {
+	if err == nil {
+		return applied
+	}
+	var refusal *types.ConditionalCheckFailedException
+	if errors.As(err, &refusal) {
+		return refused
+	}
+	if unsent(err) {
+		if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+			return rejected // credentials or a connection took too long
+		}
+		var netErr *net.OpError
+		if errors.As(err, &netErr) {
+			return rejected
+		}
+		return fatal
+	}
+	var api smithy.APIError
+	if !errors.As(err, &api) {
+		return inDoubt
+	}
+	switch api.ErrorCode() {
+	case "TransactionConflictException", "TransactionInProgressException", "ReplicatedWriteConflictException",
+		"ProvisionedThroughputExceededException", "ThrottlingException", "Throttling", "RequestLimitExceeded",
+		"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture": // the SDK has taken note of the skew
+		return rejected
+	}
+	var resp *awshttp.ResponseError
+	if errors.As(err, &resp) && resp.HTTPStatusCode() >= 400 && resp.HTTPStatusCode() < 500 {
+		return fatal
+	}
+	return inDoubt
+}
+
+// unsent reports errors that came up before the request left: no credentials, no endpoint, no connection.
+func unsent(err error) bool {
+	var dial *net.OpError
+	if errors.As(err, &dial) && dial.Op == "dial" {
+		return true
+	}
+	var resp *awshttp.ResponseError
+	var op *smithy.OperationError
+	if !errors.As(err, &op) || errors.As(err, &resp) && resp.HTTPStatusCode() != 0 && !strings.Contains(err.Error(), "get identity") {
+		return false
+	}
+	text := op.Err.Error()
+	for _, stage := range []string{"get identity", "resolve auth scheme", "ResolveEndpointV2", "failed to resolve service endpoint"} {
+		if strings.Contains(text, stage) {
+			return true
+		}
+	}
+	return false
+}
+
+// hint says what to do about an error whose cause is known.
+func (c *Client) hint(err error) string {
+	var api smithy.APIError
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "Missing Region"):
+		return "no Region is configured: set AWS_REGION or a Region in the profile"
+	case strings.Contains(text, "get identity"):
+		return "no AWS credentials were found: set AWS_PROFILE, run with a role, or see the SDK's credential chain"
+	case !errors.As(err, &api):
+		return ""
+	}
+	switch api.ErrorCode() {
+	case "ResourceNotFoundException":
+		return "the table does not exist in this account and Region: create it (dynalock.CreateTable, dynalock-admin table create) or check AWS_REGION"
+	case "AccessDeniedException":
+		return "the role lacks a permission on the table"
+	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException", "IncompleteSignatureException":
+		return "the AWS credentials are not valid (any more)"
+	case "ValidationException":
+		if strings.Contains(text, "key") {
+			return fmt.Sprintf("the table's key attributes are not those of the options (partition key %q, sort key %q): see dynalock-admin table check", c.opt.PartitionKey, c.opt.SortKey)
+		}
+	}
+	return ""
+}
+
+// storeError wraps what the SDK said.
+func (c *Client) storeError(op, key string, err error) error {
+	return &StoreError{Op: op, Table: c.table, Key: key, Hint: c.hint(err), Err: err}
+}
+
+// request makes one attempt of a conditional write, bounded by the timeout.
+func (c *Client) request(ctx context.Context, timeout time.Duration, send func(context.Context) (item, middleware.Metadata, error)) answer {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	a := answer{sent: c.opt.clock.Now()}
+	var meta middleware.Metadata
+	a.item, meta, a.err = send(ctx)
+	a.got = c.opt.clock.Now()
+	a.verdict = judge(a.err)
+	c.service.observe(a.sent.Wall, a.got.Wall, serverTime(meta, a.err))
+	var refusal *types.ConditionalCheckFailedException
+	if errors.As(a.err, &refusal) {
+		a.item = refusal.Item
+	}
+	return a
+}
+
+// update makes one attempt of an UpdateItem.
+func (c *Client) update(ctx context.Context, timeout time.Duration, in *dynamodb.UpdateItemInput) answer {
+	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
+		out, err := c.db.UpdateItem(ctx, in, once)
+		if err != nil {
+			return nil, middleware.Metadata{}, err
+		}
+		return out.Attributes, out.ResultMetadata, nil
+	})
+}
+
+// delete makes one attempt of a DeleteItem.
+func (c *Client) delete(ctx context.Context, timeout time.Duration, in *dynamodb.DeleteItemInput) answer {
+	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
+		out, err := c.db.DeleteItem(ctx, in, once)
+		if err != nil {
+			return nil, middleware.Metadata{}, err
+		}
+		return nil, out.ResultMetadata, nil
+	})
+}
+
+// read looks at the item. Polling reads are eventually consistent, at half the price: the write decides.
+func (c *Client) read(ctx context.Context, timeout time.Duration, key string, consistent bool) answer {
+	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
+		out, err := c.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &c.table, Key: c.keyOf(key), ConsistentRead: &consistent}, once)
+		if err != nil {
+			return nil, middleware.Metadata{}, err
+		}
+		return out.Item, out.ResultMetadata, nil
+	})
+}
+
+// serverTime is the service's own time, which every answer carries in whole seconds; zero where it does not.
+func serverTime(meta middleware.Metadata, err error) time.Time {
+	if err == nil {
+		t, _ := awsmiddleware.GetServerTime(meta)
+		return t
+	}
+	var resp *awshttp.ResponseError
+	if !errors.As(err, &resp) || resp.Response == nil || resp.Response.Response == nil {
+		return time.Time{}
+	}
+	t, err := time.Parse(time.RFC1123, resp.Response.Header.Get("Date"))
+	if err != nil {
+		return time.Time{}
+	}
+	return t
+}
+
+// serviceClock estimates the service's time from the local wall clock. Each answer bounds the offset between the
+// two from both sides; the bounds of many answers narrow it.
+type serviceClock struct {
+	mu        sync.Mutex
+	known     bool
+	low, high time.Duration // the offset, service minus local, lies between
+	token     uint64        // the largest token seen that is not far ahead of the service's time
+}
+
+// observe takes note of an answer that the service stamped with t, in whole seconds.
+func (s *serviceClock) observe(sent, got, t time.Time) {
+	if t.IsZero() {
+		return
+	}
+	sent, got = sent.Round(0), got.Round(0)
+	low, high := t.Sub(got), t.Add(time.Second).Sub(sent)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.known || low > s.high || high < s.low { // the first one, or a clock was stepped
+		s.known, s.low, s.high = true, low, high
+		return
+	}
+	s.low, s.high = max(s.low, low), min(s.high, high)
+}
+
+// floor is what the token of an item without one starts at: the service's time in microseconds, which fits 53 bits,
+// and never below a token that this client has seen.
+func (s *serviceClock) floor(local time.Time) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(s.micros(local), s.token)
+}
+
+func (s *serviceClock) micros(local time.Time) uint64 {
+	return uint64(max(0, local.Add(s.low+(s.high-s.low)/2).UnixMicro()))
+}
+
+// saw remembers a token, unless it is more than an hour ahead of time: such a token is that item's own affair.
+func (s *serviceClock) saw(token uint64, local time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if token <= s.micros(local)+uint64(time.Hour/time.Microsecond) {
+		s.token = max(s.token, token)
+	}
+}

@@ -1,0 +1,251 @@
+package dynalock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+)
+
+// TableOptions of [CreateTable] and [CheckTable]. They have to agree with the [Options] of the clients.
+type TableOptions struct {
+	PartitionKey       string // default "key"
+	SortKey            string // default: none
+	TimeToLive         bool   // enables TTL on the attribute "ttl", for Options.Retention
+	DeletionProtection bool   // of a table that is created
+}
+
+// Severity of a [Finding].
+type Severity int
+
+// The severities.
+const (
+	Info    Severity = iota // works; worth knowing
+	Warning                 // works, but costs or risks something
+	Fatal                   // locks cannot work, or not safely, on this table
+)
+
+// String names the severity.
+func (s Severity) String() string {
+	switch s {
+	case Info:
+		return "info"
+	case Warning:
+		return "warning"
+	case Fatal:
+		return "fatal"
+	}
+	return fmt.Sprintf("Severity(%d)", int(s))
+}
+
+// Finding is one thing about a table that its locks should know.
+type Finding struct {
+	Severity Severity
+	Problem  string
+	Remedy   string
+}
+
+// String is problem and remedy in one line.
+func (f Finding) String() string {
+	return fmt.Sprintf("%v: %s; %s", f.Severity, f.Problem, f.Remedy)
+}
+
+func tableOptions(optFns []func(*TableOptions)) (TableOptions, error) {
+	var o TableOptions
+	for _, f := range optFns {
+		f(&o)
+	}
+	if o.PartitionKey == "" {
+		o.PartitionKey = "key"
+	}
+	return o, invalid(validateKeyNames(o.PartitionKey, o.SortKey))
+}
+
+// CreateTable creates the table with on-demand billing and waits until it is ACTIVE, and its TTL enabled where asked
+// for. A table that exists and fits is success; one that does not fit is an error that says how, and it is left as
+// it is. Errors match ErrInvalid, ErrStore or ctx.Err().
+func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*TableOptions)) error {
+	o, err := tableOptions(optFns)
+	if err != nil {
+		return err
+	}
+	in := &dynamodb.CreateTableInput{
+		TableName:                 &table,
+		BillingMode:               types.BillingModePayPerRequest,
+		DeletionProtectionEnabled: aws.Bool(o.DeletionProtection),
+		KeySchema:                 []types.KeySchemaElement{{AttributeName: &o.PartitionKey, KeyType: types.KeyTypeHash}},
+		AttributeDefinitions:      []types.AttributeDefinition{{AttributeName: &o.PartitionKey, AttributeType: types.ScalarAttributeTypeS}},
+	}
+	if o.SortKey != "" {
+		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: &o.SortKey, KeyType: types.KeyTypeRange})
+		in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: &o.SortKey, AttributeType: types.ScalarAttributeTypeS})
+	}
+	var exists *types.ResourceInUseException
+	if _, err := db.CreateTable(ctx, in); err != nil && !errors.As(err, &exists) {
+		return tableError("create table", table, err)
+	}
+	desc, err := waitActive(ctx, db, table)
+	if err != nil {
+		return err
+	}
+	var problems []string
+	for _, f := range schemaFindings(desc, o) {
+		problems = append(problems, f.Problem)
+	}
+	if len(problems) > 0 {
+		return invalid([]error{fmt.Errorf("table %q exists and does not fit: %s", table, strings.Join(problems, ", "))})
+	}
+	if o.TimeToLive {
+		return enableTTL(ctx, db, table)
+	}
+	return nil
+}
+
+// waitActive waits until the table can be used.
+func waitActive(ctx context.Context, db DynamoDB, table string) (*types.TableDescription, error) {
+	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+		out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+		var missing *types.ResourceNotFoundException
+		switch {
+		case err == nil && out.Table.TableStatus == types.TableStatusActive:
+			return out.Table, nil
+		case err != nil && !errors.As(err, &missing): // a table just created may not be seen yet
+			return nil, tableError("describe table", table, err)
+		}
+		t := time.NewTimer(wait)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, fmt.Errorf("dynalock: waiting for table %q: %w", table, ctx.Err())
+		}
+	}
+}
+
+func enableTTL(ctx context.Context, db DynamoDB, table string) error {
+	out, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
+	if err != nil {
+		return tableError("describe time to live", table, err)
+	}
+	if name, on := ttlAttribute(out.TimeToLiveDescription); on {
+		if name != attrTTL {
+			return invalid([]error{fmt.Errorf("table %q has TTL on %q, allowed: %q", table, name, attrTTL)})
+		}
+		return nil
+	}
+	_, err = db.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
+		TableName:               &table,
+		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(attrTTL), Enabled: aws.Bool(true)},
+	})
+	if err != nil {
+		return tableError("update time to live", table, err)
+	}
+	return nil
+}
+
+// CheckTable says what is wrong, or worth knowing, about a table that is to hold locks. No findings: all is well.
+// Errors match ErrInvalid, ErrStore or ctx.Err().
+func CheckTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*TableOptions)) ([]Finding, error) {
+	o, err := tableOptions(optFns)
+	if err != nil {
+		return nil, err
+	}
+	out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+	if err != nil {
+		return nil, tableError("describe table", table, err)
+	}
+	ttl, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
+	if err != nil {
+		return nil, tableError("describe time to live", table, err)
+	}
+	desc := out.Table
+	found := schemaFindings(desc, o)
+	if desc.TableStatus != types.TableStatusActive && desc.TableStatus != types.TableStatusUpdating {
+		found = append(found, Finding{Fatal, fmt.Sprintf("the table is %s", desc.TableStatus), "wait until it is ACTIVE"})
+	}
+	found = append(found, ttlFindings(ttl.TimeToLiveDescription, o)...)
+	if len(desc.Replicas) > 0 && desc.MultiRegionConsistency != types.MultiRegionConsistencyStrong {
+		found = append(found, Finding{
+			Fatal, "it is a global table in the eventually consistent mode: each Region decides on a copy of its own and the last writer wins",
+			"use one Region for all clients, or a table in the strongly consistent mode",
+		})
+	}
+	if n := len(desc.GlobalSecondaryIndexes) + len(desc.LocalSecondaryIndexes); n > 0 {
+		found = append(found, Finding{Warning, fmt.Sprintf("it has %d secondary indexes, and every heartbeat is paid for in each", n), "remove them; the library never reads an index"})
+	}
+	if desc.BillingModeSummary == nil || desc.BillingModeSummary.BillingMode != types.BillingModePayPerRequest {
+		found = append(found, Finding{Info, "its capacity is provisioned: heartbeats that are throttled for a whole lease lose locks", "use on-demand billing, or an alarm on throttled requests"})
+	}
+	if !aws.ToBool(desc.DeletionProtectionEnabled) {
+		found = append(found, Finding{Info, "it is not protected against deletion", "enable deletion protection"})
+	}
+	return found, nil
+}
+
+// schemaFindings compares the key schema.
+func schemaFindings(desc *types.TableDescription, o TableOptions) []Finding {
+	want := map[types.KeyType]string{types.KeyTypeHash: o.PartitionKey}
+	if o.SortKey != "" {
+		want[types.KeyTypeRange] = o.SortKey
+	}
+	have := map[types.KeyType]string{}
+	for _, k := range desc.KeySchema {
+		have[k.KeyType] = aws.ToString(k.AttributeName)
+	}
+	var found []Finding
+	for _, k := range []struct {
+		kind types.KeyType
+		name string
+	}{{types.KeyTypeHash, "partition key"}, {types.KeyTypeRange, "sort key"}} {
+		switch w, h := want[k.kind], have[k.kind]; {
+		case w == h:
+		case w == "":
+			found = append(found, Finding{Fatal, fmt.Sprintf("the table has a %s %q, the options have none", k.name, h), "set SortKey and SortValue, or use another table"})
+		case h == "":
+			found = append(found, Finding{Fatal, fmt.Sprintf("the table has no %s, the options say %q", k.name, w), "leave SortKey out, or use another table"})
+		default:
+			found = append(found, Finding{Fatal, fmt.Sprintf("the table's %s is %q, the options say %q", k.name, h, w), "set the option to the table's name, or use another table"})
+		}
+	}
+	for _, d := range desc.AttributeDefinitions {
+		name := aws.ToString(d.AttributeName)
+		if d.AttributeType != types.ScalarAttributeTypeS && slices.Contains([]string{have[types.KeyTypeHash], have[types.KeyTypeRange]}, name) {
+			found = append(found, Finding{Fatal, fmt.Sprintf("key attribute %q has type %s in place of S", name, d.AttributeType), "use a table whose keys are strings"})
+		}
+	}
+	return found
+}
+
+// ttlFindings looks at what DynamoDB deletes by itself.
+func ttlFindings(ttl *types.TimeToLiveDescription, o TableOptions) []Finding {
+	name, on := ttlAttribute(ttl)
+	switch {
+	case on && name != attrTTL && reservedAttributes[name]:
+		return []Finding{{Fatal, fmt.Sprintf("TTL is on %q, which held locks have: DynamoDB deletes them", name), fmt.Sprintf("move TTL to %q", attrTTL)}}
+	case on && name != attrTTL:
+		return []Finding{{Warning, fmt.Sprintf("TTL is on %q, which is not the library's", name), fmt.Sprintf("move TTL to %q, or make sure that no lock item has it", attrTTL)}}
+	case !on && o.TimeToLive:
+		return []Finding{{Warning, "TTL is off: released items stay although retention is asked for", fmt.Sprintf("enable TTL on %q", attrTTL)}}
+	}
+	return nil
+}
+
+func ttlAttribute(ttl *types.TimeToLiveDescription) (name string, on bool) {
+	if ttl == nil {
+		return "", false
+	}
+	on = ttl.TimeToLiveStatus == types.TimeToLiveStatusEnabled || ttl.TimeToLiveStatus == types.TimeToLiveStatusEnabling
+	return aws.ToString(ttl.AttributeName), on
+}
+
+// tableError wraps what the SDK said about the table.
+func tableError(op, table string, err error) error {
+	c := &Client{table: table}
+	return c.storeError(op, "", err)
+}

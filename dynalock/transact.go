@@ -1,0 +1,115 @@
+package dynalock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go/middleware"
+)
+
+// maxTransactItems is DynamoDB's limit for one transaction.
+const maxTransactItems = 100
+
+// ConditionCheck goes into the caller's own TransactWriteItems: the transaction commits only if this tenure still
+// holds the lock, decided by DynamoDB at the instant of the commit, with no clock involved (what Chubby calls
+// checking a sequencer). It costs two write units. The items must be in the table's account and Region.
+func (l *Lock) ConditionCheck() types.TransactWriteItem {
+	w := &write{cond: condTenure, values: item{":id": str(l.id + "-")}}
+	names, values := w.placeholders(l.c.opt.PartitionKey, l.c.opt.SortKey)
+	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
+		TableName: &l.c.table, Key: l.c.keyOf(l.key), ConditionExpression: &w.cond,
+		ExpressionAttributeNames: names, ExpressionAttributeValues: values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}}
+}
+
+// Transact writes items, at most 99, in one transaction that commits only if this tenure still holds the lock.
+// Conflicts (with this lock's own heartbeat, for one), throttling and lost answers are repeated under one client
+// token until ctx ends or the lock is lost, so a transaction is applied once. A lost lock is a [*LostError]
+// (ErrLost) and nothing was written; a failed condition of the caller's own items is the SDK's
+// TransactionCanceledException inside an ErrStore. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(),
+// with which it is unknown whether the transaction was applied.
+func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) error {
+	if n := len(items); n == 0 || n >= maxTransactItems {
+		return invalid([]error{fmt.Errorf("items has %d entries, allowed: 1 to %d", n, maxTransactItems-1)})
+	}
+	token := newID()
+	in := &dynamodb.TransactWriteItemsInput{
+		TransactItems:      append(slices.Clone(items), l.ConditionCheck()),
+		ClientRequestToken: &token,
+	}
+	for n := 1; ; n++ {
+		if err := l.Err(); err != nil {
+			return err
+		}
+		a := l.c.request(ctx, l.timing.attempt, func(ctx context.Context) (item, middleware.Metadata, error) {
+			out, err := l.c.db.TransactWriteItems(ctx, in, once)
+			if err != nil {
+				return nil, middleware.Metadata{}, err
+			}
+			return nil, out.ResultMetadata, nil
+		})
+		if a.verdict == applied {
+			return nil
+		}
+		var cancelled *types.TransactionCanceledException
+		switch {
+		case errors.As(a.err, &cancelled):
+			check, again := cancellation(cancelled)
+			if check != nil {
+				return l.lose(check.Item)
+			}
+			if !again {
+				return l.c.storeError("transact", l.key, a.err)
+			}
+		case a.verdict == fatal:
+			return l.c.storeError("transact", l.key, a.err)
+		case a.verdict == inDoubt:
+			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "transact", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
+		}
+		if err := l.pause(ctx, n); err != nil {
+			return fmt.Errorf("%w: %w", err, l.c.storeError("transact", l.key, a.err))
+		}
+	}
+}
+
+// cancellation reads the reasons: the lock's own check (the last item) refused, or nothing worse than conflicts and
+// throttling, which are worth another attempt.
+func cancellation(e *types.TransactionCanceledException) (check *types.CancellationReason, again bool) {
+	again = len(e.CancellationReasons) > 0
+	for i, r := range e.CancellationReasons {
+		code := ""
+		if r.Code != nil {
+			code = *r.Code
+		}
+		switch code {
+		case "", "None", "TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError":
+		case "ConditionalCheckFailed":
+			if i == len(e.CancellationReasons)-1 {
+				return &e.CancellationReasons[i], false
+			}
+			again = false
+		default:
+			again = false
+		}
+	}
+	return nil, again
+}
+
+// pause waits before attempt n+1 of an operation of the holder; the end of ctx is an error, a loss is not: the
+// caller looks at Err.
+func (l *Lock) pause(ctx context.Context, n int) error {
+	t := l.c.opt.clock.NewTimer(backoff(n))
+	defer t.Stop()
+	select {
+	case <-t.C():
+	case <-l.Done():
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
