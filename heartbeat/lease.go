@@ -45,6 +45,9 @@ type Config struct {
 	Limit time.Duration
 	// Acked is the Reading from before the request that won the lease was first sent.
 	Acked Reading
+	// Bind, if not nil, is called by Add with the lease that it makes, before Renew or Ended can be: for storing
+	// the lease where those two find it. Nothing else may be done with it there.
+	Bind func(l *Lease)
 	// Renew makes one renewal and returns nil once it has been acknowledged. An error that matches ErrGone ends
 	// the lease; after any other it is tried again while the lease lasts. It should return soon after ctx is
 	// done; ctx bears no deadline, because it is cancelled by the scheduler's own clock. Of one lease no two

@@ -85,7 +85,8 @@ func New(optFns ...func(*Options)) *Scheduler {
 
 // Add has the scheduler keep a lease that was won by a request sent at cfg.Acked. The first renewal comes at a random
 // point in the second half of the first period. A lease whose trust is used up already is accepted and ends at once.
-// Renew and Ended may be called before Add has returned. The error is ErrClosed after Close, or names every bad field of cfg.
+// Renew and Ended may be called before Add has returned; where they need the lease, use Bind. The error is ErrClosed
+// after Close, or names every bad field of cfg.
 func (s *Scheduler) Add(cfg Config) (*Lease, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -96,6 +97,9 @@ func (s *Scheduler) Add(cfg Config) (*Lease, error) {
 	cfg.AttemptTimeout = min(cfg.AttemptTimeout, cfg.Trust)
 	l := &Lease{s: s, cfg: cfg, eventPos: -1, duePos: -1}
 	l.credit.Store(&credit{sent: cfg.Acked})
+	if cfg.Bind != nil {
+		cfg.Bind(l)
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -109,12 +109,11 @@ func TestALossThatWasNotYetAnnouncedIsNotAfterStop(t *testing.T) {
 
 func TestEndedMayStopItsLease(t *testing.T) {
 	inBubble(t, func(w *world) {
-		var k *kept
-		added := make(chan struct{})
+		var k *Lease
 		told := 0
-		k = w.add(obedient, func(c *Config) {
+		w.add(obedient, func(c *Config) {
+			c.Bind = func(l *Lease) { k = l }
 			c.Ended = func(error) {
-				<-added
 				told++
 				if err := k.Stop(context.Background()); err != nil {
 					w.Error(err)
@@ -123,7 +122,6 @@ func TestEndedMayStopItsLease(t *testing.T) {
 				k.End(ErrGone)
 			}
 		})
-		close(added)
 		time.Sleep(trust)
 		synctest.Wait()
 		if told != 1 {
@@ -139,16 +137,13 @@ func TestRenewMayStopItsLease(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(w *world) {
-				var k *kept
-				added := make(chan struct{})
-				k = w.add(func(ctx context.Context, _ Attempt) error {
-					<-added
-					if err := k.Stop(derive(ctx)); !errors.Is(err, ErrStopped) {
+				var lease *Lease
+				k := w.add(func(ctx context.Context, _ Attempt) error {
+					if err := lease.Stop(derive(ctx)); !errors.Is(err, ErrStopped) {
 						w.Errorf("Stop: %v", err)
 					}
 					return nil
-				})
-				close(added)
+				}, func(c *Config) { c.Bind = func(l *Lease) { lease = l } })
 				time.Sleep(trust)
 				if n := len(k.attempts()); n != 1 {
 					w.Errorf("%d attempts, want 1", n)
