@@ -146,8 +146,8 @@ func TestTheReasonWhyAContainerIsMissingIsTheProgramsOwn(t *testing.T) {
 	for log, want := range map[string]string{
 		"creating\ndynamodblocal: no such image\nexit status 1\n": "dynamodblocal: no such image",
 		"go: no module\n": "go: no module",
-		"exit status 1":    "exit status 1",
-		"":                 "",
+		"exit status 1":   "exit status 1",
+		"":                "",
 	} {
 		if got := complaint(log); got != want {
 			t.Errorf("complaint(%q) = %q, want %q", log, got, want)
