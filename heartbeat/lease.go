@@ -94,7 +94,8 @@ type credit struct {
 	denied atomic.Pointer[Reading]
 }
 
-func (c *credit) deny(now Reading) { c.denied.CompareAndSwap(nil, &now) }
+// deny reports whether the credit had been good until now.
+func (c *credit) deny(now Reading) bool { return c.denied.CompareAndSwap(nil, &now) }
 
 type phase uint8
 
@@ -135,16 +136,22 @@ func (l *Lease) Valid() bool {
 		return false
 	}
 	c := l.credit.Load()
-	if c.denied.Load() != nil {
-		return false
-	}
 	now := l.s.clock.Now()
-	if left, _ := l.leftAt(c, now); left > 0 && !unexplained(now.Since(c.sent)) {
-		return true
+	left, _ := l.leftAt(c, now)
+	switch {
+	case left <= 0:
+		seen := now // or now would be on the heap every time
+		c.denied.Store(&seen)
+		l.s.doubt()
+		return false
+	case unexplained(now.Since(c.sent)):
+		if c.deny(now) {
+			l.s.doubt()
+		}
+		return false
+	default:
+		return c.denied.Load() == nil
 	}
-	c.deny(now)
-	l.s.doubt()
-	return false
 }
 
 // leftAt is what was left of the credit at now, and the error that describes its end.
