@@ -440,14 +440,13 @@ func (a *acquisition) once(ctx context.Context) (*Lock, error) {
 // wait is Acquire.
 func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 	next, failures, spins := stepWrite, 0, 0
-	var due time.Duration
+	due := a.c.now()
 	for {
 		o, freed, err := a.c.await(ctx, w, due)
 		if err != nil {
 			a.abandon()
 			return nil, a.ended(err)
 		}
-		due = 0
 		var got answer
 		if o != nil || freed || next == stepWrite {
 			out, err := a.attempt(ctx, o)
@@ -477,6 +476,8 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 				spins, due = 0, a.c.now()+a.retry
 			} else if spins++; spins > 3 { // it looks free each time, and each time somebody is faster
 				due = a.c.now() + a.c.opt.MinPoll
+			} else {
+				due = a.c.now()
 			}
 		case fatal:
 			a.abandon()

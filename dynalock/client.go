@@ -29,7 +29,7 @@ type Client struct {
 	ctx  context.Context // of work in the background; ends with Close
 	stop context.CancelCauseFunc
 
-	mu       sync.Mutex // guards what follows; never held over I/O or a wait
+	mu       sync.Mutex       // guards what follows; never held over I/O or a wait
 	closing  chan struct{}    // closed when Close begins
 	tasks    int              // calls and goroutines that Close waits for
 	idle     chan struct{}    // closed when closing and tasks has come to 0

@@ -10,11 +10,12 @@ import (
 // first looks at the table, and while this process itself holds the lock nobody does.
 type queue struct {
 	waiting   []*waiter
-	streak    int           // hand-overs since other processes last had a chance
-	limit     int           // how many of those there may be
-	lastToken uint64        // of the tenure that ended the last streak
-	notBefore time.Duration // the first waits until then, to give other processes that chance
-	freed     bool          // the local holder gave the lock back: the next step is a write, not a look
+	streak    int    // hand-overs since other processes last had a chance
+	limit     int    // how many of those there may be
+	lastToken uint64 // of the tenure that ended the last streak
+	yielding  bool   // the streak has ended: the first waits until notBefore, to give other processes that chance
+	notBefore time.Duration
+	freed     bool // the local holder gave the lock back: the next step is a write, not a look
 }
 
 // waiter is one place in the line.
@@ -92,7 +93,10 @@ func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *of
 		ready := q.waiting[0] == w && c.holders[w.key] == nil
 		at := due
 		if q.freed {
-			at = q.notBefore
+			at = c.now()
+			if q.yielding {
+				at = q.notBefore
+			}
 		}
 		rest := at - c.now()
 		if ready && rest <= 0 {
@@ -141,8 +145,8 @@ func (c *Client) holds(l *Lock) {
 	c.holders[l.key] = l
 	if q := c.queues[l.key]; q != nil {
 		q.freed = false
-		if q.notBefore > 0 { // others had their chance: did they use it?
-			q.notBefore = 0
+		if q.yielding { // others had their chance: did they use it?
+			q.yielding = false
 			if l.token == q.lastToken+1 {
 				q.limit = min(2*q.limit, maxHandoverLimit)
 			} else {
@@ -168,7 +172,7 @@ func (c *Client) offerTo(l *Lock, o *offer) bool {
 	}
 	if q.streak++; q.streak > q.limit {
 		q.streak, q.lastToken = 0, l.token
-		q.notBefore = c.now() + c.pollBound(l.hold, 0, 1)
+		q.yielding, q.notBefore = true, c.now()+c.pollBound(l.hold, 0, 1)
 		return false
 	}
 	q.waiting[0].offer = o

@@ -1,0 +1,531 @@
+package dynalock_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/heartbeat"
+	"github.com/dynalock/dynalock/internal/testserver"
+)
+
+func TestAnUncontendedLockAndItsReleaseAreTwoRequests(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client()
+		for range 3 { // of a new key, and of one that was released
+			before := wire.Count()
+			l := e.acquire(c, "key")
+			check(e, l.Held(), "Held is false after Acquire")
+			must(e, l.Release(e.ctx))
+			check(e, wire.Count()-before == 2, "%d requests, want 2", wire.Count()-before)
+			check(e, !l.Held(), "Held is true after Release")
+		}
+	})
+}
+
+func TestTryAcquireOfAHeldLockIsOneRequestAndSaysWhoHoldsIt(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, _ := e.client(func(o *dynalock.Options) { o.Owner = "worker 1" })
+		other, wire := e.client()
+		l := e.acquire(holder, "key", func(o *dynalock.AcquireOptions) { o.Reason, o.Data = "nightly run", []byte("payload") })
+		_, err := other.TryAcquire(e.ctx, "key")
+		wantErr(e, err, dynalock.ErrHeld)
+		held, ok := errors.AsType[*dynalock.HeldError](err)
+		check(e, ok, "error is %T", err)
+		r := held.Record
+		check(e, r.Owner == "worker 1" && r.Reason == "nightly run" && r.Token == l.Token() && r.State == dynalock.Held &&
+			r.Lease == lease && string(r.Data) == "payload", "record is %+v", r)
+		check(e, time.Since(r.AcquiredAt).Abs() < 10*time.Second && r.ExpiresAt.After(r.AcquiredAt), "acquired at %v, expires at %v", r.AcquiredAt, r.ExpiresAt)
+		check(e, held.RetryAfter > 0 && held.RetryAfter <= lease, "RetryAfter is %v", held.RetryAfter)
+		check(e, wire.Count() == 1, "%d requests, want 1", wire.Count())
+	})
+}
+
+func TestAWaiterSendsNoWriteUntilTheLockLooksFree(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, _ := e.client()
+		other, wire := e.client()
+		l := e.acquire(holder, "key")
+		got := make(chan *dynalock.Lock)
+		go func() {
+			l, err := other.Acquire(e.within(20*time.Second), "key")
+			check(e, err == nil, "%v", err)
+			got <- l
+		}()
+		time.Sleep(3 * lease) // the holder's heartbeats keep it
+		writes, reads := wire.Count("UpdateItem"), wire.Count("GetItem")
+		check(e, writes == 1, "%d writes while waiting, want the first attempt alone", writes)
+		check(e, reads > 0, "no reads while waiting")
+		must(e, l.Release(e.ctx))
+		l2 := <-got
+		check(e, l2.Token() > l.Token(), "token %d after %d", l2.Token(), l.Token())
+		check(e, wire.Count("UpdateItem") == 2, "%d writes, want the first attempt and the one that won", wire.Count("UpdateItem"))
+	})
+}
+
+func TestAHeartbeatIsOneRequest(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key")
+		before := text(e.item("key")["recordVersionNumber"])
+		n := wire.Count()
+		must(e, l.Renew(e.ctx))
+		check(e, wire.Count()-n == 1, "%d requests, want 1", wire.Count()-n)
+		check(e, text(e.item("key")["recordVersionNumber"]) != before, "the version stayed %q", before)
+	})
+}
+
+func TestALockIsKeptByItsHeartbeatAlone(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key")
+		time.Sleep(100 * lease)
+		check(e, l.Held() && l.Err() == nil, "lost: %v", l.Err())
+		beats := wire.Count() - 1
+		check(e, beats >= 500 && beats <= 600, "%d heartbeats in 100 leases, want one every fifth of a lease", beats)
+	})
+}
+
+func TestHandOverWithinAProcessIsOneRequestWithANewToken(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = 20 * time.Second })
+		l := e.acquire(c, "key")
+		const n = 10
+		got := make(chan *dynalock.Lock, n)
+		for range n {
+			go func() {
+				l, err := c.Acquire(e.ctx, "key")
+				check(e, err == nil, "%v", err)
+				got <- l
+			}()
+		}
+		time.Sleep(200 * time.Millisecond)
+		for range n {
+			before, token := wire.Count(), l.Token()
+			must(e, l.Release(e.ctx))
+			l = <-got
+			check(e, l.Held() && l.Token() == token+1, "held %v, token %d after %d", l.Held(), l.Token(), token)
+			check(e, wire.Count()-before == 1, "%d requests for a hand-over, want 1", wire.Count()-before)
+		}
+	})
+}
+
+func TestADeadHoldersLockIsTakenAfterItsLeaseAndNotEarlier(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, wire := e.client()
+		l := e.acquire(holder, "key")
+		crash(wire)
+		lastWrite := time.Now()
+		other, _ := e.client()
+		l2 := e.acquire(other, "key")
+		waited := time.Since(lastWrite)
+		check(e, waited >= lease, "taken after %v, before the lease of %v", waited, lease)
+		check(e, !l.Held(), "the dead holder still believes that it holds the lock")
+		check(e, l2.Token() == l.Token()+1, "token %d after %d", l2.Token(), l.Token())
+		if e.embedded != nil {
+			check(e, waited < lease+100*time.Millisecond, "taken after %v", waited)
+		}
+	})
+}
+
+func TestALaterProcessTakesADeadHoldersLockAtFirstSightWithMaxClockSkew(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, wire := e.client()
+		e.acquire(holder, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		crash(wire)
+		careful, _ := e.client()
+		_, err := careful.TryAcquire(e.ctx, "key")
+		wantErr(e, err, dynalock.ErrHeld)
+		time.Sleep(lease + 300*time.Millisecond)
+		late, wire := e.client(func(o *dynalock.Options) { o.MaxClockSkew = 200 * time.Millisecond })
+		_, err = late.TryAcquire(e.ctx, "key")
+		must(e, err)
+		check(e, wire.Count() == 2, "%d requests, want the look and the take-over", wire.Count())
+	})
+}
+
+func TestALiveLockIsNotTakenWithMaxClockSkew(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, _ := e.client()
+		l := e.acquire(holder, "key")
+		time.Sleep(2 * lease)
+		late, _ := e.client(func(o *dynalock.Options) { o.MaxClockSkew = 50 * time.Millisecond })
+		_, err := late.TryAcquire(e.ctx, "key")
+		wantErr(e, err, dynalock.ErrHeld)
+		check(e, l.Held(), "lost")
+	})
+}
+
+func TestRepeatedShortCallsOfOneProcessTakeADeadHoldersLock(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, wire := e.client()
+		e.acquire(holder, "key")
+		crash(wire)
+		start := time.Now()
+		other, wire := e.client()
+		for {
+			before := wire.Count()
+			_, err := other.TryAcquire(e.ctx, "key")
+			check(e, wire.Count()-before == 1, "%d requests for one attempt", wire.Count()-before)
+			if err == nil {
+				break
+			}
+			wantErr(e, err, dynalock.ErrHeld)
+			time.Sleep(lease / 4)
+		}
+		check(e, time.Since(start) >= lease, "taken after %v", time.Since(start))
+		check(e, time.Since(start) < 3*lease, "taken only after %v", time.Since(start))
+	})
+}
+
+func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
+	kinds := map[string]testserver.Kind{
+		"lost request": testserver.LoseRequest, "lost answer": testserver.LoseResponse, "hung request": testserver.HangBefore,
+		"hung answer": testserver.HangAfter, "error before": testserver.FailBefore, "error after": testserver.FailAfter,
+	}
+	for name, kind := range kinds {
+		hit := func(w *testserver.Wire) { w.Inject(testserver.Fault{Kind: kind, Op: "UpdateItem", Times: 1}) }
+		t.Run(name, func(t *testing.T) {
+			t.Run("acquire", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					hit(wire)
+					start := time.Now()
+					l := e.acquire(c, "key")
+					check(e, wire.Count() <= 3, "%d requests", wire.Count())
+					if kind == testserver.LoseResponse || kind == testserver.HangAfter || kind == testserver.FailAfter {
+						check(e, wire.Count() > 2 || !l.Deadline().After(start.Add(lease*4/5)), "deadline %v after the first send, want it counted from there", l.Deadline().Sub(start))
+					}
+					time.Sleep(2 * lease)
+					check(e, l.Held(), "false loss: %v", l.Err())
+					must(e, l.Release(e.ctx))
+				})
+			})
+			t.Run("heartbeat", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					l := e.acquire(c, "key")
+					for range 3 {
+						hit(wire)
+						time.Sleep(lease)
+						check(e, l.Held(), "false loss: %v", l.Err())
+					}
+					must(e, l.Release(e.ctx))
+				})
+			})
+			t.Run("release", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					l := e.acquire(c, "key")
+					hit(wire)
+					must(e, l.Release(e.ctx))
+					r, err := c.Get(e.ctx, "key")
+					must(e, err)
+					check(e, r.State == dynalock.Free, "orphan: %+v", r)
+				})
+			})
+			t.Run("deleting release", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.DeleteOnRelease = true })
+					wire.Inject(testserver.Fault{Kind: kind, Op: "DeleteItem", Times: 1})
+					must(e, l.Release(e.ctx))
+					check(e, len(e.item("key")) == 0, "orphan: %v", e.item("key"))
+				})
+			})
+			t.Run("take-over", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					dead, wire := e.client()
+					e.acquire(dead, "key")
+					crash(wire)
+					c, wire := e.client()
+					_, err := c.TryAcquire(e.ctx, "key")
+					wantErr(e, err, dynalock.ErrHeld)
+					time.Sleep(lease)
+					hit(wire)
+					l := e.acquire(c, "key")
+					time.Sleep(2 * lease)
+					check(e, l.Held(), "false loss: %v", l.Err())
+				})
+			})
+			t.Run("hand-over", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					l := e.acquire(c, "key")
+					got := make(chan *dynalock.Lock)
+					go func() {
+						l, err := c.Acquire(e.ctx, "key")
+						check(e, err == nil, "%v", err)
+						got <- l
+					}()
+					time.Sleep(50 * time.Millisecond)
+					hit(wire)
+					must(e, l.Release(e.ctx))
+					l2 := <-got
+					check(e, l2.Token() > l.Token(), "token %d after %d", l2.Token(), l.Token())
+					time.Sleep(2 * lease)
+					check(e, l2.Held(), "false loss: %v", l2.Err())
+				})
+			})
+			t.Run("set data", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					l := e.acquire(c, "key")
+					hit(wire)
+					must(e, l.SetData(e.ctx, []byte("new")))
+					time.Sleep(2 * lease)
+					check(e, l.Held(), "false loss: %v", l.Err())
+					r, err := c.Get(e.ctx, "key")
+					must(e, err)
+					check(e, string(r.Data) == "new", "data is %q", r.Data)
+				})
+			})
+		})
+	}
+}
+
+func TestAHungNetworkIsAnnouncedAtTheDeadline(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key")
+		time.Sleep(3 * lease)
+		crash(wire)
+		deadline := l.Deadline()
+		<-l.Done()
+		late := time.Since(deadline)
+		check(e, late >= 0 && late <= time.Millisecond, "Done closed %v after the deadline", late)
+		check(e, !l.Held(), "Held is true after the deadline")
+		wantErr(e, l.Err(), dynalock.ErrLost)
+		wantErr(e, l.Err(), heartbeat.ErrDeadline)
+		wantErr(e, context.Cause(l.Context()), dynalock.ErrLost)
+	})
+}
+
+func TestReleaseIsIdempotentAndNeverTouchesASuccessor(t *testing.T) {
+	onServer(t, func(e *env) {
+		c1, _ := e.client()
+		c2, _ := e.client()
+		l := e.acquire(c1, "key")
+		must(e, l.Release(e.ctx))
+		must(e, l.Release(e.ctx))
+		l2 := e.acquire(c2, "key")
+		must(e, l.Release(e.ctx))
+		wantErr(e, l.Err(), dynalock.ErrReleased)
+		wantErr(e, context.Cause(l.Context()), dynalock.ErrReleased)
+		time.Sleep(2 * lease)
+		check(e, l2.Held(), "the successor was touched: %v", l2.Err())
+		wantErr(e, l.Renew(e.ctx), dynalock.ErrReleased)
+		wantErr(e, l.SetData(e.ctx, nil), dynalock.ErrReleased)
+	})
+}
+
+func TestAFailedReleaseCanBeRepeated(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key")
+		remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"})
+		err := l.Release(e.ctx)
+		wantErr(e, err, dynalock.ErrStore)
+		remove()
+		must(e, l.Release(e.ctx))
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, r.State == dynalock.Free, "record is %+v", r)
+	})
+}
+
+func TestAReleaseWithACancelledContextStillReleases(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client()
+		l := e.acquire(c, "key")
+		ctx, cancel := context.WithCancel(e.ctx)
+		cancel()
+		if err := l.Release(ctx); err != nil { // a slow machine: it goes on in the background
+			wantErr(e, err, context.Canceled)
+			must(e, l.Release(e.ctx))
+		}
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, r.State == dynalock.Free, "record is %+v", r)
+	})
+}
+
+func TestResumeContinuesInAnotherProcessAndTheOldCopyIsInert(t *testing.T) {
+	onServer(t, func(e *env) {
+		c1, _ := e.client()
+		c2, _ := e.client()
+		l := e.acquire(c1, "key", func(o *dynalock.AcquireOptions) { o.Data = []byte("step 1") })
+		must(e, l.Renew(e.ctx))
+		l2, err := c2.Resume(e.ctx, l.Handle())
+		must(e, err)
+		check(e, l2.Held() && l2.Token() > l.Token() && string(l2.Data()) == "step 1", "held %v, token %d after %d, data %q", l2.Held(), l2.Token(), l.Token(), l2.Data())
+		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
+		check(e, !l.Held(), "the old copy is not inert")
+		wantErr(e, l.Release(e.ctx), dynalock.ErrLost)
+		time.Sleep(2 * lease)
+		check(e, l2.Held(), "lost: %v", l2.Err())
+		must(e, l2.Release(e.ctx))
+		_, err = c1.Resume(e.ctx, l2.Handle())
+		wantErr(e, err, dynalock.ErrLost)
+	})
+}
+
+func TestDoReleasesAfterAPanicAndAnEndedContext(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client()
+		func() {
+			defer func() { check(e, recover() == "boom", "the panic was swallowed") }()
+			_ = c.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error { panic("boom") })
+		}()
+		ctx, cancel := context.WithCancel(e.ctx)
+		err := c.Do(ctx, "key", func(ctx context.Context, l *dynalock.Lock) error {
+			check(e, l.Held(), "not held")
+			cancel()
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		wantErr(e, err, context.Canceled)
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, r.State == dynalock.Free, "record is %+v", r)
+	})
+}
+
+func TestDoSaysThatTheLockWasLostWhateverTheFunctionReturns(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		err := c.Do(e.ctx, "key", func(ctx context.Context, _ *dynalock.Lock) error {
+			crash(wire)
+			<-ctx.Done()
+			wantErr(e, context.Cause(ctx), dynalock.ErrLost)
+			return nil
+		})
+		wantErr(e, err, dynalock.ErrLost)
+	})
+}
+
+func TestEveryCallReturnsWithin50MillisecondsOfItsContextsEnd(t *testing.T) {
+	calls := map[string]func(e *env, ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error{
+		"Acquire":    func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { _, err := c.Acquire(ctx, "other"); return err },
+		"TryAcquire": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { _, err := c.TryAcquire(ctx, "other"); return err },
+		"Resume":     func(_ *env, ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error { _, err := c.Resume(ctx, l.Handle()); return err },
+		"Get":        func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { _, err := c.Get(ctx, "other"); return err },
+		"Records": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error {
+			for _, err := range c.Records(ctx) {
+				return err
+			}
+			return nil
+		},
+		"ForceRelease": func(_ *env, ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error {
+			return c.ForceRelease(ctx, dynalock.Record{Key: "key", State: dynalock.Held, Owner: "x", Version: "v"})
+		},
+		"Close":   func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
+		"Renew":   func(_ *env, ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(ctx) },
+		"SetData": func(_ *env, ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.SetData(ctx, nil) },
+		"Release": func(_ *env, ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				for _, after := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond} {
+					c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
+					l := e.acquire(c, "key "+after.String())
+					crash(wire)
+					ctx, cancel := context.WithTimeout(e.ctx, after)
+					start := time.Now()
+					err := call(e, ctx, c, l)
+					took := time.Since(start) - after
+					cancel()
+					check(e, err != nil, "no error from a hung network")
+					check(e, took <= 50*time.Millisecond, "returned %v after its context's end", took)
+				}
+			})
+		})
+	}
+}
+
+func TestCloseReleasesEverythingAndLeavesNoGoroutine(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		var locks []*dynalock.Lock
+		for _, key := range []string{"a", "b", "c", "d"} {
+			locks = append(locks, e.acquire(c, key))
+		}
+		other, _ := e.client()
+		e.acquire(other, "held")
+		waiting := make(chan error)
+		go func() { _, err := c.Acquire(e.ctx, "held"); waiting <- err }()
+		synctest.Wait()
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Times: 1})
+		err := c.Close(e.ctx)
+		wantErr(e, err, dynalock.ErrStore) // the one that failed is told, and the others were tried
+		wantErr(e, <-waiting, dynalock.ErrClosed)
+		free := 0
+		for _, l := range locks {
+			r, err := other.Get(e.ctx, l.Key())
+			must(e, err)
+			if r.State == dynalock.Free {
+				free++
+			}
+			check(e, !l.Held(), "%s is held after Close", l.Key())
+		}
+		check(e, free == 3, "%d of 4 are free, want all but the one that failed", free)
+		_, err = c.Acquire(e.ctx, "a")
+		wantErr(e, err, dynalock.ErrClosed)
+		must(e, c.Close(e.ctx))
+	})
+}
+
+func TestAnOperatorFreesExactlyTheTenureThatWasShown(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, _ := e.client()
+		operator, _ := e.client()
+		l := e.acquire(holder, "key")
+		r, err := operator.Get(e.ctx, "key")
+		must(e, err)
+		must(e, l.Renew(e.ctx)) // a live holder's heartbeat is in nobody's way
+		must(e, operator.ForceRelease(e.ctx, r))
+		wantErr(e, operator.ForceRelease(e.ctx, r), dynalock.ErrChanged)
+		l2 := e.acquire(operator, "key")
+		wantErr(e, holderRelease(l, e), dynalock.ErrLost)
+		wantErr(e, operator.ForceRelease(e.ctx, r), dynalock.ErrChanged)
+		check(e, l2.Held(), "the successor was freed")
+	})
+}
+
+func holderRelease(l *dynalock.Lock, e *env) error { return l.Release(e.ctx) }
+
+func TestNoTwoOfManyGoroutinesHoldAtOnce(t *testing.T) {
+	onServer(t, func(e *env) {
+		var wg sync.WaitGroup
+		holding := make(chan struct{}, 1)
+		last := uint64(0)
+		for range 4 {
+			c, _ := e.client()
+			for range 2 {
+				wg.Go(func() {
+					for range 5 {
+						err := c.Do(e.within(60*time.Second), "key", func(_ context.Context, l *dynalock.Lock) error {
+							select {
+							case holding <- struct{}{}:
+							default:
+								e.Error("two at once")
+							}
+							check(e, l.Token() > last, "token %d after %d", l.Token(), last)
+							last = l.Token()
+							time.Sleep(5 * time.Millisecond)
+							<-holding
+							return nil
+						})
+						check(e, err == nil, "%v", err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+	})
+}
