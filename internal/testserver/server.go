@@ -80,6 +80,7 @@ func New(tb testing.TB) *Server {
 		s.embedded = dynalocktest.NewServer()
 		listener := httptest.NewServer(s.embedded)
 		tb.Cleanup(listener.Close)
+		tb.Cleanup(s.embedded.Close) // first, for it ends the requests that it holds
 		s.endpoint = listener.URL
 	}
 	tb.Cleanup(transport.CloseIdleConnections)
@@ -104,7 +105,7 @@ func (s *Server) Client(optFns ...func(*dynamodb.Options)) *dynamodb.Client {
 	}, optFns...)
 }
 
-// run and tables make the names of tables unique on a server that other processes use too.
+// process and tables make the names of tables unique on a server that other processes use too.
 var (
 	process = strings.ToLower(rand.Text()[:10])
 	tables  atomic.Int64
