@@ -306,7 +306,7 @@ func (a *acquisition) restart() {
 
 // acquired tells that the tenure has begun.
 func (a *acquisition) acquired(l *Lock) *Lock {
-	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: int(l.sent)}
+	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: int(a.sent)}
 	if a.dead != nil {
 		e.Kind, e.By = EventTakenOver, a.dead
 	}

