@@ -14,11 +14,18 @@ type skewedClock struct {
 
 	mu         sync.Mutex
 	boot, wall time.Duration
+	hook       func()
 }
 
 func newSkewedClock() *skewedClock { return &skewedClock{start: time.Now()} }
 
 func (c *skewedClock) Now() Reading {
+	c.mu.Lock()
+	hook := c.hook
+	c.mu.Unlock()
+	if hook != nil {
+		hook()
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	mono := time.Since(c.start)
@@ -27,6 +34,13 @@ func (c *skewedClock) Now() Reading {
 }
 
 func (c *skewedClock) NewTimer(d time.Duration) Timer { return SystemClock().NewTimer(d) }
+
+// onNow has fn called before each look at the clock.
+func (c *skewedClock) onNow(fn func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.hook = fn
+}
 
 // suspend lets the machine sleep for d: its monotonic clock does not see it.
 func (c *skewedClock) suspend(d time.Duration) {

@@ -35,14 +35,23 @@ func TestAfterASuspensionALeaseIsNotValidUntilARenewalSentAfterItIsAcknowledged(
 
 func TestASuspensionIsNoticedWithinASecondThoughNobodyAsks(t *testing.T) {
 	inBubble(t, func(w *world) {
-		k := w.add(nil, func(c *Config) { c.Period, c.Trust = time.Hour, 4*time.Hour })
-		w.sleepUntil(10 * time.Minute)
-		w.clock.suspend(2 * time.Hour)
-		w.sleepUntil(10*time.Minute + longestSleep)
+		hours := func(period time.Duration) func(*Config) {
+			return func(c *Config) { c.Period, c.Trust = period, 4*period }
+		}
+		old := w.add(nil, hours(6*time.Hour))
+		w.sleepUntil(2 * time.Hour)
+		k := w.add(nil, hours(time.Hour))
+		w.sleepUntil(2*time.Hour + time.Minute)
+		w.clock.suspend(10 * time.Minute) // long before the next renewal
+		w.sleepUntil(2*time.Hour + time.Minute + longestSleep)
 		if at := k.attempts(); len(at) != 1 {
 			w.Errorf("renewals at %v, want one within a second of the suspension", at)
 		}
+		if at := old.attempts(); len(at) != 0 {
+			w.Errorf("renewals at %v, want none where slewing may explain as much", at)
+		}
 		k.wantAlive()
+		old.wantAlive()
 	})
 }
 
@@ -52,7 +61,8 @@ func TestAnAnswerToARenewalSentBeforeTheSuspensionDoesNotExplainIt(t *testing.T)
 		k := w.add(func(context.Context, Attempt) error { return <-answers }, func(c *Config) {
 			c.AttemptTimeout = trust
 		})
-		w.sleepUntil(period)
+		k.Kick()
+		synctest.Wait()
 		w.clock.suspend(time.Second)
 		if k.Valid() {
 			w.Error("valid after a suspension")
@@ -63,7 +73,43 @@ func TestAnAnswerToARenewalSentBeforeTheSuspensionDoesNotExplainIt(t *testing.T)
 			w.Error("valid by a renewal that was sent before the suspension")
 		}
 		time.Sleep(period / 20)
+		synctest.Wait()
+		if n := len(k.attempts()); n != 2 {
+			w.Errorf("%d attempts, want another one soon", n)
+		}
 		answers <- nil // sent after it
+		k.wantAlive()
+	})
+}
+
+func TestAnAnswerThatComesMuchLaterDoesNotExplainTheSuspensionEither(t *testing.T) {
+	inBubble(t, func(w *world) {
+		answers := make(chan error)
+		k := w.add(func(context.Context, Attempt) error { return <-answers }, func(c *Config) {
+			c.Trust, c.AttemptTimeout = time.Minute, time.Minute
+		})
+		w.sleepUntil(period)
+		w.clock.suspend(time.Second)
+		w.sleepUntil(20 * time.Second)
+		answers <- nil // sent before it, and by now a second is no more than slewing explains
+		synctest.Wait()
+		if k.Valid() {
+			w.Error("valid by a renewal that was sent before the suspension")
+		}
+		time.Sleep(period / 20)
+		answers <- nil
+		k.wantAlive()
+	})
+}
+
+func TestAnAcknowledgementSentRightAfterASuspensionExplainsIt(t *testing.T) {
+	inBubble(t, func(w *world) {
+		k := w.add(nil, static)
+		w.clock.suspend(time.Second) // the monotonic clock has not moved at all
+		if k.Valid() {
+			w.Error("valid after a suspension")
+		}
+		k.Acknowledge(w.clock.Now())
 		k.wantAlive()
 	})
 }
@@ -73,6 +119,7 @@ func TestASuspensionIsNotForgottenWhenTimePasses(t *testing.T) {
 		k := w.add(fails, func(c *Config) { c.Trust = time.Hour })
 		w.sleepUntil(period / 4)
 		w.clock.suspend(time.Second)
+		time.Sleep(time.Minute) // nobody asks
 		for range 50 * 60 {
 			time.Sleep(time.Second) // after a while an eighth of the time exceeds the gap
 			if k.Valid() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync"
@@ -271,26 +272,28 @@ func TestALostAnswerIsTriedAgainAndTheLeaseIsKept(t *testing.T) {
 
 func TestRetriesComeSoonThenLessOftenAndOnceMoreBeforeTheDeadline(t *testing.T) {
 	inBubble(t, func(w *world) {
-		for range 50 {
-			w.add(fails)
+		leases := make([]*kept, 50)
+		for i := range leases {
+			leases[i] = w.add(fails)
 		}
-		k := w.add(fails)
 		w.sleepUntil(trust)
-		at := k.attempts()
 		base := period / 20
-		if d := at[1] - at[0]; d < base/2 || d > base*3/2 {
-			w.Errorf("the first retry came after %v, want about %v", d, base)
-		}
-		for i := range len(at) - 1 {
-			if d := at[i+1] - at[i]; d > period/2+base/2 {
-				w.Errorf("retry %d came after %v, want at most %v", i+1, d, period/2+base/2)
+		for _, k := range leases {
+			at := k.attempts()
+			if d := at[1] - at[0]; d < base/2 || d > base*3/2 {
+				w.Errorf("the first retry came after %v, want about %v", d, base)
 			}
-		}
-		if left := trust - at[len(at)-1]; left > base || left <= 0 {
-			w.Errorf("the last attempt began %v before the deadline, want within %v", left, base)
-		}
-		if len(at) > 30 {
-			w.Errorf("%d attempts in one lease: the retries do not back off", len(at))
+			for i := range len(at) - 1 {
+				if d := at[i+1] - at[i]; d > period/2+base/2 {
+					w.Errorf("retry %d came after %v, want at most %v", i+1, d, period/2+base/2)
+				}
+			}
+			if left := trust - at[len(at)-1]; left > base || left <= 0 {
+				w.Errorf("the last attempt began %v before the deadline, want within %v", left, base)
+			}
+			if len(at) > 30 {
+				w.Errorf("%d attempts in one lease: the retries do not back off", len(at))
+			}
 		}
 	})
 }
@@ -316,6 +319,17 @@ func TestAHungAttemptIsCancelledInTimeForAnother(t *testing.T) {
 		}
 		if last := causes[len(causes)-1]; trust-at[len(at)-1] < timeout && !errors.Is(last, ErrDeadline) {
 			w.Errorf("the last attempt was cancelled with %v, want the deadline", last)
+		}
+	})
+}
+
+func TestAnAttemptMayTakeUntilTheDeadline(t *testing.T) {
+	inBubble(t, func(w *world) {
+		k := w.add(obedient, func(c *Config) { c.AttemptTimeout = math.MaxInt64 })
+		w.sleepUntil(trust)
+		k.wantLost(ErrDeadline, trust)
+		if n := len(k.attempts()); n != 1 {
+			w.Errorf("%d attempts, want one that lasts", n)
 		}
 	})
 }
@@ -395,14 +409,12 @@ func TestAnAnswerAfterTheDeadlineRevivesNothing(t *testing.T) {
 	})
 }
 
-func TestAnAnswerInTheInstantOfTheDeadlineRevivesNothing(t *testing.T) {
+func TestAnAnswerAfterTheDeadlineRevivesNothingThoughNobodyHasLookedSince(t *testing.T) {
 	inBubble(t, func(w *world) {
 		k := w.add(nil, static)
-		acked := w.clock.Now()
-		time.Sleep(trust) // both timers fire in this instant, in either order
-		k.Acknowledge(acked)
+		w.clock.suspend(trust)
 		k.Acknowledge(w.clock.Now())
-		k.wantLost(ErrDeadline, trust)
+		k.wantLost(ErrDeadline, 0)
 	})
 }
 
@@ -473,6 +485,12 @@ func (w *world) firstDue(k *kept) time.Duration {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return k.due - w.now
+}
+
+func (w *world) slotsFree() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.slots
 }
 
 func TestEndWithoutAReasonIsErrGone(t *testing.T) {
@@ -608,18 +626,62 @@ func TestTenThousandLeasesAtRestCostOneGoroutineWhichEndsWithThem(t *testing.T) 
 	})
 }
 
+func TestALeaseAddedWhileTheSchedulerSleepsIsRenewedInTime(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.add(nil, static)
+		w.sleepUntil(10 * time.Millisecond)
+		k := w.add(nil, func(c *Config) { c.Period, c.Trust = 100*time.Millisecond, 300*time.Millisecond })
+		for range 100 {
+			time.Sleep(10 * time.Millisecond)
+			k.wantAlive()
+		}
+	})
+}
+
 func TestALateStartIsToldToTheRenewal(t *testing.T) {
 	inBubble(t, func(w *world) {
-		w.add(obedient)
-		w.sleepUntil(period) // the slot is taken for at most a second
-		k := w.add(nil)
+		block := w.add(obedient, func(c *Config) { c.AttemptTimeout = trust })
+		w.sleepUntil(period) // the slot is taken
+		k := w.add(obedient)
 		k.Kick()
-		w.sleepUntil(period + timeout)
-		sent := k.attempts()[0]
-		if late := k.tries[0].Late; late != sent-period || late <= 0 {
-			w.Errorf("an attempt that was due at %v and began at %v says it was %v late", period, sent, late)
+		const late = 345 * time.Millisecond
+		w.sleepUntil(period + late)
+		if err := block.Stop(w.Context()); err != nil {
+			w.Fatal(err)
+		}
+		synctest.Wait()
+		if at, told := k.attempts()[0], k.tries[0].Late; at != period+late || told != late {
+			w.Errorf("an attempt that was due at %v and began at %v says it was %v late", period, at, told)
+		}
+		w.sleepUntil(period + late + timeout - 1)
+		if n := w.slotsFree(); n != 0 {
+			w.Error("the late attempt was cut short")
+		}
+		w.sleepUntil(period + late + timeout)
+		if n := w.slotsFree(); n != 1 {
+			w.Error("the late attempt has not ended at its time")
 		}
 	}, func(o *Options) { o.Parallelism = 1 })
+}
+
+func TestTheTimeThatARenewalWaitsForACPUCountsAsLate(t *testing.T) {
+	inBubble(t, func(w *world) {
+		k := w.add(nil)
+		time.Sleep(period / 4)
+		const late = 40 * time.Millisecond
+		var once sync.Once
+		w.clock.onNow(func() {
+			if w.mu.TryLock() { // it is the renewal that reads the clock
+				w.mu.Unlock()
+				once.Do(func() { w.clock.suspend(late) })
+			}
+		})
+		k.Kick()
+		synctest.Wait()
+		if told := k.tries[0].Late; told != late {
+			w.Errorf("told to be %v late, want %v", told, late)
+		}
+	})
 }
 
 // What others do to a lease.
@@ -670,6 +732,42 @@ func TestAnAcknowledgementDuringARenewalCountsAndSoDoesTheRenewal(t *testing.T) 
 		k.wantAlive()
 		if n := len(k.attempts()); n < 29 || n > 35 {
 			w.Errorf("%d renewals in a minute, want about 30", n)
+		}
+	})
+}
+
+func TestAnAcknowledgementSparesALeaseThatWaitsForASlot(t *testing.T) {
+	inBubble(t, func(w *world) {
+		block := w.add(obedient)
+		w.sleepUntil(period)
+		k := w.add(nil)
+		k.Kick()
+		time.Sleep(time.Millisecond)
+		k.Acknowledge(w.clock.Now())
+		if err := block.Stop(w.Context()); err != nil {
+			w.Fatal(err)
+		}
+		w.sleepUntil(period + period/2)
+		if at := k.attempts(); len(at) != 0 {
+			w.Errorf("renewals at %v, want none so soon", at)
+		}
+		w.sleepUntil(2*period + time.Millisecond)
+		if n := len(k.attempts()); n != 1 {
+			w.Errorf("%d renewals, want one within the period", n)
+		}
+	}, func(o *Options) { o.Parallelism = 1 })
+}
+
+func TestAcknowledgementsOfEarlierSendsDoNotPutRetriesOff(t *testing.T) {
+	inBubble(t, func(w *world) {
+		acked := w.clock.Now()
+		k := w.add(fails)
+		for w.elapsed() < trust {
+			k.Acknowledge(acked)
+			time.Sleep(time.Millisecond)
+		}
+		if n := len(k.attempts()); n < 8 {
+			w.Errorf("%d attempts before the deadline, want at least 8", n)
 		}
 	})
 }

@@ -268,9 +268,9 @@ func (s *Scheduler) check(l *Lease, now Reading) (alive bool) {
 	if left, err := l.left(c, now); left <= 0 {
 		switch {
 		case l.lastErr != nil:
-			err = fmt.Errorf("%w (attempt %d: %w)", err, l.attempts, l.lastErr)
+			err = fmt.Errorf("%w (the last attempt: %w)", err, l.lastErr)
 		case l.cancel != nil:
-			err = fmt.Errorf("%w (attempt %d has not returned)", err, l.attempts)
+			err = fmt.Errorf("%w (the attempt to renew it has not returned)", err)
 		}
 		s.end(l, err, true)
 		return false
@@ -351,9 +351,7 @@ func (s *Scheduler) renew(ctx context.Context, l *Lease, a Attempt) {
 	case errors.Is(err, ErrGone):
 		s.end(l, err, true)
 	default:
-		if l.attempts > 0 { // nothing was acknowledged meanwhile
-			l.lastErr = err
-		}
+		l.lastErr = err
 		if s.check(l, now) {
 			l.plan(l.cfg.Period/10, now)
 			s.settle(l, now)

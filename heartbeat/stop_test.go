@@ -204,6 +204,46 @@ func TestCloseStopsEverythingWithoutAWordAndJoinsIt(t *testing.T) {
 	})
 }
 
+func TestALossThatWasNotYetAnnouncedIsNotAfterClose(t *testing.T) {
+	inBubble(t, func(w *world) {
+		busy := w.add(nil, func(c *Config) { c.Ended = func(error) { time.Sleep(time.Second) } })
+		k := w.add(nil)
+		busy.End(nil)
+		synctest.Wait()
+		k.End(nil)
+		w.Close()
+		if w.elapsed() != time.Second {
+			w.Errorf("Close returned after %v, want when the Ended that ran had returned", w.elapsed())
+		}
+		k.wantNoNews()
+	})
+}
+
+func TestARenewalThatHasNotBegunWhenItsLeaseIsStoppedDoesNotBegin(t *testing.T) {
+	inBubble(t, func(w *world) {
+		done, cancel := context.WithCancel(w.Context())
+		cancel()
+		k := w.add(nil)
+		time.Sleep(period / 4)
+		var once sync.Once
+		w.clock.onNow(func() {
+			if w.mu.TryLock() { // it is the renewal that reads the clock
+				w.mu.Unlock()
+				once.Do(func() {
+					if err := k.Stop(done); !errors.Is(err, context.Canceled) {
+						w.Errorf("Stop: %v", err)
+					}
+				})
+			}
+		})
+		k.Kick()
+		synctest.Wait()
+		if at := k.attempts(); len(at) != 0 || k.Valid() {
+			w.Errorf("renewals at %v, Valid is %v", at, k.Valid())
+		}
+	})
+}
+
 func TestCloseOfAnUnusedSchedulerReturns(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.Close()
