@@ -61,12 +61,14 @@ func TestAnAnswerToARenewalSentBeforeTheSuspensionDoesNotExplainIt(t *testing.T)
 		k := w.add(func(context.Context, Attempt) error { return <-answers }, func(c *Config) {
 			c.AttemptTimeout = trust
 		})
+		time.Sleep(time.Millisecond)
 		k.Kick()
 		synctest.Wait()
 		w.clock.suspend(time.Second)
 		if k.Valid() {
 			w.Error("valid after a suspension")
 		}
+		synctest.Wait()
 		answers <- nil // sent before it
 		synctest.Wait()
 		if k.Valid() {
