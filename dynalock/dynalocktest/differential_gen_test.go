@@ -141,10 +141,6 @@ func genValue(t *source, kind string, depth int) types.AttributeValue {
 	case "S":
 		return &types.AttributeValueMemberS{Value: genString(t)}
 	case "N":
-		if depth < 0 {
-			// Inside lists and maps DynamoDB Local keeps a number's text, and then takes 1.0 and 1 for different.
-			return &types.AttributeValueMemberN{Value: pick(t, plainNumbers...)}
-		}
 		return &types.AttributeValueMemberN{Value: genNumber(t)}
 	case "B":
 		return &types.AttributeValueMemberB{Value: pick(t, plainBytes...)}
@@ -155,13 +151,13 @@ func genValue(t *source, kind string, depth int) types.AttributeValue {
 	case "L":
 		list := []types.AttributeValue{}
 		for range upTo(t, 4) {
-			list = append(list, genNested(t, depth-1))
+			list = append(list, genAny(t, depth-1))
 		}
 		return &types.AttributeValueMemberL{Value: list}
 	case "M":
 		m := item{}
 		for range upTo(t, 3) {
-			m[pick(t, "x", "y", "l", "m", "n", "a.b", "status")] = genNested(t, depth-1)
+			m[pick(t, "x", "y", "l", "m", "n", "a.b", "status")] = genAny(t, depth-1)
 		}
 		return &types.AttributeValueMemberM{Value: m}
 	case "SS":
@@ -194,19 +190,10 @@ func genSet[E any](t *source, member func() E) []E {
 	return set
 }
 
-// genNested is an element of a list or map, with at most depth further levels below.
-func genNested(t *source, depth int) types.AttributeValue {
-	kind := pick(t, allKinds...)
-	if kind == "N" || (depth <= 0 && (kind == "L" || kind == "M")) {
-		return genValue(t, "N", -1)
-	}
-	return genValue(t, kind, depth)
-}
-
 func genAny(t *source, depth int) types.AttributeValue {
 	kinds := allKinds
 	if depth <= 0 {
-		kinds = []string{"S", "N", "B", "BOOL", "NULL"}
+		kinds = []string{"S", "N", "B", "BOOL", "NULL", "SS", "NS", "BS"}
 	}
 	return genValue(t, pick(t, kinds...), depth)
 }

@@ -459,6 +459,7 @@ func (w *world) genTransactWrite(t *source) operation {
 			del := &types.Delete{TableName: w.named(t, tb), Key: key, ConditionExpression: condition, ReturnValuesOnConditionCheckFailure: genOnFailure(t)}
 			del.ExpressionAttributeNames, del.ExpressionAttributeValues = x.finish()
 			one.Delete = del
+			in.ReturnConsumedCapacity = "" // DynamoDB Local charges half for the transactional deletion of nothing
 		default:
 			if condition == nil {
 				condition = aws.String("attribute_exists(" + x.alias(tb.hash) + ")")
