@@ -379,6 +379,28 @@ func TestALossIsAnnouncedAtTheDeadlineWhileTheRenewalHangs(t *testing.T) {
 	})
 }
 
+func TestWhetherALeaseIsValidIsToldWithoutWaitingForAnyLock(t *testing.T) {
+	inBubble(t, func(w *world) {
+		release := make(chan struct{})
+		defer close(release)
+		k := w.add(deaf(release))
+		w.sleepUntil(period)
+		w.mu.Lock() // whoever waits for it now waits for ever
+		defer w.mu.Unlock()
+		if !k.Valid() || k.Remaining() != trust-period || !k.Deadline().Equal(w.start.Add(trust)) {
+			w.Errorf("Valid %v, Remaining %v, Deadline %v", k.Valid(), k.Remaining(), k.Deadline())
+		}
+		w.clock.suspend(time.Second)
+		if k.Valid() {
+			w.Error("valid after a suspension")
+		}
+		w.clock.suspend(trust)
+		if k.Valid() || k.Remaining() > 0 {
+			w.Error("valid after the deadline")
+		}
+	})
+}
+
 func TestALossIsAnnouncedAtTheDeadlineWhileTheLeaseWaitsForASlot(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.add(obedient, func(c *Config) { c.AttemptTimeout = c.Trust })
