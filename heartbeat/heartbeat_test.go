@@ -440,6 +440,21 @@ func TestAnAnswerAfterTheDeadlineRevivesNothingThoughNobodyHasLookedSince(t *tes
 	})
 }
 
+func TestALeaseWhoseDeadlinePassedWhileItWaitedIsNotRenewed(t *testing.T) {
+	inBubble(t, func(w *world) {
+		block := w.add(obedient, func(c *Config) { c.Trust = time.Hour })
+		w.sleepUntil(period)
+		k := w.add(nil)
+		k.Kick()
+		w.clock.suspend(trust)
+		block.End(nil) // gives the slot away before the loop has looked at the clocks
+		k.wantLost(ErrDeadline, period)
+		if at := k.attempts(); len(at) != 0 {
+			w.Errorf("renewals at %v, want none after the deadline", at)
+		}
+	}, func(o *Options) { o.Parallelism = 1 })
+}
+
 func TestAnAnswerAfterItsTimeButBeforeTheDeadlineCounts(t *testing.T) {
 	inBubble(t, func(w *world) {
 		k := w.add(takes(3 * timeout))

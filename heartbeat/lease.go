@@ -46,7 +46,8 @@ type Config struct {
 	// Acked is the Reading from before the request that won the lease was first sent.
 	Acked Reading
 	// Bind, if not nil, is called by Add with the lease that it makes, before Renew or Ended can be: for storing
-	// the lease where those two find it. Nothing else may be done with it there.
+	// the lease where those two find it. Until Add keeps it, it is not valid, and of its methods only Stop has an
+	// effect; if Add is refused, it never is.
 	Bind func(l *Lease)
 	// Renew makes one renewal and returns nil once it has been acknowledged. An error that matches ErrGone ends
 	// the lease; after any other it is tried again while the lease lasts. It should return soon after ctx is
@@ -126,6 +127,9 @@ type Lease struct {
 	cancel   context.CancelCauseFunc // of the attempt in flight; nil: none
 	returned chan struct{}           // made by who waits for the attempt in flight, closed when it has returned
 }
+
+// next is when something is to be done for l.
+func (l *Lease) next() time.Duration { return min(l.alarm, l.deadline) }
 
 // Valid reports whether the holder may still act. It looks at the clocks alone: it takes no lock and does not wait.
 // It is false once Trust or Limit has been used up by any clock, after Stop or End, and, when the clocks show a

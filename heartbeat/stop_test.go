@@ -3,6 +3,7 @@ package heartbeat
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -168,6 +169,38 @@ func TestStoppingOneLeaseLeavesAnotherOfTheSameNameAlone(t *testing.T) {
 	})
 }
 
+func TestALeaseThatIsStoppedBeforeAddKeepsItIsNotKept(t *testing.T) {
+	inBubble(t, func(w *world) {
+		k := w.add(nil, func(c *Config) {
+			c.Bind = func(l *Lease) {
+				l.Kick()
+				if err := l.Stop(w.Context()); err != nil || l.Valid() {
+					w.Errorf("Stop: %v, Valid %v", err, l.Valid())
+				}
+			}
+		})
+		time.Sleep(2 * trust)
+		k.wantNoNews()
+		if at := k.attempts(); len(at) != 0 || k.Valid() {
+			w.Errorf("renewals at %v, Valid %v", at, k.Valid())
+		}
+	})
+}
+
+func TestCloseJoinsARenewalThatLeftByGoexit(t *testing.T) {
+	inBubble(t, func(w *world) {
+		w.add(func(context.Context, Attempt) error {
+			runtime.Goexit()
+			return nil
+		})
+		w.sleepUntil(period)
+		w.Close()
+		if w.elapsed() != period {
+			w.Errorf("Close took %v", w.elapsed()-period)
+		}
+	})
+}
+
 func TestCloseStopsEverythingWithoutAWordAndJoinsIt(t *testing.T) {
 	inBubble(t, func(w *world) {
 		leases := []*kept{w.add(nil), w.add(obedient), w.add(nil, static), w.add(obedient), w.add(nil)}
@@ -198,8 +231,12 @@ func TestCloseStopsEverythingWithoutAWordAndJoinsIt(t *testing.T) {
 				w.Error(err)
 			}
 		}
-		if _, err := w.Add(Config{Trust: trust}); !errors.Is(err, ErrClosed) {
+		var refused *Lease
+		if _, err := w.Add(Config{Trust: trust, Acked: w.clock.Now(), Bind: func(l *Lease) { refused = l }}); !errors.Is(err, ErrClosed) {
 			w.Errorf("Add after Close: %v", err)
+		}
+		if refused.Valid() {
+			w.Error("a lease that was refused is valid")
 		}
 	})
 }
