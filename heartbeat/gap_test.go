@@ -210,6 +210,21 @@ func TestAWallClockThatIsSetBackRevivesNothingThatWasSeenToBeOver(t *testing.T) 
 	})
 }
 
+func TestALeaseIsOverInTheVeryInstantOfItsDeadline(t *testing.T) {
+	inBubble(t, func(w *world) {
+		const trust = 40 * time.Millisecond // as a gap it needs no explanation
+		k := w.add(nil, static, func(c *Config) { c.Trust = trust })
+		w.clock.step(trust - 1)
+		k.wantAlive()
+		w.clock.step(1)
+		if k.Valid() {
+			w.Error("valid at its deadline")
+		}
+		w.clock.step(-trust)
+		k.wantLost(ErrDeadline, 0)
+	})
+}
+
 func TestALeaseStaysValidWhileTheWallClockIsSlewed(t *testing.T) {
 	inBubble(t, func(w *world) {
 		w.clock.slew = time.Second / 12
