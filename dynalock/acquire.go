@@ -106,7 +106,7 @@ func (a *acquisition) expressions(o *offer) *write {
 		waiters = max(waiters, int(min((c.now()-a.began)/a.hold, 1000)))
 	}
 	w := &write{update: updAcquire, values: item{
-		":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":owner": str(c.opt.Owner),
+		":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":owner": str(a.owner()),
 		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(c.service.floor(now)),
 		":now": num(now.UnixMilli()), ":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(waiters),
 	}}
@@ -130,6 +130,10 @@ func (a *acquisition) expressions(o *offer) *write {
 		if len(admit) > 0 {
 			w.cond += " OR " + condVersion(len(admit))
 		}
+		if a.options.candidate != "" {
+			w.cond += " OR " + condYielded
+			w.values[":candidate"] = str(a.options.candidate)
+		}
 		for i, v := range admit {
 			w.values[":seen"+strconv.Itoa(i)] = str(v)
 		}
@@ -147,6 +151,14 @@ func (a *acquisition) expressions(o *offer) *write {
 	}
 	w.update += remove
 	return w
+}
+
+// owner is the label in the item.
+func (a *acquisition) owner() string {
+	if a.options.candidate != "" {
+		return a.options.candidate
+	}
+	return a.c.opt.Owner
 }
 
 // outcome of one attempt: a lock, or the answer that did not give one.
@@ -278,19 +290,15 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	l.ctx, l.cancel = context.WithCancelCause(a.values)
 	cfg := heartbeat.Config{
 		Period: a.timing.period, Trust: a.timing.trust, AttemptTimeout: a.timing.attempt, Limit: a.options.MaxHold,
-		Acked: acked, Renew: l.beat, Ended: l.ended,
+		Acked: acked, Renew: l.beat, Ended: l.ended, Bind: func(lease *heartbeat.Lease) { l.lease = lease },
 	}
 	if a.options.NoHeartbeat {
 		cfg.Period = 0
 	}
-	l.turn <- struct{}{} // the first heartbeat waits until the lock is complete
-	defer l.give()
-	lease, err := c.sched.Add(cfg)
-	if err != nil { // the client is closed
+	if _, err := c.sched.Add(cfg); err != nil { // the client is closed
 		a.doubt = map[uint64]heartbeat.Reading{n: sent}
 		return nil
 	}
-	l.lease = lease
 	c.holds(l)
 	if l.Err() != nil { // over before it was noted
 		c.vacate(l, false)
@@ -382,6 +390,12 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	if still >= r.Lease || expired {
 		a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r
 		return stepWrite
+	}
+	if r.successor != "" && r.successor == a.options.candidate { // the leader is about to hand over to us
+		if a.retry = max(c.opt.MinPoll, c.opt.MaxPoll/20); r.yielded {
+			return stepWrite
+		}
+		return stepLook
 	}
 	bound := c.pollBound(r.hold, tenure, r.Waiters)
 	a.retry = min(c.opt.MinPoll+rand.N(bound-c.opt.MinPoll+1), r.Lease-still)

@@ -29,6 +29,10 @@ const (
 	// condTenure: this tenure holds the lock, whatever its heartbeats have made of the version.
 	condTenure = "begins_with(#version, :id) AND NOT #released = :one"
 
+	// condYielded: the leader of an election stood down in favour of this candidate. Bound to the version, since
+	// another library copies attributes that it does not know.
+	condYielded = "(#successor = :candidate AND #yielded = #version)"
+
 	// condForeignTenure: the same for a row that another library wrote, which has no acquisition id.
 	condForeignTenure = "#owner = :seenOwner AND #version = :seen0 AND NOT #released = :one"
 )
@@ -55,14 +59,20 @@ const (
 	updAcquire = "SET #owner = :owner, #lease = :lease, #version = :next, #stamp = :next," +
 		" #token = if_not_exists(#token, :floor) + :1, #acquired = :now, #renewed = :now, #expires = :expires," +
 		" #waiters = :waiters"
-	updAcquireRemove = " REMOVE #released, #ttl, #releasedBy"
+	updAcquireRemove = " REMOVE #released, #ttl, #releasedBy, #successor, #yielded"
 
 	// updRenew is the heartbeat: a new version, and the lease that it stands for.
 	updRenew = "SET #version = :next, #stamp = :next, #lease = :lease, #renewed = :now, #expires = :expires"
 
 	// updRelease gives the lock back. The version changes, so that nothing of this tenure that is still under way applies.
 	updRelease       = "SET #released = :one, #version = :next, #stamp = :next, #renewed = :now"
-	updReleaseRemove = " REMOVE #expires, #reason, #waiters"
+	updReleaseRemove = " REMOVE #expires, #reason, #waiters, #successor, #yielded"
+
+	// updYield stands down in favour of the successor: nobody else may take the lock before its lease has run out.
+	updYield = "SET #version = :next, #stamp = :next, #renewed = :now, #yielded = :next, #successor = :successor, #hold = :hold"
+
+	// updSuccessor asks the leader to hand over. The version stays: the leader's heartbeats go on.
+	updSuccessor = "SET #successor = :successor"
 
 	setData   = ", #data = :data"
 	setReason = ", #reason = :reason"
@@ -76,7 +86,7 @@ var attributeNames = map[string]string{
 	"#owner": attrOwner, "#lease": attrLease, "#version": attrVersion, "#released": attrReleased, "#data": attrData,
 	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters,
-	"#releasedBy": attrReleasedBy, "#ttl": attrTTL,
+	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#ttl": attrTTL,
 }
 
 // constantValues are those that never change.

@@ -30,13 +30,15 @@ const (
 	attrHold       = "holdAverage"    // N microseconds, moving average over the last tenures
 	attrWaiters    = "waiters"        // N
 	attrReleasedBy = "releasedBy"     // S the operator who freed it
+	attrSuccessor  = "successor"      // S the candidate that an election's leader is to hand over to
+	attrYielded    = "yielded"        // S the version with which the leader stood down in favour of the successor
 	attrTTL        = "ttl"            // N unix seconds, on released items only
 )
 
 var reservedAttributes = map[string]bool{
 	attrOwner: true, attrLease: true, attrVersion: true, attrReleased: true, attrData: true, attrToken: true,
 	attrStamp: true, attrAcquired: true, attrRenewed: true, attrExpires: true, attrReason: true, attrHold: true,
-	attrWaiters: true, attrReleasedBy: true, attrTTL: true,
+	attrWaiters: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
 }
 
 const idBytes = 16
@@ -145,6 +147,8 @@ func (c *Client) decode(key string, it item) Record {
 		r.AcquiredAt, r.RenewedAt, r.ExpiresAt = extra.time(attrAcquired), extra.time(attrRenewed), extra.time(attrExpires)
 		r.Reason = extra.str(attrReason, "")
 		r.Waiters = int(min(extra.uint(attrWaiters), math.MaxInt32))
+		r.successor = extra.str(attrSuccessor, "")
+		r.yielded = extra.str(attrYielded, "") == r.Version
 		r.hold = time.Duration(min(extra.uint(attrHold), uint64(maxLease/time.Microsecond))) * time.Microsecond
 	}
 	return r

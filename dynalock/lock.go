@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
@@ -33,6 +35,7 @@ type Lock struct {
 	data    []byte
 	err     error
 	refused bool // the item is known not to be ours
+	yieldTo string
 	rel     *release
 }
 
@@ -195,7 +198,11 @@ func (l *Lock) renew(ctx context.Context, data []byte) answer {
 			w.update += setData
 			w.values[":data"] = bin(data)
 		}
-		return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
+		in := l.c.updateInput(l.key, w)
+		if l.options.seen != nil {
+			in.ReturnValues = types.ReturnValueAllNew
+		}
+		return l.c.update(ctx, l.timing.attempt, in)
 	})
 }
 
@@ -205,9 +212,18 @@ func (l *Lock) beat(ctx context.Context, at heartbeat.Attempt) error {
 		return err
 	}
 	defer l.give()
+	if l.options.health != nil {
+		if err := l.options.health(ctx); err != nil {
+			l.options.unhealthy(err)
+			return err
+		}
+	}
 	a := l.renew(ctx, nil)
 	switch a.verdict {
 	case applied:
+		if l.options.seen != nil {
+			l.options.seen(l.c.decode(l.key, a.item))
+		}
 		e := Event{Kind: EventRenewed, Key: l.key, Token: l.token, Duration: a.got.Mono - a.sent.Mono, Late: at.Late, Attempt: at.N}
 		if at.N > 1 || at.Late > l.timing.period/2 {
 			e.Kind = EventRenewedLate

@@ -1,6 +1,7 @@
 package dynalock
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -113,6 +114,11 @@ type AcquireOptions struct {
 	// tenure then comes from clocks instead of the item, so clocks (corrected by the service's own time) must
 	// agree better than the time that passed since the deletion; see the package documentation.
 	DeleteOnRelease bool
+
+	candidate string                      // of an election: the label, and who a leader may hand over to
+	health    func(context.Context) error // asked before every heartbeat, which is not sent when it fails
+	unhealthy func(error)                 // told so
+	seen      func(Record)                // told what a heartbeat found
 }
 
 // timing is what follows from a lease and what the user has set.

@@ -49,8 +49,10 @@ type Record struct {
 	Waiters int
 	Data    []byte
 
-	hold    time.Duration // the lock's usual hold time, 0 where unknown
-	dialect Dialect
+	hold      time.Duration // the lock's usual hold time, 0 where unknown
+	dialect   Dialect
+	successor string // see Election.HandOver
+	yielded   bool
 }
 
 // id is the acquisition id of a tenure of ours, "" for a row that another library wrote.

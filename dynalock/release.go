@@ -78,7 +78,7 @@ func (l *Lock) release(ctx context.Context) error {
 	}
 	defer l.give()
 	l.mu.Lock()
-	refused := l.refused
+	refused, yieldTo := l.refused, l.yieldTo
 	l.mu.Unlock()
 	if refused {
 		l.mu.Lock()
@@ -91,9 +91,12 @@ func (l *Lock) release(ctx context.Context) error {
 	if l.hold > 0 {
 		average = (4*l.hold + held) / 5
 	}
-	v := l.handOver(ctx, average)
+	v := rejected
+	if yieldTo == "" {
+		v = l.handOver(ctx, average)
+	}
 	if v != applied {
-		if err := l.writeRelease(ctx, average, v == inDoubt); err != nil {
+		if err := l.writeRelease(ctx, average, yieldTo, v == inDoubt); err != nil {
 			return err
 		}
 	}
@@ -133,14 +136,18 @@ func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 
 // writeRelease frees the item, or deletes it, and repeats what fails until it is known to be done.
 // doubt says that an earlier write may have ended the tenure already.
-func (l *Lock) writeRelease(ctx context.Context, average time.Duration, doubt bool) error {
+func (l *Lock) writeRelease(ctx context.Context, average time.Duration, yieldTo string, doubt bool) error {
 	for n := 1; ; n++ {
 		a := l.write(ctx, func(ctx context.Context, w *write) answer {
+			w.values[":hold"] = num(average.Microseconds())
+			if yieldTo != "" {
+				w.update, w.values[":successor"] = updYield, str(yieldTo)
+				return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
+			}
 			if l.options.DeleteOnRelease {
 				return l.c.delete(ctx, l.timing.attempt, l.c.deleteInput(l.key, w))
 			}
 			w.update = updRelease + setHold
-			w.values[":hold"] = num(average.Microseconds())
 			l.c.retain(w)
 			w.update += updReleaseRemove
 			return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
@@ -150,7 +157,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, doubt bo
 			return nil
 		case refused:
 			now := l.c.decode(l.key, a.item)
-			if own := now.id() == l.id; own && now.State == Free || doubt && !own {
+			if own := now.id() == l.id; own && (now.State == Free || now.yielded) || doubt && !own {
 				return nil // it was applied, and its answer lost
 			}
 			lost := l.lose(a.item)
