@@ -142,7 +142,7 @@ func (f Fault) items(m *message) []bool {
 	}
 	match := make([]bool, len(m.targets))
 	for i, t := range m.targets {
-		match[i] = (f.Table == "" || f.Table == t.table) && (f.Key == "" || f.Key == t.key)
+		match[i] = (f.Table == "" || f.Table == t.Table) && (f.Key == "" || f.Key == t.Key)
 	}
 	return match
 }

@@ -48,7 +48,7 @@ func (s *Server) Requests() []Request {
 func (m *message) request(at time.Time, code string) Request {
 	r := Request{Operation: m.name, Client: m.client, At: at, Error: code}
 	if len(m.targets) > 0 {
-		r.Table, r.Key = m.targets[0].table, m.targets[0].key
+		r.Table, r.Key = m.targets[0].Table, m.targets[0].Key
 	}
 	return r
 }

@@ -174,13 +174,11 @@ type message struct {
 	id      string
 	client  string
 	name    string // of the operation
-	targets []target
+	targets []engine.Target
 	call    *engine.Call
 	invalid *engine.Error // why there is no call
 	plan    plan
 }
-
-type target struct{ table, key string }
 
 const targetPrefix = "DynamoDB_20120810."
 
@@ -189,9 +187,7 @@ func (s *Server) receive(client, header string, body []byte) *message {
 	m := &message{client: client, name: strings.TrimPrefix(header, targetPrefix)}
 	m.call, m.invalid = s.engine.Prepare(m.name, body)
 	if m.call != nil {
-		for _, t := range m.call.Targets {
-			m.targets = append(m.targets, target{t.Table, s.engine.Key(t)})
-		}
+		m.targets = m.call.Targets()
 	}
 	m.plan = s.plan(m)
 	s.mu.Lock()

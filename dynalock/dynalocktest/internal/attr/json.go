@@ -23,7 +23,7 @@ type Wire struct {
 	NULL *bool
 }
 
-// Value checks w and turns it into a value. The error is the text of a ValidationException.
+// Value checks w and turns it into a value. The error is an Invalid.
 func (w Wire) Value() (Value, error) {
 	set := 0
 	for _, is := range []bool{
@@ -34,36 +34,32 @@ func (w Wire) Value() (Value, error) {
 		}
 	}
 	if set == 0 {
-		return Value{}, invalid("Supplied AttributeValue is empty, must contain exactly one of the supported datatypes")
+		return Value{}, Invalid("Supplied AttributeValue is empty, must contain exactly one of the supported datatypes")
 	}
 	if set > 1 {
-		return Value{}, invalid("Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes")
+		return Value{}, Invalid("Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes")
 	}
 	switch {
 	case w.S != nil:
 		return Value{Kind: S, Str: *w.S}, nil
 	case w.N != nil:
-		n, err := wireNumber(*w.N)
-		return Value{Kind: N, Str: n}, err
+		n, err := ParseNumber(*w.N)
+		return n.Value(), err
 	case w.B != nil:
 		return Value{Kind: B, Str: string(*w.B)}, nil
 	case w.BOOL != nil:
 		return Value{Kind: BOOL, Bool: *w.BOOL}, nil
 	case w.NULL != nil:
 		if !*w.NULL {
-			return Value{}, invalid("One or more parameter values were invalid: Null attribute value types must have the value of true")
+			return Value{}, invalidParameter("Null attribute value types must have the value of true")
 		}
 		return Value{Kind: NULL}, nil
 	case w.SS != nil:
 		return wireSet(SS, *w.SS)
 	case w.NS != nil:
-		numbers := make([]string, len(*w.NS))
-		for i, text := range *w.NS {
-			n, err := wireNumber(text)
-			if err != nil {
-				return Value{}, err
-			}
-			numbers[i] = n
+		numbers, err := wireNumbers(*w.NS)
+		if err != nil {
+			return Value{}, err
 		}
 		return wireSet(NS, numbers)
 	case w.BS != nil:
@@ -85,6 +81,12 @@ func (w Wire) Value() (Value, error) {
 	}
 	m, err := WireItem(*w.M)
 	return Value{Kind: M, Map: m}, err
+}
+
+// Text is the content of a scalar as it will be stored, for those who only want to know which key a request names.
+func (w Wire) Text() string {
+	v, _ := w.Value()
+	return v.Str
 }
 
 // WireItem checks and turns a whole map, in the order of its names so that the first error is always the same one.
@@ -114,37 +116,46 @@ type Invalid string
 
 func (e Invalid) Error() string { return string(e) }
 
-func invalid(format string, args ...any) error { return Invalid(fmt.Sprintf(format, args...)) }
-
-func wireNumber(text string) (string, error) {
-	n, err := ParseNumber(text)
-	switch err {
-	case nil:
-		return n.String(), nil
-	case ErrNotNumber:
-		if text == "" {
-			return "", invalid("The parameter cannot be converted to a numeric value")
-		}
-		return "", invalid("The parameter cannot be converted to a numeric value: %s", text)
-	}
-	return "", Invalid(err.Error())
+// invalidParameter makes an Invalid about a parameter.
+func invalidParameter(format string, args ...any) error {
+	return Invalid("One or more parameter values were invalid: " + fmt.Sprintf(format, args...))
 }
 
-var setNames = map[Kind]string{SS: "string", NS: "number", BS: "binary"}
+func wireNumbers(texts []string) ([]string, error) {
+	numbers := make([]string, len(texts))
+	for i, text := range texts {
+		n, err := ParseNumber(text)
+		if err != nil {
+			return nil, err
+		}
+		numbers[i] = n.String()
+	}
+	return numbers, nil
+}
 
+// wireSet makes a set of distinct elements.
 func wireSet(kind Kind, elems []string) (Value, error) {
 	if len(elems) == 0 {
-		return Value{}, invalid("One or more parameter values were invalid: An %s set  may not be empty", setNames[kind])
+		switch kind {
+		case SS:
+			return Value{}, invalidParameter("An string set  may not be empty")
+		case NS:
+			return Value{}, invalidParameter("An number set  may not be empty")
+		}
+		return Value{}, invalidParameter("Binary sets should not be empty")
 	}
 	seen := make(map[string]struct{}, len(elems))
 	for _, e := range elems {
 		seen[e] = struct{}{}
 	}
-	if len(seen) != len(elems) {
-		if kind == NS {
-			return Value{}, invalid("Input collection contains duplicates")
+	if len(seen) < len(elems) {
+		switch kind {
+		case SS:
+			return Value{}, invalidParameter("Input collection [%s] contains duplicates", strings.Join(elems, ", "))
+		case NS:
+			return Value{}, Invalid("Input collection contains duplicates")
 		}
-		return Value{}, invalid("One or more parameter values were invalid: Input collection [%s] contains duplicates.", strings.Join(elems, ", "))
+		return Value{}, invalidParameter("Input collection of type BS contains duplicates.")
 	}
 	return Value{Kind: kind, Set: elems}, nil
 }

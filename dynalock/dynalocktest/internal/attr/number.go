@@ -1,18 +1,17 @@
 package attr
 
 import (
-	"errors"
 	"math/big"
 	"strconv"
 	"strings"
 )
 
-// The reasons why a number is refused.
-var (
-	ErrNotNumber = errors.New("not a number")
-	ErrPrecision = errors.New("Attempting to store more than 38 significant digits in a Number")                            //nolint:staticcheck // the protocol's text
-	ErrOverflow  = errors.New("Number overflow. Attempting to store a number with magnitude larger than supported range")   //nolint:staticcheck // the protocol's text
-	ErrUnderflow = errors.New("Number underflow. Attempting to store a number with magnitude smaller than supported range") //nolint:staticcheck // the protocol's text
+// Why a number is refused: the texts of the service's ValidationException.
+const (
+	errNotNumber = Invalid("A value provided cannot be converted into a number")
+	errPrecision = Invalid("DynamoDB only supports precision up to 38 digits")
+	errOverflow  = Invalid("Number overflow. Attempting to store a number with magnitude larger than supported range")
+	errUnderflow = Invalid("Number underflow. Attempting to store a number with magnitude smaller than supported range")
 )
 
 const (
@@ -28,7 +27,7 @@ type Number struct {
 	exp    int
 }
 
-// ParseNumber reads a decimal with an optional sign, fraction and exponent.
+// ParseNumber reads a decimal with an optional sign, fraction and exponent. The error is an Invalid.
 func ParseNumber(text string) (Number, error) {
 	rest := text
 	var n Number
@@ -39,23 +38,23 @@ func ParseNumber(text string) (Number, error) {
 	if i := strings.IndexAny(rest, "eE"); i >= 0 {
 		exp := rest[i+1:]
 		if exp == "" || len(exp) > 11 {
-			return Number{}, ErrNotNumber
+			return Number{}, errNotNumber
 		}
 		e, err := strconv.ParseInt(exp, 10, 32)
 		if err != nil {
-			return Number{}, ErrNotNumber
+			return Number{}, errNotNumber
 		}
 		n.exp = int(e)
 		rest = rest[:i]
 	}
 	whole, fraction, _ := strings.Cut(rest, ".")
 	if whole == "" && fraction == "" {
-		return Number{}, ErrNotNumber
+		return Number{}, errNotNumber
 	}
 	digits := whole + fraction
 	for i := range len(digits) {
 		if digits[i] < '0' || digits[i] > '9' {
-			return Number{}, ErrNotNumber
+			return Number{}, errNotNumber
 		}
 	}
 	n.exp -= len(fraction)
@@ -79,11 +78,11 @@ func (n Number) check() (Number, error) {
 	case n.digits == "":
 		return n, nil
 	case n.magnitude() > maxMagnitude:
-		return Number{}, ErrOverflow
+		return Number{}, errOverflow
 	case n.magnitude() < minMagnitude:
-		return Number{}, ErrUnderflow
+		return Number{}, errUnderflow
 	case len(n.digits) > maxDigits:
-		return Number{}, ErrPrecision
+		return Number{}, errPrecision
 	}
 	return n, nil
 }
@@ -151,7 +150,7 @@ func (n Number) sign() int {
 	return 1
 }
 
-// Add gives n + m, or the reason why the sum cannot be stored.
+// Add gives n + m. The error is an Invalid: why the sum cannot be stored.
 func (n Number) Add(m Number) (Number, error) {
 	exp := min(n.exp, m.exp)
 	sum := n.scaled(exp)
@@ -177,11 +176,17 @@ func (n Number) scaled(exp int) *big.Int {
 	return i
 }
 
-// size is about one byte for two digits and one for the exponent.
+// size is one byte for each pair of digits, counted from the decimal point, without the pairs of zeros at either end; one byte for
+// the exponent of any number but zero, and one more for a minus sign.
 func (n Number) size() int {
-	size := (len(n.digits)+1)/2 + 1
+	if n.digits == "" {
+		return 1
+	}
+	size := floorHalf(n.magnitude()+1) - floorHalf(n.exp) + 1
 	if n.neg {
 		size++
 	}
 	return size
 }
+
+func floorHalf(i int) int { return i >> 1 }

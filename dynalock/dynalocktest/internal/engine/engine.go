@@ -15,32 +15,76 @@ import (
 type Engine struct {
 	mu     sync.Mutex
 	tables map[string]*table
-	tokens map[string]idempotent // by client request token
+	tokens tokens
 	seq    int64
 }
 
 // New makes an engine without tables.
-func New() *Engine {
-	return &Engine{tables: map[string]*table{}, tokens: map[string]idempotent{}}
-}
+func New() *Engine { return &Engine{tables: map[string]*table{}} }
 
-// Call is a request that has been read and checked as far as it can be without the tables. It may be applied more than once.
+// Call is a request whose body has been read. It may be applied more than once.
 type Call struct {
-	Operation string
-	Targets   []Target
-	engine    *Engine
-	run       func(*tx) (any, error)
+	engine *Engine
+	in     input
 }
 
-// Target is an item that a call names, or with an empty key a whole table.
-type Target struct {
-	Table string
-	item  attr.Item // the key, or an item that contains it
+// input is the body of one operation.
+type input interface {
+	// targets lists what the request names, as far as can be told without checking it.
+	targets(e *Engine) []Target
+	// plan checks the request, in the order in which the service looks for mistakes, and gives what is to run under the lock. It may
+	// look tables up but changes nothing.
+	plan(e *Engine) (run func(*tx) (any, error), err error)
 }
 
-// Applied is what one call did, told in the order in which calls were applied.
+// operations makes an empty input for each operation.
+var operations = map[string]func() input{
+	"BatchGetItem":              func() input { return new(batchGetInput) },
+	"BatchWriteItem":            func() input { return new(batchWriteInput) },
+	"CreateTable":               func() input { return new(createTableInput) },
+	"DeleteItem":                func() input { return new(deleteItemInput) },
+	"DeleteTable":               func() input { return new(deleteTableInput) },
+	"DescribeContinuousBackups": func() input { return new(describeBackupsInput) },
+	"DescribeLimits":            func() input { return new(describeLimitsInput) },
+	"DescribeTable":             func() input { return new(describeTableInput) },
+	"DescribeTimeToLive":        func() input { return new(describeTTLInput) },
+	"GetItem":                   func() input { return new(getItemInput) },
+	"ListTables":                func() input { return new(listTablesInput) },
+	"ListTagsOfResource":        func() input { return new(listTagsInput) },
+	"PutItem":                   func() input { return new(putItemInput) },
+	"Query":                     func() input { return new(queryInput) },
+	"Scan":                      func() input { return new(scanInput) },
+	"TagResource":               func() input { return new(tagInput) },
+	"TransactGetItems":          func() input { return new(transactGetInput) },
+	"TransactWriteItems":        func() input { return new(transactWriteInput) },
+	"UntagResource":             func() input { return new(untagInput) },
+	"UpdateContinuousBackups":   func() input { return new(updateBackupsInput) },
+	"UpdateItem":                func() input { return new(updateItemInput) },
+	"UpdateTable":               func() input { return new(updateTableInput) },
+	"UpdateTimeToLive":          func() input { return new(updateTTLInput) },
+}
+
+// Prepare reads the body of a request.
+func (e *Engine) Prepare(operation string, body []byte) (*Call, *Error) {
+	make, ok := operations[operation]
+	if !ok {
+		return nil, serviceError("UnknownOperationException", "An unknown operation was requested.")
+	}
+	in := make()
+	if err := json.Unmarshal(body, in); err != nil {
+		return nil, serviceError("SerializationException", "%s", err)
+	}
+	return &Call{e, in}, nil
+}
+
+// Target is an item that a request names, or with an empty Key a whole table.
+type Target struct{ Table, Key string }
+
+// Targets lists what the call names. Key is the partition key's value as text.
+func (c *Call) Targets() []Target { return c.in.targets(c.engine) }
+
+// Applied is what one call did.
 type Applied struct {
-	Seq         int64
 	Read, Write float64 // capacity units consumed, also by a refusal
 	Writes      []Write
 	Err         *Error
@@ -52,17 +96,34 @@ type Write struct {
 	Old, New   attr.Item
 }
 
-// Prepare reads a request. The error is an *Error.
-func (e *Engine) Prepare(operation string, body []byte) (*Call, *Error) {
-	prepare, ok := operations[operation]
-	if !ok {
-		return nil, serviceError("UnknownOperationException", "An unknown operation was requested.")
+// Apply executes the call. observe runs under the engine's lock, so that calls are observed in the order in which they were applied;
+// it must be short and must not call the engine.
+func (c *Call) Apply(observe func(Applied)) (status int, body []byte) {
+	answer, failed := c.apply(observe)
+	if failed != nil {
+		return failed.Status, failed.Body()
 	}
-	c := &Call{Operation: operation, engine: e}
-	if err := prepare(c, body); err != nil {
-		return nil, asError(err)
+	body, err := json.Marshal(answer)
+	if err != nil {
+		failed = &Error{Status: 500, Code: "InternalServerError", Message: err.Error()}
+		return failed.Status, failed.Body()
 	}
-	return c, nil
+	return 200, body
+}
+
+func (c *Call) apply(observe func(Applied)) (answer any, failed *Error) {
+	run, err := c.in.plan(c.engine)
+	c.engine.mu.Lock()
+	defer c.engine.mu.Unlock()
+	t := &tx{engine: c.engine, now: time.Now()}
+	if err == nil {
+		answer, err = run(t)
+	}
+	if err != nil {
+		failed = asError(err)
+	}
+	observe(Applied{Read: t.read, Write: t.write, Writes: t.writes, Err: failed})
+	return answer, failed
 }
 
 func asError(err error) *Error {
@@ -70,52 +131,6 @@ func asError(err error) *Error {
 		return e
 	}
 	return validation("%s", err)
-}
-
-// Key is the partition key's value in a target, as text; "" if the target has none or its table does not exist.
-func (e *Engine) Key(t Target) string {
-	if len(t.item) == 1 {
-		for _, v := range t.item {
-			return v.Str
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if table := e.tables[t.Table]; table != nil {
-		return t.item[table.hash.name].Str
-	}
-	return ""
-}
-
-// Apply executes the call. observe runs under the engine's lock, so that what it sees is in the order of application; it must be
-// short and must not call the engine.
-func (c *Call) Apply(observe func(Applied)) (status int, body []byte) {
-	answer, err := c.apply(observe)
-	if err != nil {
-		return err.Status, err.Body()
-	}
-	body, jsonErr := json.Marshal(answer)
-	if jsonErr != nil {
-		err := &Error{Status: 500, Code: "InternalServerError", Message: jsonErr.Error()}
-		return err.Status, err.Body()
-	}
-	return 200, body
-}
-
-func (c *Call) apply(observe func(Applied)) (any, *Error) {
-	c.engine.mu.Lock()
-	defer c.engine.mu.Unlock()
-	t := &tx{engine: c.engine, now: time.Now()}
-	answer, err := c.run(t)
-	c.engine.seq++
-	applied := Applied{Seq: c.engine.seq, Read: t.read, Write: t.write, Writes: t.writes}
-	if err != nil {
-		applied.Err = asError(err)
-	}
-	if observe != nil {
-		observe(applied)
-	}
-	return answer, applied.Err
 }
 
 // tx is one application of one call, under the lock.
@@ -126,41 +141,24 @@ type tx struct {
 	writes      []Write
 }
 
-func (t *tx) table(name string) (*table, error) {
-	if table := t.engine.tables[name]; table != nil {
-		return table, nil
+// table finds a table by name or ARN. Its name and key never change, so they may be read without the lock.
+func (e *Engine) table(name *string) (*table, error) {
+	short, err := tableArgument(name)
+	if err != nil {
+		return nil, err
 	}
-	return nil, serviceError("ResourceNotFoundException", "Cannot do operations on a non-existent table")
-}
-
-// operation reads a request's body into c.
-type operation func(c *Call, body []byte) error
-
-// input is the decoded body of an operation: prepare checks it and gives what is to run under the lock.
-type input[T any] interface {
-	*T
-	prepare(c *Call) (run func(*tx) (any, error), err error)
-}
-
-func decode[T any, P input[T]](c *Call, body []byte) error {
-	in := P(new(T))
-	if err := json.Unmarshal(body, in); err != nil {
-		return serviceError("SerializationException", "%s", err)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if t := e.tables[short]; t != nil {
+		return t, nil
 	}
-	run, err := in.prepare(c)
-	c.run = run
-	return err
+	return nil, errNoTable
 }
 
-var operations = map[string]operation{
-	"CreateTable":        decode[createTableInput],
-	"DescribeTable":      decode[describeTableInput],
-	"DeleteTable":        decode[deleteTableInput],
-	"GetItem":            decode[getItemInput],
-	"PutItem":            decode[putItemInput],
-	"UpdateItem":         decode[updateItemInput],
-	"DeleteItem":         decode[deleteItemInput],
-	"Query":              decode[queryInput],
-	"Scan":               decode[scanInput],
-	"TransactWriteItems": decode[transactWriteInput],
+// check refuses a table that has gone since the call was planned.
+func (t *tx) check(table *table) error {
+	if t.engine.tables[table.name] != table {
+		return errNoTable
+	}
+	return nil
 }

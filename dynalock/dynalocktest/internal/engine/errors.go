@@ -3,6 +3,7 @@ package engine
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 )
@@ -23,26 +24,20 @@ type Reason struct {
 	Item    attr.Item `json:",omitempty"`
 }
 
-func (e *Error) Error() string { return e.Code + ": " + e.Message }
-
-const (
-	servicePrefix    = "com.amazonaws.dynamodb.v20120810#"
-	validationPrefix = "com.amazon.coral.validate#"
-	serializePrefix  = "com.amazon.coral.service#"
-)
+func (e *Error) Error() string { return e.Message }
 
 // Body is the error as JSON.
 func (e *Error) Body() []byte {
-	prefix := servicePrefix
+	prefix := "com.amazonaws.dynamodb.v20120810#"
 	switch e.Code {
 	case "ValidationException":
-		prefix = validationPrefix
-	case "SerializationException", "UnknownOperationException":
-		prefix = serializePrefix
+		prefix = "com.amazon.coral.validate#"
+	case "SerializationException":
+		prefix = "com.amazon.coral.service#"
 	}
-	body, _ := json.Marshal(struct { // only strings and items, which always marshal
-		Type                string    `json:"__type"`
-		Message             string    `json:"message"`
+	body, _ := json.Marshal(struct { // strings and items always marshal
+		Type                string `json:"__type"`
+		Message             string
 		Item                attr.Item `json:",omitempty"`
 		CancellationReasons []Reason  `json:",omitempty"`
 	}{prefix + e.Code, e.Message, e.Item, e.Reasons})
@@ -50,9 +45,38 @@ func (e *Error) Body() []byte {
 }
 
 func validation(format string, args ...any) *Error {
-	return &Error{Status: 400, Code: "ValidationException", Message: fmt.Sprintf(format, args...)}
+	return serviceError("ValidationException", format, args...)
 }
 
 func serviceError(code, format string, args ...any) *Error {
 	return &Error{Status: 400, Code: code, Message: fmt.Sprintf(format, args...)}
+}
+
+var errNoTable = serviceError("ResourceNotFoundException", "Cannot do operations on a non-existent table")
+
+const (
+	codeConditionFailed = "ConditionalCheckFailedException"
+	codeValidation      = "ValidationException"
+)
+
+// Conflict is the refusal of a transaction whose items, where conflicts is true, another transaction is writing.
+func Conflict(conflicts []bool) *Error {
+	reasons := make([]Reason, len(conflicts))
+	for i, conflict := range conflicts {
+		if reasons[i].Code = "None"; conflict {
+			reasons[i] = Reason{Code: "TransactionConflict", Message: "Transaction is ongoing for the item"}
+		}
+	}
+	return canceled(reasons)
+}
+
+// canceled is the refusal of a transaction for the reasons of its items.
+func canceled(reasons []Reason) *Error {
+	codes := make([]string, len(reasons))
+	for i, r := range reasons {
+		codes[i] = r.Code
+	}
+	e := serviceError("TransactionCanceledException", "Transaction cancelled, please refer cancellation reasons for specific reasons [%s]", strings.Join(codes, ", "))
+	e.Reasons = reasons
+	return e
 }

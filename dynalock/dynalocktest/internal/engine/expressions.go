@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,9 +15,18 @@ type placeholders struct {
 	ExpressionAttributeValues map[string]attr.Wire
 }
 
-// texts are the expressions that a request may have; the absent ones are nil.
+// texts are the expressions that a request may have; the absent ones are nil. users names, for an error, those that could use values.
 type texts struct {
-	condition, update, projection, key, filter *string
+	update, key, filter, condition, projection *string
+	users                                      string
+}
+
+func (t texts) none() bool {
+	return t.projection == nil && t.noValues()
+}
+
+func (t texts) noValues() bool {
+	return t.update == nil && t.key == nil && t.filter == nil && t.condition == nil
 }
 
 // parsed are the expressions of a request, ready to use.
@@ -28,39 +36,47 @@ type parsed struct {
 	projection             []expr.Path
 }
 
-var placeholderName = regexp.MustCompile(`^[#:][A-Za-z0-9_]+$`)
+// needed refuses placeholders where there is no expression that could use them.
+func (p placeholders) needed(t texts) error {
+	if p.ExpressionAttributeNames != nil && t.none() {
+		return validation("ExpressionAttributeNames can only be specified when using expressions")
+	}
+	if len(p.ExpressionAttributeValues) > 0 && t.noValues() && t.users != "" {
+		return validation("ExpressionAttributeValues can only be specified when using expressions: %s null", t.users)
+	}
+	return nil
+}
 
 // parse reads all expressions of one request against its placeholders, each of which must be used.
 func (p placeholders) parse(t texts) (out parsed, err error) {
-	any := t.condition != nil || t.update != nil || t.projection != nil || t.key != nil || t.filter != nil
-	ph, err := p.check(any, t)
-	if err != nil || !any {
+	if t.none() {
+		return out, nil
+	}
+	ph, err := p.bindable()
+	if err != nil {
 		return out, err
 	}
+	condition := func(kind expr.Kind, text *string) *expr.Cond {
+		if text == nil || err != nil {
+			return nil
+		}
+		c, failed := expr.ParseCondition(kind, *text, ph)
+		err = refused(kind, failed)
+		return c
+	}
 	if t.update != nil {
-		if out.update, err = expr.ParseUpdate(*t.update, ph); err != nil {
-			return out, refused(expr.Update, err)
-		}
+		out.update, err = expr.ParseUpdate(*t.update, ph)
+		err = refused(expr.Update, err)
 	}
-	if t.key != nil {
-		if out.key, err = expr.ParseCondition(expr.KeyCondition, *t.key, ph); err != nil {
-			return out, refused(expr.KeyCondition, err)
-		}
+	out.filter = condition(expr.Filter, t.filter)
+	out.condition = condition(expr.Condition, t.condition)
+	if t.projection != nil && err == nil {
+		out.projection, err = expr.ParseProjection(*t.projection, ph)
+		err = refused(expr.Projection, err)
 	}
-	if t.filter != nil {
-		if out.filter, err = expr.ParseCondition(expr.Filter, *t.filter, ph); err != nil {
-			return out, refused(expr.Filter, err)
-		}
-	}
-	if t.condition != nil {
-		if out.condition, err = expr.ParseCondition(expr.Condition, *t.condition, ph); err != nil {
-			return out, refused(expr.Condition, err)
-		}
-	}
-	if t.projection != nil {
-		if out.projection, err = expr.ParseProjection(*t.projection, ph); err != nil {
-			return out, refused(expr.Projection, err)
-		}
+	out.key = condition(expr.KeyCondition, t.key)
+	if err != nil {
+		return out, err
 	}
 	names, values := ph.Unused()
 	if len(names) > 0 {
@@ -73,57 +89,53 @@ func (p placeholders) parse(t texts) (out parsed, err error) {
 }
 
 func refused(kind expr.Kind, err error) error {
+	if err == nil {
+		return nil
+	}
 	return validation("Invalid %v: %s", kind, err)
 }
 
-// check looks at the placeholders themselves.
-func (p placeholders) check(any bool, t texts) (*expr.Placeholders, error) {
-	ph := &expr.Placeholders{Names: p.ExpressionAttributeNames}
-	if p.ExpressionAttributeNames != nil {
+var (
+	nameKey  = regexp.MustCompile(`^#[A-Za-z0-9_]+$`)
+	valueKey = regexp.MustCompile(`^:[A-Za-z0-9_]+$`)
+)
+
+const maxNameLength = 65535
+
+// bindable checks the placeholders themselves.
+func (p placeholders) bindable() (*expr.Placeholders, error) {
+	ph := &expr.Placeholders{Names: p.ExpressionAttributeNames, Values: make(attr.Item, len(p.ExpressionAttributeValues))}
+	if p.ExpressionAttributeNames != nil && len(p.ExpressionAttributeNames) == 0 {
+		return nil, validation("ExpressionAttributeNames must not be empty")
+	}
+	for _, key := range sorted(p.ExpressionAttributeNames) {
+		name := p.ExpressionAttributeNames[key]
 		switch {
-		case !any:
-			return nil, validation("ExpressionAttributeNames can only be specified when using expressions")
-		case len(p.ExpressionAttributeNames) == 0:
-			return nil, validation("ExpressionAttributeNames must not be empty")
-		}
-		for _, key := range sorted(p.ExpressionAttributeNames) {
-			if key == "" || key[0] != '#' || !placeholderName.MatchString(key) {
-				return nil, validation("ExpressionAttributeNames contains invalid key: Syntax error; key: \"%s\"", key)
-			}
-			if p.ExpressionAttributeNames[key] == "" {
-				return nil, validation("ExpressionAttributeNames contains invalid value: Empty attribute name for key %s", key)
-			}
+		case !nameKey.MatchString(key):
+			return nil, validation("ExpressionAttributeNames contains invalid key: Syntax error; key: \"%s\"", key)
+		case name == "":
+			return nil, validation("ExpressionAttributeNames contains invalid value: Empty attribute name for key %s", key)
+		case len(name) > maxNameLength:
+			return nil, validation("ExpressionAttributeNames contains invalid value: Attribute name is too large, must be less than 65536 bytes for key %s", key)
 		}
 	}
-	if p.ExpressionAttributeValues == nil {
-		return ph, nil
-	}
-	switch {
-	case !any:
-		return nil, validation("ExpressionAttributeValues can only be specified when using expressions: ConditionExpression is null")
-	case len(p.ExpressionAttributeValues) == 0:
+	if p.ExpressionAttributeValues != nil && len(p.ExpressionAttributeValues) == 0 {
 		return nil, validation("ExpressionAttributeValues must not be empty")
 	}
-	ph.Values = make(attr.Item, len(p.ExpressionAttributeValues))
 	for _, key := range sorted(p.ExpressionAttributeValues) {
-		if key == "" || key[0] != ':' || !placeholderName.MatchString(key) {
+		if !valueKey.MatchString(key) {
 			return nil, validation("ExpressionAttributeValues contains invalid key: Syntax error; key: \"%s\"", key)
 		}
 		v, err := p.ExpressionAttributeValues[key].Value()
+		if err == nil && v.Depth() > maxDepth {
+			err = attr.Invalid(tooDeep)
+		}
 		if err != nil {
 			return nil, validation("ExpressionAttributeValues contains invalid value: %s for key %s", err, key)
 		}
 		ph.Values[key] = v
 	}
 	return ph, nil
-}
-
-// updateError turns the reasons why an update does not fit into the service's words.
-func updateError(err error) error {
-	if e, ok := errors.AsType[expr.Error](err); ok {
-		return validation("%s", string(e))
-	}
-	return validation("%s", err)
 }
 
 func sorted[V any](m map[string]V) []string {

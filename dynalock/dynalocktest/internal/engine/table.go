@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"iter"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -15,13 +16,12 @@ import (
 // of a partition are sorted by the sort key.
 type table struct {
 	name    string
-	arn     string
-	id      string
+	uuid    string
 	created time.Time
 	hash    keyAttr
 	sort    keyAttr // no name: the table has none
-	settings
 
+	settings
 	parts   map[string]*partition
 	buckets [256][]*partition // by the first byte of the hash, each sorted
 	count   int
@@ -187,37 +187,54 @@ func (t *table) keyAttrs() []keyAttr {
 	return []keyAttr{t.hash, t.sort}
 }
 
-// checkItem checks the key attributes of an item that is to be stored.
+// checkItem checks an item that is to be stored.
 func (t *table) checkItem(item attr.Item) error {
+	if err := checkStored(item); err != nil {
+		return err
+	}
 	for _, k := range t.keyAttrs() {
 		if _, ok := item[k.name]; !ok {
 			return validation("One of the required keys was not given a value")
 		}
 	}
-	return t.checkTypes(item)
+	for _, k := range t.keyAttrs() {
+		v := item[k.name]
+		if v.Kind != k.kind {
+			return errKeyType
+		}
+		if v.Str == "" {
+			return emptyKey(k)
+		}
+	}
+	if len(item[t.hash.name].Str) > maxHashKey || t.sort.name != "" && len(item[t.sort.name].Str) > maxSortKey {
+		return errKeyLength
+	}
+	return nil
 }
 
 // checkKey checks a key: all key attributes and nothing else.
 func (t *table) checkKey(key attr.Item) error {
+	if err := checkStored(key); err != nil {
+		return err
+	}
 	if len(key) != len(t.keyAttrs()) {
 		return validation("The number of conditions on the keys is invalid")
 	}
 	return t.checkItem(key)
 }
 
-func (t *table) checkTypes(item attr.Item) error {
-	for _, k := range t.keyAttrs() {
-		v := item[k.name]
-		if v.Kind != k.kind {
-			return validation("One or more parameter values were invalid: Type mismatch for key")
+// checkStored refuses an item that is too large or too deep.
+func checkStored(item attr.Item) error {
+	for name, v := range item {
+		if name == "" {
+			return validation("Empty attribute name")
 		}
-		if v.Str == "" {
-			what := map[attr.Kind]string{attr.S: "string", attr.B: "binary"}[v.Kind]
-			return validation("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty %s value. Key: %s", what, k.name)
+		if v.Depth() > maxDepth {
+			return validation("%s", tooDeep)
 		}
 	}
-	if len(item[t.hash.name].Str) > maxHashKey || len(item[t.sort.name].Str) > maxSortKey {
-		return validation("Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes")
+	if item.Size() > maxItemSize {
+		return validation("Item size has exceeded the maximum allowed size")
 	}
 	return nil
 }
@@ -226,4 +243,23 @@ const (
 	maxHashKey  = 2048
 	maxSortKey  = 1024
 	maxItemSize = 400 * 1024
+	maxDepth    = 31 // lists and maps in an attribute, one in the other
+
+	tooDeep = "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"
 )
+
+var (
+	errKeyType   = validation("One or more parameter values were invalid: Type mismatch for key")
+	errKeyLength = validation("Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes")
+)
+
+// id is a key of this table as text that no other key has.
+func (t *table) id(key attr.Item) string {
+	hash := key[t.hash.name].Str
+	return t.name + "/" + strconv.Itoa(len(hash)) + "/" + hash + key[t.sort.name].Str
+}
+
+func emptyKey(k keyAttr) error {
+	what := map[attr.Kind]string{attr.S: "string", attr.B: "binary"}[k.kind]
+	return validation("One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty %s value. Key: %s", what, k.name)
+}

@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -38,10 +39,18 @@ func (ph *Placeholders) use(placeholder string) {
 	ph.used[placeholder] = true
 }
 
-// reserved refuses names that must be written with a #placeholder.
-func (p Path) reserved() error {
+const maxPath = 32
+
+// check refuses what a path may not be whatever its #names stand for.
+func (p Path) check() error {
+	if len(p) > maxPath {
+		return errorf("The document path has too many nesting levels; nesting levels: %d", len(p))
+	}
 	for _, e := range p {
-		if !e.IsIndex && e.Name[0] != '#' && IsReserved(e.Name) {
+		switch {
+		case e.IsIndex && e.Index < 0:
+			return errorf("List index is not within the allowable range; index: [%s]", e.Name)
+		case !e.IsIndex && e.Name[0] != '#' && IsReserved(e.Name):
 			return errorf("Attribute name is a reserved keyword; reserved keyword: %s", e.Name)
 		}
 	}
@@ -66,11 +75,10 @@ func (ph *Placeholders) resolve(p Path) error {
 
 // function says where a function may stand and what it takes.
 type function struct {
-	operands   int
-	inUpdate   bool // else in the other expressions
-	isOperand  bool // has a value, else is true or false
-	path       bool // the first operand must be a document path
-	operandFor []attr.Kind
+	operands  int
+	inUpdate  bool // else in the other expressions
+	isOperand bool // has a value, else is true or false
+	path      bool // the first operand must be a document path
 }
 
 var functions = map[string]function{
@@ -84,30 +92,39 @@ var functions = map[string]function{
 	"list_append":          {operands: 2, inUpdate: true, isOperand: true},
 }
 
-// names checks what can be said without the placeholders: reserved words and functions, in the order of the text.
-func (n *node) names(kind Kind) error {
+// words checks, in the order of the text, what can be said without the placeholders: reserved words, and functions and where they
+// stand. operand tells whether n must have a value or be true or false.
+func (n *node) words(kind Kind, operand bool) error {
 	switch n.op {
 	case opPath:
-		return n.path.reserved()
+		return n.path.check()
 	case opFunc:
 		f, ok := functions[n.text]
-		if !ok {
+		switch {
+		case !ok:
 			return errorf("Invalid function name; function: %s", n.text)
-		}
-		if f.inUpdate != (kind == Update) {
+		case f.inUpdate != (kind == Update):
 			article := map[bool]string{true: "an update", false: "a condition"}[kind == Update]
 			return errorf("The function is not allowed in %s expression; function: %s", article, n.text)
+		case f.isOperand != operand:
+			return errorf("The function is not allowed to be used this way in an expression; function: %s", n.text)
 		}
 	}
 	for _, kid := range n.kids {
-		if err := kid.names(kind); err != nil {
+		if err := kid.words(kind, !n.joins()); err != nil {
 			return err
+		}
+		if n.text == "if_not_exists" && kid.op == opFunc && kid.text == "list_append" {
+			return errorf("The function is not allowed to be used this way in an expression; function: %s", kid.text)
 		}
 	}
 	return nil
 }
 
-// bind puts names and values in, in the order of the text.
+// joins tells the operators between conditions from those between operands.
+func (n *node) joins() bool { return n.op == opAnd || n.op == opOr || n.op == opNot }
+
+// bind puts names and values in and checks what they make of each operator, in the order of the text.
 func (n *node) bind(ph *Placeholders) error {
 	switch n.op {
 	case opPath:
@@ -125,28 +142,11 @@ func (n *node) bind(ph *Placeholders) error {
 			return err
 		}
 	}
-	return nil
+	return n.check()
 }
 
-// check looks at the types and the number of operands. operand tells whether n must have a value or be true or false.
-func (n *node) check(operand bool) error {
-	if n.op == opFunc {
-		f := functions[n.text]
-		if f.isOperand != operand {
-			return errorf("The function is not allowed to be used this way in an expression; function: %s", n.text)
-		}
-		if len(n.kids) != f.operands {
-			return errorf("Incorrect number of operands for operator or function; operator or function: %s, number of operands: %d", n.text, len(n.kids))
-		}
-		if f.path && n.kids[0].op != opPath {
-			return errorf("Operator or function requires a document path; operator or function: %s", n.text)
-		}
-	}
-	for _, kid := range n.kids {
-		if err := kid.check(n.op != opAnd && n.op != opOr && n.op != opNot); err != nil {
-			return err
-		}
-	}
+// check looks at the number and the types of n's operands.
+func (n *node) check() error {
 	switch n.op {
 	case opCompare:
 		if err := n.distinctFirst(); err != nil || n.text == "=" || n.text == "<>" {
@@ -162,14 +162,26 @@ func (n *node) check(operand bool) error {
 		}
 		return n.bounds()
 	case opIn:
+		if count := len(n.kids) - 1; count > maxIn {
+			return errorf("The IN operator is provided with too many operands; number of operands: %d", count)
+		}
 		return n.distinctFirst()
 	case opPlus, opMinus:
 		return n.operandTypes(n.kids, attr.N)
 	case opFunc:
+		f := functions[n.text]
+		if len(n.kids) != f.operands {
+			return errorf("Incorrect number of operands for operator or function; operator or function: %s, number of operands: %d", n.text, len(n.kids))
+		}
+		if f.path && n.kids[0].op != opPath {
+			return errorf("Operator or function requires a document path; operator or function: %s", n.text)
+		}
 		return n.checkFunction()
 	}
 	return nil
 }
+
+const maxIn = 100
 
 func (n *node) checkFunction() error {
 	switch n.text {
@@ -238,14 +250,23 @@ func (n *node) bounds() error {
 	if lo.op != opValue || hi.op != opValue {
 		return nil
 	}
-	shown := func(v attr.Value) string { return "AttributeValue: {" + string(v.Kind) + ":" + v.Str + "}" }
-	if lo.val.Kind != hi.val.Kind {
+	order, same := lo.val.Compare(hi.val)
+	switch {
+	case !same:
 		return errorf("The BETWEEN operator requires same data type for lower and upper bounds; lower bound operand: %s, upper bound operand: %s", shown(lo.val), shown(hi.val))
-	}
-	if order, _ := lo.val.Compare(hi.val); order > 0 {
+	case order > 0:
 		return errorf("The BETWEEN operator requires upper bound to be greater than or equal to lower bound; lower bound operand: %s, upper bound operand: %s", shown(lo.val), shown(hi.val))
 	}
 	return nil
+}
+
+// shown is a scalar as the service shows it in an error; bytes it shows as the Java object that they are there.
+func shown(v attr.Value) string {
+	text := v.Str
+	if v.Kind == attr.B {
+		text = fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%[1]d]", len(v.Str))
+	}
+	return fmt.Sprintf("AttributeValue: {%s:%s}", v.Kind, text)
 }
 
 // IsReserved tells the words that must be written with a #placeholder, in whatever case.

@@ -7,29 +7,24 @@ import (
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 )
 
-var errEmpty = Error("The expression can not be empty;")
-
 // Cond is a condition, filter or key condition, ready to be evaluated.
 type Cond struct{ root *node }
 
 // ParseCondition reads and binds a condition, filter or key condition.
 func ParseCondition(kind Kind, text string, ph *Placeholders) (*Cond, error) {
-	if text == "" {
-		return nil, errEmpty
+	p, err := newParser(kind, text)
+	if err != nil {
+		return nil, err
 	}
-	p := newParser(kind, text)
 	root, err := p.or()
 	if err == nil {
 		err = p.end()
 	}
 	if err == nil {
-		err = root.names(kind)
+		err = root.words(kind, false)
 	}
 	if err == nil {
 		err = root.bind(ph)
-	}
-	if err == nil {
-		err = root.check(false)
 	}
 	if err != nil {
 		return nil, err

@@ -2,42 +2,80 @@ package expr
 
 import "github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 
-// Key takes a key condition apart: the value that the partition key must equal, and the condition on the sort key, nil if there
-// is none.
-func (c *Cond) Key(hashName, sortName string) (hash attr.Value, sort *Cond, err error) {
-	parts := []*node{c.root}
-	if c.root.op == opAnd {
-		parts = c.root.kids
-	}
-	found := false
-	for _, n := range parts {
-		if len(n.kids) == 0 || n.kids[0].op != opPath || len(n.kids[0].path) != 1 {
-			return hash, nil, Error("Query key condition not supported")
-		}
-		for _, kid := range n.kids[1:] {
-			if kid.op != opValue {
-				return hash, nil, Error("Query key condition not supported")
-			}
-		}
-		switch name := n.kids[0].path[0].Name; {
-		case name == hashName && !found:
-			if n.op != opCompare || n.text != "=" {
-				return hash, nil, Error("Query key condition not supported")
-			}
-			hash, found = n.kids[1].val, true
-		case name == sortName && sort == nil && n.isRange():
-			sort = &Cond{n}
-		default:
-			return hash, nil, Error("Query key condition not supported")
-		}
-	}
-	if !found {
-		return hash, nil, Error("Query condition missed key schema element: " + hashName)
-	}
-	return hash, sort, nil
+// KeyPart is one of the one or two conditions of a key condition.
+type KeyPart struct {
+	Name     string // of the key attribute
+	Operator string
+	Values   []attr.Value
+	Cond     *Cond // the condition itself
 }
 
-// isRange tells the conditions that a sort key may have.
-func (n *node) isRange() bool {
-	return n.op == opCompare && n.text != "<>" || n.op == opBetween || n.op == opFunc && n.text == "begins_with"
+// KeyParts takes a key condition apart: at most one condition for each attribute, all joined by AND.
+func (c *Cond) KeyParts() ([]KeyPart, error) {
+	var parts []KeyPart
+	for _, n := range c.root.conjuncts() {
+		part, err := n.keyPart()
+		if err != nil {
+			return nil, err
+		}
+		parts = append(parts, part)
+	}
+	if len(parts) > 2 {
+		return nil, Error("Conditions can be of length 1 or 2 only")
+	}
+	if len(parts) == 2 && parts[0].Name == parts[1].Name {
+		return nil, Error("KeyConditionExpressions must only contain one condition per key")
+	}
+	return parts, nil
+}
+
+func (n *node) conjuncts() []*node {
+	if n.op != opAnd {
+		return []*node{n}
+	}
+	var all []*node
+	for _, kid := range n.kids {
+		all = append(all, kid.conjuncts()...)
+	}
+	return all
+}
+
+func (n *node) keyPart() (KeyPart, error) {
+	part := KeyPart{Operator: n.text, Cond: &Cond{n}}
+	if n.op == opOr || n.op == opNot || n.op == opIn || n.text == "<>" || n.op == opFunc && n.text != "begins_with" {
+		return part, errorf("Invalid operator used in KeyConditionExpression: %s", n.text)
+	}
+	for _, kid := range n.kids {
+		switch {
+		case kid.op == opFunc:
+			return part, Error("KeyConditionExpressions cannot contain nested operations")
+		case kid.op == opValue:
+			part.Values = append(part.Values, kid.val)
+		case part.Name != "":
+			return part, Error("Invalid condition in KeyConditionExpression: Multiple attribute names used in one condition")
+		case len(kid.path) > 1:
+			return part, errorf("Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: Key: %s", kid.path[0].Name)
+		default:
+			part.Name = kid.path[0].Name
+		}
+	}
+	if part.Name == "" {
+		return part, Error("Invalid condition in KeyConditionExpression: No key attribute specified")
+	}
+	return part, nil
+}
+
+// Uses tells whether the condition speaks of the attribute name or of a part of it.
+func (c *Cond) Uses(name string) bool { return c != nil && c.root.uses(name) }
+
+func (n *node) uses(name string) bool {
+	if n.op == opPath {
+		return n.path[0].Name == name
+	}
+	for _, kid := range n.kids {
+		if kid.uses(name) {
+			return true
+		}
+	}
+	return false
 }

@@ -55,20 +55,40 @@ func (n *node) isCondition() bool { return n.op >= opAnd && n.op <= opIn }
 
 // parser is a recursive descent over one token of look-ahead.
 type parser struct {
-	kind      Kind
 	lex       lexer
 	prev, tok token
 	depth     int
 	parens    int // conditions in parentheses that are open
+	operators int
 }
 
-// maxDepth keeps a hostile expression from exhausting the stack.
-const maxDepth = 200
+const (
+	maxLength    = 4096
+	maxOperators = 300
+	maxDepth     = 400 // no expression within the other limits is deeper; keeps the stack bounded
+)
 
-func newParser(kind Kind, text string) *parser {
-	p := &parser{kind: kind, lex: lexer{text: text}}
+func newParser(kind Kind, text string) (*parser, error) {
+	if text == "" {
+		return nil, Error("The expression can not be empty;")
+	}
+	if len(text) > maxLength {
+		if kind == Update || kind == Projection {
+			return nil, Error("Expression size has exceeded the maximum allowed size;")
+		}
+		return nil, errorf("Expression size has exceeded the maximum allowed size; expression size: %d", len(text))
+	}
+	p := &parser{lex: lexer{text: text}}
 	p.tok = p.lex.next()
-	return p
+	return p, nil
+}
+
+// operator counts one.
+func (p *parser) operator() error {
+	if p.operators++; p.operators > maxOperators {
+		return errorf("The expression contains too many operators; operator count: %d", p.operators)
+	}
+	return nil
 }
 
 func (p *parser) advance() {
@@ -147,6 +167,9 @@ func (p *parser) chain(word string, op op, operand func() (*node, error)) (*node
 	n := &node{op: op, text: word, kids: []*node{first}}
 	for p.isWord(word) {
 		p.advance()
+		if err := p.operator(); err != nil {
+			return nil, err
+		}
 		kid, err := operand()
 		if err != nil {
 			return nil, err
@@ -168,6 +191,9 @@ func (p *parser) not() (*node, error) {
 	}
 	defer p.leave()
 	p.advance()
+	if err := p.operator(); err != nil {
+		return nil, err
+	}
 	kid, err := p.not()
 	if err != nil {
 		return nil, err
@@ -248,6 +274,11 @@ func (p *parser) closeParen(inner *node) (*node, error) {
 
 // rest appends one operand to n, or with closing a list of them up to that token.
 func (p *parser) rest(n *node, closing string) (*node, error) {
+	if len(n.kids) < 2 { // the upper bound of BETWEEN is no second operator
+		if err := p.operator(); err != nil {
+			return nil, err
+		}
+	}
 	for {
 		kid, err := p.operand()
 		if err != nil {
@@ -328,11 +359,13 @@ func (p *parser) path() (Path, error) {
 			if p.tok.kind != tokNumber {
 				return nil, p.syntax()
 			}
-			index, err := strconv.ParseInt(p.tok.text, 10, 32)
-			if err != nil {
-				return nil, errorf("List index is not within the allowable range; index: [%s]", p.tok.text)
+			e := Elem{IsIndex: true}
+			if index, err := strconv.ParseInt(p.tok.text, 10, 32); err != nil {
+				e.Name, e.Index = p.tok.text, -1 // refused when the whole text has been read
+			} else {
+				e.Index = int(index)
 			}
-			path = append(path, Elem{Index: int(index), IsIndex: true})
+			path = append(path, e)
 			p.advance()
 			if err := p.punct("]"); err != nil {
 				return nil, err

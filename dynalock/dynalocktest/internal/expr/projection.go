@@ -4,10 +4,10 @@ import "github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 
 // ParseProjection reads and binds a list of document paths.
 func ParseProjection(text string, ph *Placeholders) ([]Path, error) {
-	if text == "" {
-		return nil, errEmpty
+	p, err := newParser(Projection, text)
+	if err != nil {
+		return nil, err
 	}
-	p := newParser(Projection, text)
 	var paths []Path
 	for {
 		path, err := p.path()
@@ -24,7 +24,7 @@ func ParseProjection(text string, ph *Placeholders) ([]Path, error) {
 		return nil, err
 	}
 	for _, path := range paths {
-		if err := path.reserved(); err != nil {
+		if err := path.check(); err != nil {
 			return nil, err
 		}
 	}

@@ -26,28 +26,30 @@ type action struct {
 
 // ParseUpdate reads and binds an update expression.
 func ParseUpdate(text string, ph *Placeholders) (*Upd, error) {
-	if text == "" {
-		return nil, errEmpty
+	p, err := newParser(Update, text)
+	if err != nil {
+		return nil, err
 	}
-	p := newParser(Update, text)
 	actions, err := p.sections()
 	if err != nil {
 		return nil, err
 	}
 	for _, step := range []func(action) error{
 		func(a action) error {
-			if err := a.path.reserved(); err != nil || a.value == nil {
+			if err := a.path.check(); err != nil || a.value == nil {
 				return err
 			}
-			return a.value.names(Update)
+			return a.value.words(Update, true)
 		},
 		func(a action) error {
 			if err := ph.resolve(a.path); err != nil || a.value == nil {
 				return err
 			}
-			return a.value.bind(ph)
+			if err := a.value.bind(ph); err != nil {
+				return err
+			}
+			return a.check()
 		},
-		action.check,
 	} {
 		for _, a := range actions {
 			if err := step(a); err != nil {
@@ -161,15 +163,10 @@ var kindWords = map[attr.Kind]string{
 	attr.L: "LIST", attr.M: "MAP", attr.BOOL: "BOOLEAN", attr.NULL: "NULL",
 }
 
+// check refuses what cannot be added or deleted.
 func (a action) check() error {
-	if a.value == nil {
-		return nil
-	}
 	kind := a.value.val.Kind
-	switch {
-	case a.verb == "SET":
-		return a.value.check(true)
-	case a.value.val.ElemKind() == "" && (a.verb == "DELETE" || kind != attr.N):
+	if a.verb != "SET" && a.value.val.ElemKind() == "" && (a.verb == "DELETE" || kind != attr.N) {
 		return errorf("Incorrect operand type for operator or function; operator: %s, operand type: %s, typeSet: ALLOWED_FOR_%s_OPERAND", a.verb, kindWords[kind], a.verb)
 	}
 	return nil
