@@ -120,6 +120,14 @@ func (a *acquisition) expressions(o *offer) *write {
 	case a.resume != "":
 		w.cond = condTenure
 		w.values[":id"] = str(a.resume + "-")
+	case a.options.claim > 0:
+		w.cond = condNew + " OR (" + condRepeat + "((" + condFreed + ")"
+		if len(admit) > 0 {
+			w.cond += " OR " + condVersion(len(admit))
+		}
+		w.cond += "))"
+		w.update += setAttempt
+		w.values[":max"] = num(a.options.claim)
 	default:
 		w.cond = condNew + " OR (" + condReleased
 		if a.dialect == DialectDynamolock {
@@ -134,9 +142,9 @@ func (a *acquisition) expressions(o *offer) *write {
 			w.cond += " OR " + condYielded
 			w.values[":candidate"] = str(a.options.candidate)
 		}
-		for i, v := range admit {
-			w.values[":seen"+strconv.Itoa(i)] = str(v)
-		}
+	}
+	for i, v := range admit { // those that the condition does not mention are not sent
+		w.values[":seen"+strconv.Itoa(i)] = str(v)
 	}
 	if a.options.Data != nil {
 		w.update += setData
@@ -264,7 +272,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	c.service.saw(r.Token, c.opt.clock.Now().Wall)
 	l := &Lock{
 		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options,
-		hold: r.hold, began: sent, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
+		hold: r.hold, attempt: r.attempt, began: sent, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
 	}
 	l.options.Data = nil
 	acked := sent
@@ -375,7 +383,14 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 		return stepFail
 	case r.id() == a.id: // an attempt in doubt was applied after all: the write finds out
 		return stepWrite
+	case a.options.claim > 0 && !r.finished.IsZero():
+		a.lastErr = &finishedError{r}
+		return stepFail
 	case r.State == Free:
+		if a.options.claim > 0 && r.attempt >= a.options.claim {
+			a.lastErr = &finishedError{r}
+			return stepFail
+		}
 		if len(it) > 0 {
 			a.admit, a.dialect = []string{r.Version}, r.dialect
 		}
@@ -388,6 +403,10 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	still, tenure := c.observe(&r, got.Mono)
 	expired := c.opt.MaxClockSkew > 0 && !r.ExpiresAt.IsZero() && got.Wall.Sub(r.ExpiresAt) > c.opt.MaxClockSkew
 	if still >= r.Lease || expired {
+		if a.options.claim > 0 && r.attempt >= a.options.claim {
+			a.lastErr = &finishedError{r}
+			return stepFail
+		}
 		a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r
 		return stepWrite
 	}
@@ -582,8 +601,7 @@ func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context
 			err = errors.Join(err, lost)
 		}
 	}()
-	fnCtx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })()
+	fnCtx, cancel := l.guard(ctx)
+	defer cancel()
 	return fn(fnCtx, l)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -167,9 +168,12 @@ func (c *Client) patience() time.Duration { return max(10*time.Second, c.opt.Att
 
 // Records yields every record of the table, or of the namespace where the client has one, page by page: a scan of
 // the whole table, strongly consistent. It ends after the first error, which matches ErrStore or ctx.Err().
-func (c *Client) Records(ctx context.Context) iter.Seq2[Record, error] {
+func (c *Client) Records(ctx context.Context) iter.Seq2[Record, error] { return c.scan(ctx, "") }
+
+// scan yields the records whose key begins with prefix.
+func (c *Client) scan(ctx context.Context, prefix string) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
-		in := c.scanInput()
+		in := c.scanInput(prefix)
 		for {
 			out, err := c.db.Scan(ctx, in)
 			if err != nil {
@@ -179,7 +183,7 @@ func (c *Client) Records(ctx context.Context) iter.Seq2[Record, error] {
 			for _, it := range out.Items {
 				p := parser{it: it}
 				key := p.str(c.opt.PartitionKey, "")
-				if !yield(c.decode(key[len(c.opt.Namespace):], it), nil) {
+				if !yield(c.decode(strings.TrimPrefix(key, c.opt.Namespace), it), nil) {
 					return
 				}
 			}
@@ -192,20 +196,21 @@ func (c *Client) Records(ctx context.Context) iter.Seq2[Record, error] {
 }
 
 // scanInput asks for the items of this client's namespace and sort value.
-func (c *Client) scanInput() *dynamodb.ScanInput {
+func (c *Client) scanInput(prefix string) *dynamodb.ScanInput {
 	consistent := true
 	in := &dynamodb.ScanInput{TableName: &c.table, ConsistentRead: &consistent}
-	w := write{values: item{":namespace": str(c.opt.Namespace), ":sort": str(c.opt.SortValue)}}
-	switch {
-	case c.opt.Namespace != "" && c.opt.SortKey != "":
-		w.cond = "begins_with(#key, :namespace) AND #sort = :sort"
-	case c.opt.Namespace != "":
-		w.cond = "begins_with(#key, :namespace)"
-	case c.opt.SortKey != "":
-		w.cond = "#sort = :sort"
-	default:
+	prefix = c.opt.Namespace + prefix
+	var conds []string
+	if prefix != "" {
+		conds = append(conds, "begins_with(#key, :prefix)")
+	}
+	if c.opt.SortKey != "" {
+		conds = append(conds, "#sort = :sort")
+	}
+	if len(conds) == 0 {
 		return in
 	}
+	w := write{cond: strings.Join(conds, " AND "), values: item{":prefix": str(prefix), ":sort": str(c.opt.SortValue)}}
 	in.FilterExpression = &w.cond
 	in.ExpressionAttributeNames, in.ExpressionAttributeValues = w.placeholders(c.opt.PartitionKey, c.opt.SortKey)
 	return in

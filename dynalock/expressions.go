@@ -33,6 +33,14 @@ const (
 	// another library copies attributes that it does not know.
 	condYielded = "(#successor = :candidate AND #yielded = #version)"
 
+	// condRepeat: the run of a period was begun, not finished, and not as often as allowed. One of condFreed (an
+	// operator freed it) and condVersion (its holder is dead) follows in parentheses.
+	condRepeat = "#attempt < :max AND attribute_not_exists(#finished) AND "
+	condFreed  = "#released = :one AND NOT begins_with(#version, :id)"
+
+	// condSpaced: the job is not paused, and its last start is long enough ago or was that of this very period.
+	condSpaced = "attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
+
 	// condForeignTenure: the same for a row that another library wrote, which has no acquisition id.
 	condForeignTenure = "#owner = :seenOwner AND #version = :seen0 AND NOT #released = :one"
 )
@@ -74,6 +82,15 @@ const (
 	// updSuccessor asks the leader to hand over. The version stays: the leader's heartbeats go on.
 	updSuccessor = "SET #successor = :successor"
 
+	// updStart notes the start of a job, updPause and updUnpause stop and resume it. The item looks like a released lock.
+	updJob     = "SET #lease = :lease, #version = :next, #stamp = :next, #owner = :owner, #released = :one"
+	updStart   = updJob + ", #started = :now, #period = :period"
+	updPause   = updJob + ", #paused = :paused"
+	updUnpause = updJob + " REMOVE #paused"
+
+	setAttempt = ", #attempt = if_not_exists(#attempt, :0) + :1"
+	setResult  = ", #finished = :now, #result = :result, #ttl = :ttl"
+
 	setData   = ", #data = :data"
 	setReason = ", #reason = :reason"
 	setHold   = ", #hold = :hold"
@@ -86,12 +103,13 @@ var attributeNames = map[string]string{
 	"#owner": attrOwner, "#lease": attrLease, "#version": attrVersion, "#released": attrReleased, "#data": attrData,
 	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters,
-	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#ttl": attrTTL,
+	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
+	"#paused": attrPaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
 }
 
 // constantValues are those that never change.
 var constantValues = item{
-	":one": str("1"), ":1": num(1), ":S": str("S"), ":N": str("N"), ":B": str("B"),
+	":one": str("1"), ":0": num(0), ":1": num(1), ":S": str("S"), ":N": str("N"), ":B": str("B"),
 	":digitLow": str("0"), ":digitHigh": str(":"), ":unit": str("s"),
 }
 

@@ -32,6 +32,12 @@ const (
 	attrReleasedBy = "releasedBy"     // S the operator who freed it
 	attrSuccessor  = "successor"      // S the candidate that an election's leader is to hand over to
 	attrYielded    = "yielded"        // S the version with which the leader stood down in favour of the successor
+	attrAttempt    = "attempt"        // N how often a run of a period was begun
+	attrFinished   = "finishedAt"     // N unix milliseconds, when such a run ended
+	attrResult     = "result"         // S the error that it ended with
+	attrPaused     = "paused"         // S why a job is paused
+	attrStarted    = "startedAt"      // N unix milliseconds by the service's clock, the last start of a job
+	attrPeriod     = "period"         // S the period of that start
 	attrTTL        = "ttl"            // N unix seconds, on released items only
 )
 
@@ -39,6 +45,7 @@ var reservedAttributes = map[string]bool{
 	attrOwner: true, attrLease: true, attrVersion: true, attrReleased: true, attrData: true, attrToken: true,
 	attrStamp: true, attrAcquired: true, attrRenewed: true, attrExpires: true, attrReason: true, attrHold: true,
 	attrWaiters: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
+	attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrStarted: true, attrPeriod: true,
 }
 
 const idBytes = 16
@@ -148,6 +155,8 @@ func (c *Client) decode(key string, it item) Record {
 		r.Reason = extra.str(attrReason, "")
 		r.Waiters = int(min(extra.uint(attrWaiters), math.MaxInt32))
 		r.successor = extra.str(attrSuccessor, "")
+		r.attempt = int(min(extra.uint(attrAttempt), math.MaxInt32))
+		r.finished, r.result = extra.time(attrFinished), extra.str(attrResult, "")
 		r.yielded = extra.str(attrYielded, "") == r.Version
 		r.hold = time.Duration(min(extra.uint(attrHold), uint64(maxLease/time.Microsecond))) * time.Microsecond
 	}

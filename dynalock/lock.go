@@ -23,6 +23,7 @@ type Lock struct {
 	dialect Dialect
 	options AcquireOptions
 	hold    time.Duration     // the lock's usual hold time before this tenure
+	attempt int               // of a run of a period
 	began   heartbeat.Reading // when the write that won it was sent
 	ctx     context.Context
 	cancel  context.CancelCauseFunc
@@ -34,8 +35,8 @@ type Lock struct {
 	open    []uint64   // counters that the item may have: the last acknowledged one, then those in doubt
 	data    []byte
 	err     error
-	refused bool // the item is known not to be ours
-	yieldTo string
+	refused bool         // the item is known not to be ours
+	final   func(*write) // what ends the tenure in place of a plain release
 	rel     *release
 }
 

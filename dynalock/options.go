@@ -115,6 +115,7 @@ type AcquireOptions struct {
 	// agree better than the time that passed since the deletion; see the package documentation.
 	DeleteOnRelease bool
 
+	claim     int                         // of a run of a period: how often it may be begun
 	candidate string                      // of an election: the label, and who a leader may hand over to
 	health    func(context.Context) error // asked before every heartbeat, which is not sent when it fails
 	unhealthy func(error)                 // told so

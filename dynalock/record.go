@@ -53,6 +53,9 @@ type Record struct {
 	dialect   Dialect
 	successor string // see Election.HandOver
 	yielded   bool
+	attempt   int // see Client.Once
+	finished  time.Time
+	result    string
 }
 
 // id is the acquisition id of a tenure of ours, "" for a row that another library wrote.

@@ -78,7 +78,7 @@ func (l *Lock) release(ctx context.Context) error {
 	}
 	defer l.give()
 	l.mu.Lock()
-	refused, yieldTo := l.refused, l.yieldTo
+	refused, final := l.refused, l.final
 	l.mu.Unlock()
 	if refused {
 		l.mu.Lock()
@@ -92,11 +92,11 @@ func (l *Lock) release(ctx context.Context) error {
 		average = (4*l.hold + held) / 5
 	}
 	v := rejected
-	if yieldTo == "" {
+	if final == nil {
 		v = l.handOver(ctx, average)
 	}
 	if v != applied {
-		if err := l.writeRelease(ctx, average, yieldTo, v == inDoubt); err != nil {
+		if err := l.writeRelease(ctx, average, final, v == inDoubt); err != nil {
 			return err
 		}
 	}
@@ -112,6 +112,13 @@ func (l *Lock) lostError() error {
 		return lost
 	}
 	return &LostError{Key: l.key, Reason: ErrReleased}
+}
+
+// endWith makes the release write something else than a plain release.
+func (l *Lock) endWith(final func(*write)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.final = final
 }
 
 // handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
@@ -136,12 +143,12 @@ func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 
 // writeRelease frees the item, or deletes it, and repeats what fails until it is known to be done.
 // doubt says that an earlier write may have ended the tenure already.
-func (l *Lock) writeRelease(ctx context.Context, average time.Duration, yieldTo string, doubt bool) error {
+func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final func(*write), doubt bool) error {
 	for n := 1; ; n++ {
 		a := l.write(ctx, func(ctx context.Context, w *write) answer {
 			w.values[":hold"] = num(average.Microseconds())
-			if yieldTo != "" {
-				w.update, w.values[":successor"] = updYield, str(yieldTo)
+			if final != nil {
+				final(w)
 				return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
 			}
 			if l.options.DeleteOnRelease {

@@ -247,6 +247,13 @@ func (s *serviceClock) floor(local time.Time) uint64 {
 	return max(s.micros(local), s.token)
 }
 
+// millis is the service's time in unix milliseconds, as well as it is known.
+func (s *serviceClock) millis(local time.Time) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int64(s.micros(local) / 1000)
+}
+
 func (s *serviceClock) micros(local time.Time) uint64 {
 	return uint64(max(0, local.Add(s.low+(s.high-s.low)/2).UnixMicro()))
 }

@@ -1,0 +1,311 @@
+package dynalock
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+)
+
+// Why a term ended although its lease was good. Match the cause of the term's context with errors.Is.
+var (
+	ErrResigned   = errors.New("dynalock: leader resigned")
+	ErrHandedOver = errors.New("dynalock: leadership is handed over to another candidate")
+	ErrUnhealthy  = errors.New("dynalock: leader is not healthy")
+)
+
+// ElectionOptions of one candidate.
+type ElectionOptions struct {
+	// Candidate is this candidate's name, shown as the record's owner and the name that [Election.HandOver] takes:
+	// unique among the candidates, at most 256 bytes. Default: the client's Owner.
+	Candidate string
+	// Value is published with the leadership, for instance the leader's address: the record's Data. A leader
+	// changes it with [Lock.SetData].
+	Value []byte
+	// Health, if set, is asked before this candidate campaigns and before every renewal, within AttemptTimeout. An
+	// error ends the term in good order, and keeps the candidate from campaigning until it is gone.
+	Health func(ctx context.Context) error
+	// Lease of the leadership. Default: the client's.
+	Lease time.Duration
+}
+
+// Election is one candidate of an election: the lock of a key, whose token is the term.
+type Election struct {
+	c   *Client
+	key string
+	opt ElectionOptions
+
+	mu      sync.Mutex // guards what follows; never held over I/O or a wait
+	running bool
+	term    *term
+}
+
+// term is one time of leadership of this candidate.
+type term struct {
+	lock   *Lock
+	cancel context.CancelCauseFunc
+	done   chan struct{} // the leadership has been given up
+	mu     sync.Mutex
+	to     string // whom it is handed over to
+}
+
+// Election makes a candidate. It does no I/O; bad options come up in Run.
+func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Election {
+	e := &Election{c: c, key: key, opt: ElectionOptions{Candidate: c.opt.Owner}}
+	for _, f := range optFns {
+		f(&e.opt)
+	}
+	return e
+}
+
+// Run campaigns, and runs lead for every term that it wins, until ctx is done or lead returns while its term lasts;
+// then Run returns lead's error. lead's context ends when ctx does, when the lease can no longer be trusted
+// ([context.Cause] is a [*LostError]), and when the term is to end in good order (ErrResigned, ErrHandedOver,
+// ErrUnhealthy). Run waits for lead to return before it gives the lock up, and keeps the lease meanwhile: by the
+// clocks, no two leaders act at once. A lead that ignores its context keeps others from leading, until its lease is lost.
+//
+// After a term that ended otherwise Run campaigns again, and what lead returned goes to the log. The term's number
+// is the lock's token. When ctx is done the error matches ctx.Err(), joined with lead's where that says more; other
+// errors are those of [Client.Acquire] and [Lock.Release]. One Run at a time: a second one is ErrInvalid.
+func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
+	if n := len(e.opt.Candidate); n == 0 || n > maxLabelBytes {
+		return invalid([]error{badLength("Candidate", e.opt.Candidate, 1, maxLabelBytes)})
+	}
+	e.mu.Lock()
+	again := e.running
+	e.running = true
+	e.mu.Unlock()
+	if again {
+		return invalid([]error{fmt.Errorf("election %q of candidate %q is running, allowed: one Run at a time", e.key, e.opt.Candidate)})
+	}
+	defer func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.running = false
+	}()
+	for {
+		if err := e.awaitHealth(ctx); err != nil {
+			return err
+		}
+		over, err := e.serve(ctx, lead)
+		if over {
+			return err
+		}
+		// Others go first: the candidate named, or whoever is healthy.
+		if err := e.c.sleep(ctx, 2*e.c.opt.MaxPoll); err != nil {
+			return err
+		}
+	}
+}
+
+// awaitHealth waits until this candidate may campaign.
+func (e *Election) awaitHealth(ctx context.Context) error {
+	for e.opt.Health != nil {
+		check, cancel := context.WithTimeout(ctx, e.c.opt.Lease)
+		err := e.opt.Health(check)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		if err := e.c.sleep(ctx, e.c.opt.MaxPoll); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve wins one term and serves it. over tells that Run is to return err.
+func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) error) (over bool, err error) {
+	t := &term{done: make(chan struct{})}
+	tctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	t.cancel = cancel
+	l, err := e.c.Acquire(ctx, e.key, func(o *AcquireOptions) {
+		o.Data, o.Lease, o.candidate = e.opt.Value, e.opt.Lease, e.opt.Candidate
+		if e.opt.Value == nil {
+			o.Data = []byte{} // not the value of the leader before
+		}
+		o.seen = func(r Record) { t.handTo(r.successor, e.opt.Candidate) }
+		o.health = e.opt.Health
+		o.unhealthy = func(err error) { cancel(fmt.Errorf("%w: %w", ErrUnhealthy, err)) }
+	})
+	if err != nil {
+		return true, err
+	}
+	t.lock = l
+	defer context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })()
+	e.setTerm(t)
+	defer close(t.done)
+	defer e.setTerm(nil)
+	defer func() { // also when lead panics
+		if to := t.successor(); to != "" {
+			l.endWith(func(w *write) { w.update, w.values[":successor"] = updYield, str(to) })
+		}
+		released := l.Release(context.WithoutCancel(ctx))
+		if over && released != nil && !errors.Is(released, ErrLost) {
+			err = errors.Join(err, released)
+		}
+	}()
+
+	err = lead(tctx, l)
+
+	cause := context.Cause(tctx)
+	switch {
+	case ctx.Err() != nil:
+		if err == nil || errors.Is(err, ctx.Err()) {
+			return true, ctx.Err()
+		}
+		return true, errors.Join(ctx.Err(), err)
+	case cause == nil:
+		return true, err
+	}
+	e.c.opt.Logger.WarnContext(ctx, "term ended", "key", e.key, "token", l.token, "holder", e.opt.Candidate, "cause", cause, "error", err)
+	return false, nil
+}
+
+func (e *Election) setTerm(t *term) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.term = t
+}
+
+// handTo ends the term in favour of another candidate.
+func (t *term) handTo(to, self string) {
+	if to == "" || to == self {
+		return
+	}
+	t.mu.Lock()
+	t.to = to
+	t.mu.Unlock()
+	t.cancel(ErrHandedOver)
+}
+
+func (t *term) successor() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.to
+}
+
+// Resign ends this candidate's term, if it leads: lead's context is cancelled (ErrResigned), and when lead has
+// returned the lock is released. It returns when that is done, or with ctx.Err(). Run lets others go first and then
+// campaigns again; to leave the election, end Run's context.
+func (e *Election) Resign(ctx context.Context) error {
+	e.mu.Lock()
+	t := e.term
+	e.mu.Unlock()
+	if t == nil {
+		return nil
+	}
+	t.cancel(ErrResigned)
+	select {
+	case <-t.done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Leader reads who leads, strongly consistent: Record.Owner is the candidate, Token the term, Data the value. State
+// Free means nobody. A leader that died is shown until its lease has run out and another one was elected.
+func (e *Election) Leader(ctx context.Context) (Record, error) { return e.c.Get(ctx, e.key) }
+
+// Observe yields the leader, and again whenever leader, term or value change, until ctx is done; State Free means
+// that nobody leads. It looks every MaxPoll, eventually consistent, and yields an error whenever DynamoDB cannot be
+// asked, after which it goes on if the loop does.
+func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		if err := invalid(e.c.checkKey(e.key)); err != nil {
+			yield(Record{}, err)
+			return
+		}
+		var last *Record
+		for ctx.Err() == nil {
+			a := e.c.read(ctx, e.c.patience(), e.key, false)
+			switch {
+			case ctx.Err() != nil:
+				return
+			case a.err != nil:
+				if !yield(Record{}, e.c.storeError("observe", e.key, a.err)) {
+					return
+				}
+			default:
+				r := e.c.decode(e.key, a.item)
+				if last == nil || r.State != last.State || r.tenure() != last.tenure() || !bytes.Equal(r.Data, last.Data) {
+					last = &r
+					if !yield(r, nil) {
+						return
+					}
+				}
+			}
+			if e.c.sleep(ctx, e.c.opt.MaxPoll) != nil {
+				return
+			}
+		}
+	}
+}
+
+// HandOver makes the named candidate the leader: the present one, in whichever process, ends its function (its
+// context's cause is ErrHandedOver), waits for it, and stands down in favour of the candidate, who takes the lock at
+// its next look, MaxPoll/20 later at most. Nobody else can meanwhile; where the candidate does not exist, others lead
+// when the lease has run out. The present leader learns of it with its next heartbeat, in this process after MaxPoll.
+//
+// It returns when the candidate leads. If somebody else does, or nobody did, the error matches ErrChanged; others
+// match ErrInvalid, ErrForeign, ErrStore or ctx.Err(). Its cost: a read and a write, the leader's last write, the
+// candidate's read and write, its reads every MaxPoll/20 from its first look on, and the caller's own until it is done.
+func (e *Election) HandOver(ctx context.Context, candidate string) error {
+	if n := len(candidate); n == 0 || n > maxLabelBytes {
+		return invalid([]error{badLength("candidate", candidate, 1, maxLabelBytes)})
+	}
+	r, err := e.Leader(ctx)
+	switch {
+	case err != nil:
+		return err
+	case r.State == Foreign:
+		return &ForeignError{Key: e.key, Problem: r.Problem}
+	case r.State == Free || r.id() == "":
+		return fmt.Errorf("%w: election %q has no leader that can hand over", ErrChanged, e.key)
+	case r.Owner == candidate:
+		return nil
+	}
+	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(candidate)}}
+	err = e.c.persist(ctx, func() (bool, error) {
+		a := e.c.update(ctx, e.c.patience(), e.c.updateInput(e.key, w))
+		switch a.verdict {
+		case applied:
+			return true, nil
+		case refused:
+			return true, fmt.Errorf("%w: the leadership of %q changed meanwhile", ErrChanged, e.key)
+		}
+		return a.verdict == fatal, e.c.storeError("hand over", e.key, a.err)
+	})
+	if err != nil {
+		return err
+	}
+	// The candidate learns of it with its next look and then looks often. Only after that the leader stops.
+	if err := e.c.sleep(ctx, e.c.opt.MaxPoll); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	t := e.term
+	e.mu.Unlock()
+	if t != nil && t.lock.id == r.id() {
+		t.handTo(candidate, "")
+	}
+	for wait := e.c.opt.MinPoll; ; wait = min(2*wait, e.c.opt.MaxPoll) {
+		now, err := e.Leader(ctx)
+		switch {
+		case err != nil:
+			return err
+		case now.State == Held && now.id() != r.id() && now.Owner == candidate:
+			return nil
+		case now.State != Held || now.id() != r.id():
+			return fmt.Errorf("%w: the leadership of %q went to %q", ErrChanged, e.key, now.Owner)
+		}
+		if err := e.c.sleep(ctx, wait); err != nil {
+			return err
+		}
+	}
+}

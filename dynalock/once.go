@@ -1,0 +1,310 @@
+package dynalock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"net/url"
+	"runtime/debug"
+	"strings"
+	"time"
+)
+
+// What can become of a run. Match with errors.Is.
+var (
+	ErrPaused    = errors.New("dynalock: job is paused")                                        // by an operator
+	ErrTooSoon   = errors.New("dynalock: the job's last start is too recent")                   // see OnceOptions.AtLeast
+	ErrExhausted = errors.New("dynalock: run was begun as often as allowed and never finished") // see OnceOptions.MaxAttempts
+	ErrPanicked  = errors.New("dynalock: function panicked")                                    // the error is a *PanicError
+)
+
+// PanicError is what a function that panicked gives. It matches [ErrPanicked].
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error shows the value.
+func (e *PanicError) Error() string { return fmt.Sprintf("%v: %v", ErrPanicked, e.Value) }
+
+// Is matches ErrPanicked.
+func (*PanicError) Is(target error) bool { return target == ErrPanicked }
+
+// OnceOptions of one call of [Client.Once]. All processes of a job should use the same.
+type OnceOptions struct {
+	// Lease of a run: how long after its crash it is begun again. Default: the client's.
+	Lease time.Duration
+	// MaxAttempts is how often a period may be begun, if the runs before crashed or were freed by an operator.
+	// 1 to 1000, default 3. A run that returned is finished, with its error if there was one, and not repeated.
+	MaxAttempts int
+	// AtLeast keeps a job from starting, for another period, within this time of its last start, for callers who
+	// derive periods from clocks that differ (what ShedLock calls lockAtLeastFor). By the service's clock, known to a
+	// second. It costs one write more. Default 0.
+	AtLeast time.Duration
+	// Keep is how long a finished run stays known (TTL on the attribute "ttl"; without TTL on the table, for ever). A
+	// period that comes again after that runs again. At least 1 s, default 7 days.
+	Keep time.Duration
+	// NoWait returns an error that matches ErrHeld at once when the period is being run elsewhere. Default: wait for
+	// the result, and take the run over if its holder dies.
+	NoWait bool
+	// Reason is shown to those who wait.
+	Reason string
+}
+
+// Run is what is known of the run of one period.
+type Run struct {
+	Job, Period           string
+	Ran                   bool      // this call ran the function
+	By                    string    // label of the client that did
+	StartedAt, FinishedAt time.Time // by its clock; FinishedAt is zero while it runs, or when it crashed
+	Attempt               int       // 1 for the first; higher after crashes
+	Token                 uint64    // fencing token of the attempt
+	Err                   string    // what the function returned, at most 256 bytes; empty for success
+}
+
+// finishedError says that a period's run is over: finished, or begun too often.
+type finishedError struct{ record Record }
+
+func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has run", e.record.Key) }
+
+// Once runs fn at most once per period, across all processes, whatever their clocks and however short fn is. period
+// is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
+// for the result (see NoWait) and gets a Run that tells who ran it, when and with what result, and no error.
+//
+// fn holds a lock while it runs and gets it, and a context that ends when the lease can no longer be trusted or ctx
+// is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
+// finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
+// writes with the lock ([Lock.Transact]).
+//
+// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost (Ran says whether
+// fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted, ErrInvalid
+// (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
+//
+// Cost: a read for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
+// write, and half a read unit for each look while it waits.
+func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions)) (Run, error) {
+	run := Run{Job: job, Period: period}
+	o := OnceOptions{MaxAttempts: 3, Keep: 7 * 24 * time.Hour}
+	for _, f := range optFns {
+		f(&o)
+	}
+	if err := o.validate(c, job, period); err != nil {
+		return run, err
+	}
+	if err := c.mayStart(ctx, job, period, o.AtLeast); err != nil {
+		return run, err
+	}
+	acquire := c.Acquire
+	if o.NoWait {
+		acquire = c.TryAcquire
+	}
+	l, err := acquire(ctx, periodKey(job, period), func(a *AcquireOptions) {
+		a.Lease, a.Reason, a.claim = o.Lease, o.Reason, o.MaxAttempts
+	})
+	if err != nil {
+		if finished, ok := errors.AsType[*finishedError](err); ok {
+			run.read(&finished.record)
+			if run.FinishedAt.IsZero() {
+				return run, fmt.Errorf("%w: %q of %q, %d times, last by %q", ErrExhausted, period, job, run.Attempt, run.By)
+			}
+			return run, nil
+		}
+		if held, ok := errors.AsType[*HeldError](err); ok {
+			run.read(&held.Record)
+		}
+		return run, err
+	}
+	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.began.Wall, l.attempt, l.token
+
+	fnCtx, cancel := l.guard(ctx)
+	err = protect(func() error { return fn(fnCtx, l) })
+	cancel()
+
+	lost := l.Err()
+	run.FinishedAt = c.opt.clock.Now().Wall
+	if err != nil {
+		run.Err = label(err.Error())
+	}
+	l.endWith(func(w *write) {
+		w.update = updRelease + setResult + updReleaseRemove
+		w.values[":result"], w.values[":ttl"] = str(run.Err), num(run.FinishedAt.Add(o.Keep).Unix())
+	})
+	released := l.Release(context.WithoutCancel(ctx))
+	switch {
+	case lost != nil && errors.Is(lost, ErrLost):
+		return run, errors.Join(err, lost)
+	case lost != nil: // fn released it: it is recorded as it is
+		return run, err
+	}
+	return run, errors.Join(err, released)
+}
+
+// guard makes the context for a function that runs under the lock.
+func (l *Lock) guard(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// protect makes an error of a panic.
+func protect(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// label cuts a text to what is kept of it.
+func label(s string) string {
+	if len(s) > maxLabelBytes {
+		s = s[:maxLabelBytes]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+func (o *OnceOptions) validate(c *Client, job, period string) error {
+	var errs []error
+	if job == "" {
+		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
+	}
+	if period == "" {
+		errs = append(errs, errors.New("period is empty, allowed: the logical tick, the same in every process"))
+	}
+	if o.MaxAttempts < 1 || o.MaxAttempts > 1000 {
+		errs = append(errs, badField("MaxAttempts", o.MaxAttempts, "1 to 1000"))
+	}
+	if o.AtLeast < 0 || o.AtLeast > 365*24*time.Hour {
+		errs = append(errs, badField("AtLeast", o.AtLeast, "0 to 1 year"))
+	}
+	if o.Keep < time.Second || o.Keep > 10*365*24*time.Hour {
+		errs = append(errs, badField("Keep", o.Keep, "1s to 10 years"))
+	}
+	return invalid(append(errs, c.checkKey(periodKey(job, period))...))
+}
+
+// The keys of a job and of its periods. The job is escaped, so that no two pairs of job and period meet.
+func jobKey(job string) string            { return "once/" + url.PathEscape(job) }
+func periodKey(job, period string) string { return jobKey(job) + "/" + period }
+
+// read takes what a period's record says.
+func (r *Run) read(rec *Record) {
+	r.By, r.StartedAt, r.Attempt, r.Token = rec.Owner, rec.AcquiredAt, rec.attempt, rec.Token
+	r.FinishedAt, r.Err = rec.finished, rec.result
+}
+
+// mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.
+func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) error {
+	if atLeast == 0 {
+		a := c.read(ctx, c.patience(), jobKey(job), false)
+		if a.err != nil {
+			return c.storeError("look at job", jobKey(job), a.err)
+		}
+		return pausedError(job, a.item)
+	}
+	// A period that has run already, delivered late, is no start.
+	a := c.read(ctx, c.patience(), periodKey(job, period), false)
+	if a.err != nil {
+		return c.storeError("look at period", periodKey(job, period), a.err)
+	}
+	if len(a.item) > 0 {
+		return nil
+	}
+	return c.persist(ctx, func() (bool, error) {
+		now := c.service.millis(c.opt.clock.Now().Wall)
+		w := c.jobWrite(updStart)
+		w.cond = condSpaced
+		w.values[":now"], w.values[":limit"] = num(now), num(now-atLeast.Milliseconds())
+		w.values[":period"] = str(period)
+		a := c.update(ctx, c.patience(), c.updateInput(jobKey(job), w))
+		switch a.verdict {
+		case applied:
+			return true, nil
+		case refused:
+			if err := pausedError(job, a.item); err != nil {
+				return true, err
+			}
+			p := parser{it: a.item}
+			return true, fmt.Errorf("%w: %q began for period %q at %s", ErrTooSoon, job, p.str(attrPeriod, ""), p.time(attrStarted).UTC().Format(time.RFC3339))
+		}
+		return a.verdict == fatal, c.storeError("start job", jobKey(job), a.err)
+	})
+}
+
+// jobWrite is a write of the job's item, which looks like a released lock.
+func (c *Client) jobWrite(update string) *write {
+	return &write{update: update, values: item{
+		":lease": str(leaseText(c.opt.Lease, c.opt.Dialect)), ":next": str(versionOf(newID(), 1)), ":owner": str(c.opt.Owner),
+	}}
+}
+
+func pausedError(job string, it item) error {
+	if _, paused := it[attrPaused]; !paused {
+		return nil
+	}
+	p := parser{it: it}
+	return fmt.Errorf("%w: %q by %q: %s", ErrPaused, job, p.str(attrOwner, ""), p.str(attrPaused, ""))
+}
+
+// Pause keeps a job from starting: from now on Once returns an error that matches ErrPaused and tells who paused it
+// and why. Runs under way go on. Errors match ErrInvalid, ErrStore or ctx.Err().
+func (c *Client) Pause(ctx context.Context, job, reason string) error {
+	var errs []error
+	if len(reason) > maxLabelBytes {
+		errs = append(errs, badLength("reason", reason, 0, maxLabelBytes))
+	}
+	w := c.jobWrite(updPause)
+	w.values[":paused"] = str(reason)
+	return c.setPause(ctx, job, w, errs)
+}
+
+// Unpause lets a job start again. A job that is not paused is left as it is. Errors are those of Pause.
+func (c *Client) Unpause(ctx context.Context, job string) error {
+	return c.setPause(ctx, job, c.jobWrite(updUnpause), nil)
+}
+
+func (c *Client) setPause(ctx context.Context, job string, w *write, errs []error) error {
+	if job == "" {
+		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
+	}
+	if err := invalid(append(errs, c.checkKey(jobKey(job))...)); err != nil {
+		return err
+	}
+	return c.persist(ctx, func() (bool, error) {
+		in := c.updateInput(jobKey(job), w)
+		in.ConditionExpression = nil // an operator's word needs none, and may be said twice
+		a := c.update(ctx, c.patience(), in)
+		if a.verdict == applied {
+			return true, nil
+		}
+		return a.verdict == fatal, c.storeError("pause", jobKey(job), a.err)
+	})
+}
+
+// Runs yields the runs of a job that are known, in no order: a scan of the table, for operators. It ends after the
+// first error, which matches ErrInvalid, ErrStore or ctx.Err().
+func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
+	return func(yield func(Run, error) bool) {
+		if job == "" {
+			yield(Run{}, invalid([]error{errors.New("job is empty, allowed: the job's name")}))
+			return
+		}
+		prefix := jobKey(job) + "/"
+		for r, err := range c.scan(ctx, prefix) {
+			if err != nil {
+				yield(Run{}, err)
+				return
+			}
+			run := Run{Job: job, Period: strings.TrimPrefix(r.Key, prefix)}
+			run.read(&r)
+			if !yield(run, nil) {
+				return
+			}
+		}
+	}
+}
