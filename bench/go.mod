@@ -2,7 +2,13 @@ module github.com/dynalock/dynalock/bench
 
 go 1.26
 
-require github.com/dynalock/dynalock v0.0.0
+require (
+	cirello.io/dynamolock/v2 v2.0.2
+	github.com/aws/aws-sdk-go-v2 v1.47.7
+	github.com/aws/aws-sdk-go-v2/credentials v1.20.15
+	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.1
+	github.com/dynalock/dynalock v0.0.0
+)
 
 require (
 	github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue v1.10.19 // indirect
@@ -16,10 +22,3 @@ require (
 )
 
 replace github.com/dynalock/dynalock => ../
-
-require (
-	cirello.io/dynamolock/v2 v2.0.2
-	github.com/aws/aws-sdk-go-v2 v1.47.7
-	github.com/aws/aws-sdk-go-v2/credentials v1.20.15
-	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.1
-)
