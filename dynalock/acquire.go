@@ -121,11 +121,10 @@ func (a *acquisition) expressions(o *offer) *write {
 		w.cond = condTenure
 		w.values[":id"] = str(a.resume + "-")
 	case a.options.claim > 0:
-		w.cond = condNew + " OR (" + condRepeat + "((" + condFreed + ")"
+		w.cond = condNew + " OR (" + condRepeat + condFreed + ")" // redundant parentheses are refused
 		if len(admit) > 0 {
-			w.cond += " OR " + condVersion(len(admit))
+			w.cond += " OR (" + condRepeat + condVersion(len(admit)) + ")"
 		}
-		w.cond += "))"
 		w.update += setAttempt
 		w.values[":max"] = num(a.options.claim)
 	default:

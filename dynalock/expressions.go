@@ -33,8 +33,8 @@ const (
 	// another library copies attributes that it does not know.
 	condYielded = "(#successor = :candidate AND #yielded = #version)"
 
-	// condRepeat: the run of a period was begun, not finished, and not as often as allowed. One of condFreed (an
-	// operator freed it) and condVersion (its holder is dead) follows in parentheses.
+	// condRepeat: the run of a period was begun, not finished, and not as often as allowed. condFreed (an operator
+	// freed it) or condVersion (its holder is dead) follows.
 	condRepeat = "#attempt < :max AND attribute_not_exists(#finished) AND "
 	condFreed  = "#released = :one AND NOT begins_with(#version, :id)"
 
