@@ -190,22 +190,23 @@ func (ts *tables) genList(t *source) operation {
 	}
 	return operation{"ListTables", in, func(ctx context.Context, db *dynamodb.Client) any {
 		next := *in
-		pages := []any{}
+		names := []string{}
 		for {
 			out, err := db.ListTables(ctx, &next)
 			if err != nil {
-				return append(pages, map[string]any{"Error": errorTree(err)})
+				return map[string]any{"Error": errorTree(err)}
 			}
-			names := []string{}
+			if len(out.TableNames) > int(*in.Limit) {
+				return fmt.Sprintf("%d names on a page of %d", len(out.TableNames), *in.Limit)
+			}
 			for _, name := range out.TableNames {
 				if !strings.HasPrefix(name, prefix) {
-					return pages
+					return names
 				}
 				names = append(names, name)
 			}
-			pages = append(pages, names)
 			if next.ExclusiveStartTableName = out.LastEvaluatedTableName; out.LastEvaluatedTableName == nil {
-				return pages
+				return names
 			}
 		}
 	}}
