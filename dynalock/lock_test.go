@@ -13,9 +13,12 @@ import (
 	"github.com/dynalock/dynalock/internal/testserver"
 )
 
+// long is for tests that count requests: on a busy machine no answer comes too late for it.
+func long(o *dynalock.Options) { o.Lease, o.AttemptTimeout = time.Minute, 30*time.Second }
+
 func TestAnUncontendedLockAndItsReleaseAreTwoRequests(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, wire := e.client()
+		c, wire := e.client(long)
 		for range 3 { // of a new key, and of one that was released
 			before := wire.Count()
 			l := e.acquire(c, "key")
@@ -30,7 +33,7 @@ func TestAnUncontendedLockAndItsReleaseAreTwoRequests(t *testing.T) {
 func TestTryAcquireOfAHeldLockIsOneRequestAndSaysWhoHoldsIt(t *testing.T) {
 	onServer(t, func(e *env) {
 		holder, _ := e.client(func(o *dynalock.Options) { o.Owner = "worker 1" })
-		other, wire := e.client()
+		other, wire := e.client(long)
 		l := e.acquire(holder, "key", func(o *dynalock.AcquireOptions) { o.Reason, o.Data = "nightly run", []byte("payload") })
 		_, err := other.TryAcquire(e.ctx, "key")
 		wantErr(e, err, dynalock.ErrHeld)
@@ -48,7 +51,7 @@ func TestTryAcquireOfAHeldLockIsOneRequestAndSaysWhoHoldsIt(t *testing.T) {
 func TestAWaiterSendsNoWriteUntilTheLockLooksFree(t *testing.T) {
 	onServer(t, func(e *env) {
 		holder, _ := e.client()
-		other, wire := e.client()
+		other, wire := e.client(long)
 		l := e.acquire(holder, "key")
 		got := make(chan *dynalock.Lock)
 		go func() {
@@ -69,7 +72,7 @@ func TestAWaiterSendsNoWriteUntilTheLockLooksFree(t *testing.T) {
 
 func TestAHeartbeatIsOneRequest(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, wire := e.client()
+		c, wire := e.client(long)
 		l := e.acquire(c, "key")
 		before := text(e.item("key")["recordVersionNumber"])
 		n := wire.Count()
@@ -92,7 +95,7 @@ func TestALockIsKeptByItsHeartbeatAlone(t *testing.T) {
 
 func TestHandOverWithinAProcessIsOneRequestWithANewToken(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, wire := e.client(func(o *dynalock.Options) { o.Lease = 20 * time.Second })
+		c, wire := e.client(long)
 		l := e.acquire(c, "key")
 		const n = 10
 		got := make(chan *dynalock.Lock, n)
@@ -141,7 +144,7 @@ func TestALaterProcessTakesADeadHoldersLockAtFirstSightWithMaxClockSkew(t *testi
 		_, err := careful.TryAcquire(e.ctx, "key")
 		wantErr(e, err, dynalock.ErrHeld)
 		time.Sleep(lease + 300*time.Millisecond)
-		late, wire := e.client(func(o *dynalock.Options) { o.MaxClockSkew = 200 * time.Millisecond })
+		late, wire := e.client(long, func(o *dynalock.Options) { o.MaxClockSkew = 200 * time.Millisecond })
 		_, err = late.TryAcquire(e.ctx, "key")
 		must(e, err)
 		check(e, wire.Count() == 2, "%d requests, want the look and the take-over", wire.Count())
@@ -166,7 +169,7 @@ func TestRepeatedShortCallsOfOneProcessTakeADeadHoldersLock(t *testing.T) {
 		e.acquire(holder, "key")
 		crash(wire)
 		start := time.Now()
-		other, wire := e.client()
+		other, wire := e.client(long)
 		for {
 			before := wire.Count()
 			_, err := other.TryAcquire(e.ctx, "key")
@@ -411,10 +414,22 @@ func TestDoSaysThatTheLockWasLostWhateverTheFunctionReturns(t *testing.T) {
 
 func TestEveryCallReturnsWithin50MillisecondsOfItsContextsEnd(t *testing.T) {
 	calls := map[string]func(e *env, ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error{
-		"Acquire":    func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { _, err := c.Acquire(ctx, "other"); return err },
-		"TryAcquire": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { _, err := c.TryAcquire(ctx, "other"); return err },
-		"Resume":     func(_ *env, ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error { _, err := c.Resume(ctx, l.Handle()); return err },
-		"Get":        func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { _, err := c.Get(ctx, "other"); return err },
+		"Acquire": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.Acquire(ctx, "other")
+			return err
+		},
+		"TryAcquire": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.TryAcquire(ctx, "other")
+			return err
+		},
+		"Resume": func(_ *env, ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error {
+			_, err := c.Resume(ctx, l.Handle())
+			return err
+		},
+		"Get": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.Get(ctx, "other")
+			return err
+		},
 		"Records": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error {
 			for _, err := range c.Records(ctx) {
 				return err
@@ -424,9 +439,11 @@ func TestEveryCallReturnsWithin50MillisecondsOfItsContextsEnd(t *testing.T) {
 		"ForceRelease": func(_ *env, ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error {
 			return c.ForceRelease(ctx, dynalock.Record{Key: "key", State: dynalock.Held, Owner: "x", Version: "v"})
 		},
-		"Close":   func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
-		"Renew":   func(_ *env, ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(ctx) },
-		"SetData": func(_ *env, ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.SetData(ctx, nil) },
+		"Close": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
+		"Renew": func(_ *env, ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(ctx) },
+		"SetData": func(_ *env, ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error {
+			return l.SetData(ctx, nil)
+		},
 		"Release": func(_ *env, ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
 	}
 	for name, call := range calls {
