@@ -17,8 +17,6 @@ import (
 	"github.com/dynalock/dynalock/internal/testserver"
 )
 
-func TestMain(m *testing.M) { testserver.Main(m) }
-
 // lease of the tests of behaviour: short, because on a real server its time really passes.
 const lease = 2 * time.Second
 
