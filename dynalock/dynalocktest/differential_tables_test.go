@@ -222,7 +222,7 @@ func TestTableOperationsAnswerAsOnDynamoDBLocal(t *testing.T) {
 	ctx := t.Context()
 	run, sequence := rand.Text()[:8], 0
 	p.run(t, 10, func(t *rapid.T) {
-		sequence++
+		sequence, p.cut = sequence+1, false
 		ts := &tables{}
 		for i := range 3 {
 			ts.names = append(ts.names, fmt.Sprintf("diff-%s-t%d-%d", run, sequence, i))
