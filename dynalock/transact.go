@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -31,8 +32,8 @@ func (l *Lock) ConditionCheck() types.TransactWriteItem {
 // Conflicts (with this lock's own heartbeat, for one), throttling and lost answers are repeated under one client
 // token until ctx ends or the lock is lost, so a transaction is applied once. A lost lock is a [*LostError]
 // (ErrLost) and nothing was written; a failed condition of the caller's own items is the SDK's
-// TransactionCanceledException inside an ErrStore. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(),
-// with which it is unknown whether the transaction was applied.
+// TransactionCanceledException inside an ErrStore, and nothing was written either. Other errors match ErrInvalid,
+// ErrReleased, ErrStore or ctx.Err(); with the last two, the lock still held or not, it may have been applied.
 func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) error {
 	if n := len(items); n == 0 || n >= maxTransactItems {
 		return invalid([]error{fmt.Errorf("items has %d entries, allowed: 1 to %d", n, maxTransactItems-1)})
@@ -42,8 +43,10 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		TransactItems:      append(slices.Clone(items), l.ConditionCheck()),
 		ClientRequestToken: &token,
 	}
+	doubt, over := false, false
+	var until time.Duration
 	for n := 1; ; n++ {
-		if err := l.Err(); err != nil {
+		if err := l.Err(); err != nil && !doubt {
 			return err
 		}
 		a := l.c.request(ctx, l.timing.attempt, func(ctx context.Context) (item, middleware.Metadata, error) {
@@ -69,9 +72,24 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		case a.verdict == fatal:
 			return l.c.storeError("transact", l.key, a.err)
 		case a.verdict == inDoubt:
+			doubt = true
 			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "transact", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
 		}
-		if err := l.pause(ctx, n); err != nil {
+		var err error
+		if doubt && l.Err() != nil {
+			// It may have been applied while the lock was held. Asking again under the same client token is harmless
+			// (the check still decides) and the only way to know; for one more lease.
+			if !over {
+				over, until = true, l.c.now()+l.timing.lease
+			}
+			if l.c.now() >= until {
+				return l.c.storeError("transact", l.key, a.err)
+			}
+			err = l.c.sleep(ctx, backoff(n))
+		} else {
+			err = l.pause(ctx, n)
+		}
+		if err != nil {
 			return fmt.Errorf("%w: %w", err, l.c.storeError("transact", l.key, a.err))
 		}
 	}
