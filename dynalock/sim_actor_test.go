@@ -1,0 +1,395 @@
+package dynalock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+)
+
+// actor is one goroutine of a client's program.
+type actor struct {
+	w    *world
+	c    *simClient
+	name string
+}
+
+func (a *actor) run(ctx context.Context, actions []action) {
+	time.Sleep(a.c.plan.Start)
+	for _, act := range actions {
+		time.Sleep(act.Wait)
+		if !a.alive(ctx) {
+			return
+		}
+		a.do(ctx, act)
+	}
+}
+
+// alive waits until the process runs; false: it has crashed, or time is over.
+func (a *actor) alive(ctx context.Context) bool {
+	return a.c.clock.awake(ctx) && !a.c.crashed() && ctx.Err() == nil
+}
+
+func (a *actor) within(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, d)
+}
+
+func (a *actor) do(parent context.Context, act action) {
+	w, c, key := a.w, a.c, keyName(act.Key)
+	ctx, cancel := a.within(parent, act.Timeout)
+	defer cancel()
+	var l *dynalock.Lock
+	var err error
+	switch act.Op {
+	case opAcquire, opTry:
+		wait := a.waits(act.Op == opAcquire, key)
+		err = w.call(ctx, c, a.name, key, string(act.Op), func(ctx context.Context) error {
+			f := c.lock.Acquire
+			if act.Op == opTry {
+				f = c.lock.TryAcquire
+			}
+			l, err = f(ctx, key, a.options(act))
+			return err
+		})
+		a.waited(wait)
+		if err == nil {
+			a.hold(parent, act, a.given(l, act))
+		}
+	case opDo:
+		wait := a.waits(true, key)
+		w.note(a.name, key, "Do ...")
+		err = c.lock.Do(ctx, key, func(ctx context.Context, l *dynalock.Lock) error {
+			a.waited(wait)
+			a.use(ctx, act.Hold, a.given(l, act))
+			return nil
+		}, a.options(act))
+		a.waited(wait)
+		w.note(a.name, key, "... Do: %s", outcomeText{err})
+	case opGet:
+		err = w.call(ctx, c, a.name, key, "Get", func(ctx context.Context) error {
+			_, err := c.lock.Get(ctx, key)
+			return err
+		})
+	case opRecords:
+		err = w.call(ctx, c, a.name, key, "Records", func(ctx context.Context) error {
+			for _, err := range c.lock.Records(ctx) {
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	case opForce:
+		a.force(parent, act)
+		return
+	case opDelete:
+		_, err = w.raw.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: aws.String(lockTable), Key: itemKey(key)})
+	}
+	a.documented(string(act.Op), key, err, dynalock.ErrHeld, dynalock.ErrClosed, dynalock.ErrStore, dynalock.ErrLost)
+}
+
+func itemKey(key string) map[string]types.AttributeValue {
+	return map[string]types.AttributeValue{"key": s(key)}
+}
+
+func (a *actor) options(act action) func(*dynalock.AcquireOptions) {
+	return func(o *dynalock.AcquireOptions) {
+		o.NoHeartbeat, o.MaxHold, o.DeleteOnRelease = act.NoHeartbeat, act.MaxHold, act.Delete
+		o.Lease = a.lease(act)
+		if act.Data {
+			o.Data = []byte("begun by " + a.name)
+		}
+	}
+}
+
+// lease of an acquisition: shorter than the client's only where its heartbeat follows.
+func (a *actor) lease(act action) time.Duration {
+	if a.c.plan.Heartbeat > 0 || a.c.plan.Attempt > 0 {
+		return max(act.Lease, a.w.plan.Lease)
+	}
+	if act.Lease == 0 {
+		return a.w.plan.Lease
+	}
+	return act.Lease
+}
+
+// documented checks the kind of an error; the end of a context always is one.
+func (a *actor) documented(what, key string, err error, targets ...error) {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	if !slices.ContainsFunc(targets, func(t error) bool { return errors.Is(err, t) }) {
+		a.w.fail(ruleErrors, key, "%s: %s: %v", a.name, what, err)
+	}
+}
+
+// waits takes note of a waiter.
+func (a *actor) waits(really bool, key string) *waitingCall {
+	w := a.w
+	wait := &waitingCall{client: a.c, key: key, since: w.now()}
+	if really {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.waiting = append(w.waiting, wait)
+	}
+	return wait
+}
+
+func (a *actor) waited(wait *waitingCall) {
+	w := a.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waiting = slices.DeleteFunc(w.waiting, func(x *waitingCall) bool { return x == wait })
+}
+
+// given takes note of a lock.
+func (a *actor) given(l *dynalock.Lock, act action) *tenure {
+	w := a.w
+	lease := a.lease(act)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.check.given(a.c, l, lease-lease/5, act.MaxHold)
+	a.c.held = append(a.c.held, t)
+	w.history.add(w.now(), a.name, l.Key(), "holds %s with token %d", t.id, l.Token())
+	return t
+}
+
+// hold uses a lock and ends its tenure.
+func (a *actor) hold(ctx context.Context, act action, t *tenure) {
+	a.use(ctx, act.Hold, t)
+	if !a.alive(ctx) {
+		return
+	}
+	switch act.End {
+	case endLeave:
+		a.w.note(a.name, t.key, "leaves %s to its lease", t.id)
+		return
+	case endResume:
+		a.resume(ctx, act, t)
+	case endCancelled:
+		over, cancel := context.WithCancel(ctx)
+		cancel()
+		a.release(over, t)
+	}
+	ctx, cancel := a.within(ctx, a.w.plan.Lease)
+	defer cancel()
+	if a.release(ctx, t) != nil && a.alive(ctx) {
+		a.release(ctx, t) // once more, as an error allows
+	}
+}
+
+func (a *actor) release(ctx context.Context, t *tenure) error {
+	w := a.w
+	w.mu.Lock()
+	t.releasing = true
+	w.mu.Unlock()
+	err := w.call(ctx, a.c, a.name, t.key, "Release", t.lock.Release)
+	w.mu.Lock()
+	if (err == nil || errors.Is(err, dynalock.ErrLost)) && t.ended == "" {
+		w.check.fail(ruleNil, t.key, "%s: Release of %s: %s, but the item shows %s", a.name, t.id, outcomeText{err}, w.check.key(t.key))
+	}
+	w.mu.Unlock()
+	if t.lock.Held() {
+		w.fail(ruleNil, t.key, "%s: %s is held after Release", a.name, t.id)
+	}
+	a.documented("Release", t.key, err, dynalock.ErrLost, dynalock.ErrStore, dynalock.ErrClosed)
+	return err
+}
+
+// resume goes on with the lock in another process, for a while.
+func (a *actor) resume(ctx context.Context, act action, t *tenure) {
+	w := a.w
+	other := &actor{w, w.clients[act.To], fmt.Sprintf("%s>%s", a.name, w.clients[act.To].name)}
+	if !other.alive(ctx) {
+		return
+	}
+	ctx2, cancel := a.within(ctx, w.plan.Lease)
+	defer cancel()
+	var l *dynalock.Lock
+	err := w.call(ctx2, other.c, other.name, t.key, "Resume", func(ctx context.Context) (err error) {
+		l, err = other.c.lock.Resume(ctx, t.lock.Handle(), func(o *dynalock.AcquireOptions) {
+			o.Lease, o.MaxHold = other.lease(act), act.MaxHold
+		})
+		return err
+	})
+	other.documented("Resume", t.key, err, dynalock.ErrLost, dynalock.ErrStore, dynalock.ErrClosed)
+	if err == nil {
+		act.End, act.Hold = endRelease, []step{{Op: stepFenced, Timeout: w.plan.Lease}}
+		other.hold(ctx, act, other.given(l, act))
+	}
+}
+
+// force frees a lock as an operator does who looks first.
+func (a *actor) force(parent context.Context, act action) {
+	w, c, key := a.w, a.c, keyName(act.Key)
+	ctx, cancel := a.within(parent, act.Timeout)
+	defer cancel()
+	r, err := c.lock.Get(ctx, key)
+	a.documented("Get", key, err, dynalock.ErrStore)
+	if err != nil || r.State != dynalock.Held {
+		return
+	}
+	time.Sleep(act.Hold[0].Wait)
+	ctx, cancel = a.within(parent, act.Timeout)
+	defer cancel()
+	err = w.call(ctx, c, a.name, key, "ForceRelease of "+r.Version, func(ctx context.Context) error { return c.lock.ForceRelease(ctx, r) })
+	a.documented("ForceRelease", key, err, dynalock.ErrChanged, dynalock.ErrStore)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if t := w.check.tenures[idOf(r.Version)]; err == nil && t.ended == "" {
+		w.check.fail(ruleNil, key, "ForceRelease of %s returned nil, but the item shows %s", r.Version, w.check.key(key))
+	}
+}
+
+// use works under the lock.
+func (a *actor) use(ctx context.Context, steps []step, t *tenure) {
+	w, l := a.w, t.lock
+	for _, st := range steps {
+		time.Sleep(st.Wait)
+		if !a.alive(ctx) {
+			return
+		}
+		w.mu.Lock()
+		w.check.look(t.key)
+		renewals := t.renewals
+		w.mu.Unlock()
+		within, cancel := a.within(ctx, st.Timeout)
+		var err error
+		switch st.Op {
+		case stepRenew:
+			err = w.call(context.WithValue(within, siteTag{}, siteRenew), a.c, a.name, t.key, "Renew", l.Renew)
+			a.truth(t, err, func() bool { return t.renewals > renewals }, "Renew")
+		case stepSetData:
+			w.mu.Lock()
+			w.writes++
+			data := fmt.Sprintf("data %d", w.writes)
+			w.mu.Unlock()
+			err = w.call(within, a.c, a.name, t.key, "SetData", func(ctx context.Context) error { return l.SetData(ctx, []byte(data)) })
+			a.truth(t, err, func() bool { return slices.Contains(t.data, data) }, "SetData")
+		case stepFenced:
+			err = a.write(within, t, st, true)
+		case stepUnfenced:
+			if l.Held() { // the check that does not help against a pause before the use
+				err = a.write(within, t, st, false)
+			}
+		}
+		cancel()
+		a.documented(string(st.Op), t.key, err, dynalock.ErrLost, dynalock.ErrReleased, dynalock.ErrStore)
+		if err != nil && st.Op == stepFenced {
+			return // in doubt: nothing more is built on it in this tenure
+		}
+	}
+}
+
+func (a *actor) truth(t *tenure, err error, ok func() bool, what string) {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	if err == nil && !ok() {
+		a.w.check.fail(ruleNil, t.key, "%s: %s returned nil, but nothing was written", a.name, what)
+	}
+}
+
+// write adds an element to the set in a register: a read, a pause and a write, guarded by the lock or not.
+func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) error {
+	w := a.w
+	ctx = context.WithValue(ctx, siteTag{}, siteApp)
+	register := "unguarded " + t.key
+	if fenced {
+		register = "guarded " + t.key
+	}
+	w.mu.Lock()
+	w.writes++
+	element := fmt.Sprintf("%s-%d", a.name, w.writes)
+	w.mu.Unlock()
+	out, err := a.c.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: aws.String(dataTable), Key: itemKey(register), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return ctx.Err()
+	}
+	set, _ := out.Item["set"].(*types.AttributeValueMemberSS)
+	next := &types.AttributeValueMemberSS{Value: []string{element}}
+	if set != nil {
+		next.Value = append(next.Value, set.Value...)
+	}
+	time.Sleep(st.Pause)
+	if !a.alive(ctx) {
+		return ctx.Err()
+	}
+	item := map[string]types.AttributeValue{"key": s(register), "set": next, "by": s(t.id)}
+	if !fenced {
+		_, err = a.c.db.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(dataTable), Item: item})
+	} else {
+		put := types.TransactWriteItem{Put: &types.Put{TableName: aws.String(dataTable), Item: item}}
+		err = w.call(context.WithValue(ctx, siteTag{}, siteTransact), a.c, a.name, t.key, "Transact", func(ctx context.Context) error { return t.lock.Transact(ctx, put) })
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil:
+		w.acked[register] = append(w.acked[register], element)
+	case fenced && errors.Is(err, dynalock.ErrLost):
+		w.refused = append(w.refused, element)
+		w.check.count.Refused++
+	}
+	if !fenced {
+		return nil
+	}
+	return err
+}
+
+// stored follows the registers.
+func (k *checker) stored(wr dynalocktest.Write, r dynalocktest.Request) {
+	kind, key, _ := strings.Cut(wr.Key, " ")
+	fenced := kind == "guarded"
+	was, _ := wr.Old()["set"].(*types.AttributeValueMemberSS)
+	is, _ := wr.New()["set"].(*types.AttributeValueMemberSS)
+	k.w.history.add(k.w.now(), "table", key, "%s by %s of %s: %v", wr.Key, r.Client, textOf(wr.New(), "by"), is.Value)
+	k.last[wr.Key] = is.Value
+	if fenced {
+		k.count.Fenced++
+	} else {
+		k.count.Unfenced++
+	}
+	if was == nil {
+		return
+	}
+	for _, e := range was.Value {
+		if slices.Contains(is.Value, e) {
+			continue
+		}
+		if !fenced {
+			k.count.LostUpdates++
+			continue
+		}
+		k.count.UpdatesFenced++
+		k.fail(ruleGuarded, key, "%s of %s overwrote %s", r.Client, textOf(wr.New(), "by"), e)
+	}
+}
+
+// settle checks what can only be told at the end.
+func (w *world) settle() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.plan.Keys {
+		register := "guarded " + keyName(i)
+		out := w.check.last[register]
+		for _, e := range w.acked[register] {
+			if !slices.Contains(out, e) {
+				w.check.fail(ruleGuarded, keyName(i), "%s was acknowledged and is not there", e)
+			}
+		}
+		for _, e := range w.refused {
+			if slices.Contains(out, e) {
+				w.check.fail(ruleNotWritten, keyName(i), "%s was refused and is there", e)
+			}
+		}
+	}
+}

@@ -1,0 +1,480 @@
+package dynalock_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+	"github.com/dynalock/dynalock/heartbeat"
+)
+
+// violation is a sentence that did not hold.
+type violation struct {
+	Rule, Key, Text string
+	At              time.Duration
+}
+
+// The sentences. Each is checked against the server's own order of writes and real time.
+const (
+	ruleExclusion  = "no two acquisitions of one key are held at the same real time"
+	ruleInItem     = "a held lock is the one that the item shows, unless an operator or Resume overruled it"
+	ruleTokens     = "tokens of one key increase in the order in which the writes applied"
+	ruleTokenTrue  = "the token of a lock is the one that its acquire wrote"
+	ruleAcked      = "held means that a write sent within the trusted time, by every clock of the holder, was acknowledged"
+	ruleStood      = "a take-over applies only where the version stood still for the whole stored lease"
+	ruleOwnTenure  = "a write changes its own tenure only"
+	ruleNil        = "what a call that returned nil promised is true"
+	ruleOver       = "after its end nothing of a tenure applies"
+	ruleGhost      = "an acquisition takes the lock again after its end only behind another tenure or a deletion"
+	ruleFalseLoss  = "a lock is told to be gone only when it is"
+	ruleLive       = "a waiter that polls undisturbed takes a free or dead lock within the lease, one poll and two requests"
+	ruleReturns    = "every call returns within 50 ms of its context's end"
+	ruleDone       = "Done closes by the deadline"
+	ruleErrors     = "an error is one of those documented"
+	ruleGuarded    = "guarded writes lose no update"
+	ruleNotWritten = "a guarded write that was refused with ErrLost wrote nothing"
+	ruleBroken     = "every goroutine ends with its client"
+)
+
+// tenure is what is known of one acquisition id.
+type tenure struct {
+	id, key   string
+	client    *simClient
+	lock      *dynalock.Lock // nil while nobody was given it
+	trust     time.Duration
+	token     uint64     // that its first acquire wrote
+	acked     *sentWrite // the last acknowledged write, by when it was sent
+	overruled bool       // by an operator or by Resume: its holder learns of it with the next heartbeat
+	ended     string     // how, by the order of writes; "" while it lives
+	ghosts    int
+	data      []string          // payloads that were applied
+	renewals  int               // that applied
+	releasing bool              // its owner has called Release
+	since     heartbeat.Reading // when it was given to somebody
+	limit     time.Duration     // MaxHold; 0: none
+}
+
+// keyState is the item under one key, by the order of writes.
+type keyState struct {
+	exists, released bool
+	version, id      string
+	lease            time.Duration
+	expires          time.Time
+	token            uint64 // of the item; kept over deletions
+	at               time.Duration
+	deleted          time.Duration // when it was last deleted; -1: never
+	changes          int           // of hands, deletions and releases
+	holders          []*tenure     // that somebody was given and that may be held
+	past             []pastItem
+}
+
+type pastItem struct {
+	until time.Duration
+	item  map[string]types.AttributeValue
+}
+
+type sentWrite struct {
+	request
+	client *simClient
+	at     time.Duration // real time of the send, before the process could be paused
+}
+
+// checker follows the server's order of writes and the claims of the clients. Its methods are called with world.mu.
+type checker struct {
+	w          *world
+	keys       map[string]*keyState
+	tenures    map[string]*tenure
+	sent       map[string]*sentWrite // by version
+	last       map[string][]string   // the sets in the registers
+	violations []violation
+	count      counts
+}
+
+// counts are what a schedule met.
+type counts struct {
+	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes, Ghosts, Overlaps int
+	TokensBack                                                               int // after a deletion, where the clocks allow it
+	Fenced, Refused, Unfenced, LostUpdates, UpdatesFenced                    int
+	Met                                                                      map[site]map[fault]int
+}
+
+func (k *checker) fail(rule, key, format string, args ...any) {
+	if len(k.violations) > 20 {
+		return
+	}
+	v := violation{rule, key, fmt.Sprintf(format, args...), k.w.now()}
+	k.violations = append(k.violations, v)
+	k.w.history.add(v.At, "!!!!", key, "%s: %s", rule, v.Text)
+}
+
+func (k *checker) key(name string) *keyState {
+	st := k.keys[name]
+	if st == nil {
+		st = &keyState{deleted: -1}
+		k.keys[name] = st
+	}
+	return st
+}
+
+func (k *checker) tenure(id, key string, c *simClient) *tenure {
+	t := k.tenures[id]
+	if t == nil {
+		t = &tenure{id: id, key: key, client: c}
+		k.tenures[id] = t
+	}
+	return t
+}
+
+func idOf(version string) string {
+	id, _, _ := strings.Cut(version, "-")
+	return id
+}
+
+func textOf(it map[string]types.AttributeValue, name string) string {
+	switch v := it[name].(type) {
+	case *types.AttributeValueMemberS:
+		return v.Value
+	case *types.AttributeValueMemberN:
+		return v.Value
+	case *types.AttributeValueMemberB:
+		return string(v.Value)
+	}
+	return ""
+}
+
+func number(it map[string]types.AttributeValue, name string) (n uint64) {
+	_, _ = fmt.Sscan(textOf(it, name), &n) // absent is 0
+	return n
+}
+
+// wrote takes note of a write to a lock item, in the order of application.
+func (k *checker) wrote(wr dynalocktest.Write, by string) {
+	st, now, item := k.key(wr.Key), k.w.now(), wr.New()
+	before := *st
+	st.past = append(st.past, pastItem{now, wr.Old()})
+	if n := len(st.past); n > 6 {
+		st.past = st.past[n-6:]
+	}
+	k.count.Writes++
+	if item == nil {
+		k.deleted(st, wr.Key, by)
+		return
+	}
+	version := textOf(item, "recordVersionNumber")
+	st.exists, st.version, st.id, st.at = true, version, idOf(version), now
+	st.released = textOf(item, "isReleased") == "1"
+	st.lease, _ = time.ParseDuration(textOf(item, "leaseDuration"))
+	if st.lease == 0 {
+		st.lease, _ = time.ParseDuration(textOf(item, "leaseDuration") + "ms")
+	}
+	st.expires = time.UnixMilli(int64(number(item, "expiresAt")))
+	token := number(item, "fencingToken")
+	q := k.sent[version]
+	if q == nil {
+		k.fail(ruleOwnTenure, wr.Key, "a write of version %s that nobody sent", version)
+		return
+	}
+	k.w.history.add(now, "table", wr.Key, "%s by %s: %s, token %d", q.site, q.client.name, st.String(), token)
+	switch q.site {
+	case siteAcquire, siteTakeOver, siteHandOver, siteResume:
+		k.acquired(st, &before, q, token)
+	case siteBeat, siteRenew, siteSetData:
+		t := k.own(st, &before, q)
+		t.renewals++
+		if q.site == siteSetData {
+			t.data = append(t.data, textOf(item, "data"))
+		}
+	case siteRelease, siteCleanUp:
+		t := k.own(st, &before, q)
+		st.changes++
+		if t.ended == "" {
+			t.ended = "released"
+		}
+	case siteForce:
+		st.changes++
+		if t := k.tenures[before.id]; t != nil {
+			if t.ended == "" {
+				t.ended = "freed by an operator"
+			}
+			t.overruled = true
+		}
+		if before.released || !before.exists {
+			k.fail(ruleOwnTenure, wr.Key, "a forced release of a free lock")
+		}
+	default:
+		k.fail(ruleOwnTenure, wr.Key, "%s wrote the lock", q.site)
+	}
+	if token < st.token {
+		k.fail(ruleTokens, wr.Key, "token %d after %d", token, st.token)
+	}
+	st.token = token
+	k.look(wr.Key)
+}
+
+func (st *keyState) String() string {
+	switch {
+	case !st.exists:
+		return "nothing"
+	case st.released:
+		return st.version + " released"
+	}
+	return st.version
+}
+
+func (k *checker) deleted(st *keyState, key, by string) {
+	k.w.history.add(k.w.now(), "table", key, "deleted by %s: %s", by, st.String())
+	if t := k.tenures[st.id]; t != nil && !st.released {
+		if by == operator {
+			t.overruled = true
+		} else if t.client.name != by {
+			k.fail(ruleOwnTenure, key, "%s deleted the item of %s", by, t.client.name)
+		}
+		if t.ended == "" {
+			t.ended = "deleted"
+		}
+	} else if by != operator {
+		k.fail(ruleOwnTenure, key, "%s deleted an item that it does not hold", by)
+	}
+	st.exists, st.released, st.version, st.id, st.at, st.deleted = false, false, "", "", k.w.now(), k.w.now()
+	st.changes++
+	k.look(key)
+}
+
+// own checks that a write of a tenure found its own item, alive.
+func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
+	t := k.tenure(st.id, q.key, q.client)
+	switch {
+	case !before.exists || before.id != st.id:
+		k.fail(ruleOwnTenure, q.key, "%s %s of %s replaced %s", q.site, q.version, q.client.name, before)
+	case before.released && q.site == siteRelease: // an attempt in doubt was applied after all
+	case before.released || t.ended != "":
+		k.fail(ruleOver, q.key, "%s %s applied to %s, after its tenure was %s", q.site, q.version, before, t.ended)
+	}
+	return t
+}
+
+// acquired checks the beginning of a tenure.
+func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
+	now, key := k.w.now(), q.key
+	t := k.tenure(st.id, key, q.client)
+	st.changes++
+	if before.exists && !before.released {
+		old := k.tenures[before.id]
+		stood := now - before.at
+		switch {
+		case before.id == st.id:
+			k.fail(ruleOwnTenure, key, "%s %s of a lock that it holds as %s", q.site, q.version, before)
+		case q.site == siteResume:
+			old.overruled = true
+			k.end(old, "resumed by "+q.client.name)
+			k.count.Resumes++
+		case q.site == siteHandOver && old.client == q.client && !old.held():
+			k.end(old, "handed over")
+			k.count.HandOvers++
+		default:
+			k.count.TakeOvers++
+			k.end(old, "taken over by "+q.client.name)
+			if need := scale(before.lease, 1/q.client.plan.Clock.Mono); stood >= need || k.w.plan.Beyond {
+				break
+			}
+			var age time.Duration // of the write, since it was sent
+			if w := k.sent[before.version]; w != nil {
+				age = now - w.at
+			}
+			if k.w.plan.Skew == 0 || age < before.lease {
+				k.fail(ruleStood, key, "%s took over %s, which stood for %v of a lease of %v", q.client.name, before, stood, before.lease)
+			}
+		}
+	}
+	if t.lock == nil { // its caller is still waiting: it begins anew
+		t.ended, t.token = "", 0
+	}
+	if t.ended != "" { // a copy of its request, delayed beyond its end
+		t.ghosts++
+		k.count.Ghosts++
+		if before.id == st.id {
+			k.fail(ruleGhost, key, "%s applied to %s after its tenure was %s", q.version, before, t.ended)
+		}
+	}
+	if t.token == 0 {
+		t.token = token
+	}
+	if token <= before.token {
+		if before.deleted >= 0 && !before.exists && k.w.clocksAllow(q.client, before) {
+			k.count.TokensBack++
+			st.token = 0
+		} else {
+			k.fail(ruleTokens, key, "token %d of %s after %d", token, q.client.name, before.token)
+		}
+		st.token = token
+	}
+}
+
+func (k *checker) end(t *tenure, how string) {
+	if t.ended == "" {
+		t.ended = how
+	}
+}
+
+func (t *tenure) held() bool { return t.lock != nil && t.lock.Held() }
+
+// given takes note of a lock that a client was given.
+func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Duration) *tenure {
+	var h struct {
+		ID string `json:"i"`
+	}
+	if b, err := base64.RawURLEncoding.DecodeString(l.Handle()); err != nil || json.Unmarshal(b, &h) != nil {
+		k.fail(ruleNil, l.Key(), "%s has a handle that cannot be read: %s", c.name, l.Handle())
+	}
+	st, t := k.key(l.Key()), k.tenure(h.ID, l.Key(), c)
+	k.count.Locks++
+	switch {
+	case t.token == 0:
+		k.fail(ruleNil, l.Key(), "%s was given %s, which was never applied", c.name, h.ID)
+	case t.lock != nil:
+		k.fail(ruleNil, l.Key(), "%s was given %s a second time", c.name, h.ID)
+	case l.Token() != t.token && t.ghosts == 0:
+		k.fail(ruleTokenTrue, l.Key(), "%s was given token %d, the item has %d", c.name, l.Token(), t.token)
+	}
+	t.lock, t.trust, t.limit, t.since = l, trust, limit, c.clock.Now()
+	st.holders = append(st.holders, t)
+	k.look(l.Key())
+	return t
+}
+
+// look compares what the holders of a key believe with what is true.
+func (k *checker) look(key string) {
+	st := k.key(key)
+	var held *tenure
+	st.holders = slices.DeleteFunc(st.holders, func(t *tenure) bool {
+		l := t.lock
+		done := false
+		select {
+		case <-l.Done():
+			done = true
+		default:
+		}
+		if !l.Held() {
+			if !done && !t.releasing {
+				k.late(t)
+			}
+			if done && t.ended == "" && errors.Is(l.Err(), heartbeat.ErrGone) {
+				k.fail(ruleFalseLoss, key, "%s: %v, but the item shows %s", t.client.name, l.Err(), st)
+			}
+			return done
+		}
+		if t.client.crashed() { // nobody is there any more to act on it
+			return done
+		}
+		if t.acked == nil {
+			k.fail(ruleAcked, key, "%s holds %s, of which nothing was acknowledged", t.client.name, t.id)
+		} else if elapsed, _ := t.client.clock.Now().Since(t.acked.sentAt); elapsed > t.trust {
+			k.fail(ruleAcked, key, "%s holds %s, last acknowledged for a request sent %v ago, trusted for %v", t.client.name, t.id, elapsed, t.trust)
+		}
+		if t.overruled {
+			return false
+		}
+		if held != nil {
+			k.count.Overlaps++
+			if !k.w.plan.Beyond {
+				k.fail(ruleExclusion, key, "%s holds %s and %s holds %s", held.client.name, held.id, t.client.name, t.id)
+			}
+		}
+		held = t
+		if st.id != t.id || st.released {
+			if !k.w.plan.Beyond {
+				k.fail(ruleInItem, key, "%s holds %s, but the item shows %s", t.client.name, t.id, st)
+			}
+		}
+		return false
+	})
+	k.starving(key, st)
+}
+
+// late checks that the news of a loss is not late, by the clocks of the holder. The timers of the scheduler run on one of
+// them and stand still while the process is paused; after a step of another one it looks again within a second.
+func (k *checker) late(t *tenure) {
+	c := t.client
+	slack := 20 * time.Millisecond
+	if len(c.plan.Clock.Steps)+len(c.plan.Clock.Pauses) > 0 {
+		slack = 1200 * time.Millisecond
+	}
+	now := c.clock.Now()
+	left := t.trust
+	if t.acked != nil {
+		elapsed, _ := now.Since(t.acked.sentAt)
+		left -= elapsed
+	}
+	if t.limit > 0 {
+		elapsed, _ := now.Since(t.since)
+		left = min(left, t.limit-elapsed)
+	}
+	if len(c.plan.Clock.Steps) > 0 { // the step itself is no time
+		left = max(left, t.trust-(now.Mono-t.acked.sentAt.Mono))
+	}
+	if real := k.w.now(); -left > slack && c.clock.paused(real-2*slack, real) == 0 {
+		k.fail(ruleDone, t.key, "%s: Done of %s is open %v after the deadline", c.name, t.id, -left)
+	}
+}
+
+// starving checks that no waiter waits for a lock that it could have.
+func (k *checker) starving(key string, st *keyState) {
+	now := k.w.now()
+	for _, wait := range k.w.waiting {
+		c := wait.client
+		if wait.key != key || wait.reported || c.crashed() {
+			continue
+		}
+		if owner := k.tenures[st.id]; owner != nil && owner.client == c {
+			continue // a lock of its own is in the way
+		}
+		since := max(wait.since, st.at, c.disturbed)
+		for _, t := range c.held { // one of its own is in the way
+			if t.key == key && t.lock.Err() == nil {
+				since = now
+			}
+		}
+		for _, p := range c.plan.Clock.Pauses {
+			if p.At <= now {
+				since = max(since, p.end())
+			}
+		}
+		for _, p := range c.plan.Partitions {
+			if p.At <= now {
+				since = max(since, p.At+p.For)
+			}
+		}
+		bound := c.plan.MaxPoll + c.plan.MinPoll
+		if st.exists && !st.released {
+			bound += st.lease
+		}
+		bound = scale(bound, 1/c.plan.Clock.Mono) + 4*k.w.plan.Latency + 30*time.Millisecond
+		if c.disturbed > 0 {
+			bound += scale(time.Second, 1/c.plan.Clock.Mono) // the pause after failures
+		}
+		if now-since > bound {
+			wait.reported = true
+			k.fail(ruleLive, key, "%s waits undisturbed since %v for %s, which stands since %v", c.name, since, st, st.at)
+		}
+	}
+}
+
+// acknowledged takes note of an answer that shows a version as applied.
+func (k *checker) acknowledged(version string) {
+	q := k.sent[version]
+	if q == nil {
+		return
+	}
+	t := k.tenure(idOf(version), q.key, q.client)
+	if t.acked == nil || q.at > t.acked.at {
+		t.acked = q
+	}
+}

@@ -1,0 +1,133 @@
+package dynalock_test
+
+import (
+	"fmt"
+	"hash/fnv"
+	"time"
+)
+
+// site is where in the library a request comes from.
+type site string
+
+const (
+	siteAcquire  site = "acquire"
+	siteTakeOver site = "take-over"
+	siteHandOver site = "hand-over"
+	siteResume   site = "resume"
+	siteBeat     site = "heartbeat"
+	siteRenew    site = "renew"
+	siteSetData  site = "set data"
+	siteTransact site = "transact"
+	siteRelease  site = "release"
+	siteDelete   site = "deleting release"
+	siteCleanUp  site = "clean-up"
+	siteForce    site = "force release"
+	sitePoll     site = "poll"
+	siteGet      site = "get"
+	siteList     site = "list"
+	siteApp      site = "application" // the program's own requests: no faults but the client's
+)
+
+var sites = []site{
+	siteAcquire, siteTakeOver, siteHandOver, siteResume, siteBeat, siteRenew, siteSetData, siteTransact, siteRelease,
+	siteDelete, siteCleanUp, siteForce, sitePoll, siteGet, siteList,
+}
+
+// fault is what happens to one request.
+type fault string
+
+const (
+	healthy     fault = ""
+	lostRequest fault = "request lost"
+	lostAnswer  fault = "answer lost"
+	resetBefore fault = "reset before"
+	resetAfter  fault = "reset after"
+	errorBefore fault = "500 before"
+	errorAfter  fault = "500 after"
+	unavailable fault = "503 before"
+	throttled   fault = "throttled"
+	conflicting fault = "conflict"
+	denied      fault = "denied"
+	lateRequest fault = "request late"
+	lateAnswer  fault = "answer late"
+	duplicated  fault = "duplicated"
+	stale       fault = "stale read"
+	cutOff      fault = "partitioned" // by the client's partition, not by its own fate
+	dead        fault = "crashed"     // the client has crashed
+)
+
+var faults = []fault{
+	lostRequest, lostAnswer, resetBefore, resetAfter, errorBefore, errorAfter, unavailable, throttled, conflicting,
+	denied, lateRequest, lateAnswer, duplicated, stale, cutOff, dead,
+}
+
+// possible tells which faults a call site can meet.
+func possible(s site, f fault) bool {
+	read := s == sitePoll || s == siteGet || s == siteList
+	switch f {
+	case stale: // only eventually consistent reads
+		return s == sitePoll
+	case conflicting:
+		return !read
+	case duplicated: // of a read nobody notices
+		return !read
+	}
+	return true
+}
+
+// faultPlan decides the fate of every request of a schedule.
+type faultPlan struct {
+	Seed  uint64
+	Rate  float64       // the share of requests that a fault hits
+	Kinds []fault       // the faults of this schedule
+	Late  time.Duration // the longest delay
+	Spare map[string]bool
+}
+
+func newFaultPlan(d dice, lease time.Duration) faultPlan {
+	p := faultPlan{Seed: d.Uint64(), Rate: pick(d, 0, 0.02, 0.1, 0.1, 0.3, 0.5), Late: 10 * lease}
+	for _, f := range faults {
+		if f != cutOff && f != dead && d.chance(0.5) {
+			p.Kinds = append(p.Kinds, f)
+		}
+	}
+	if d.chance(0.2) { // few kinds, often: where two of them conspire
+		p.Kinds = []fault{pick(d, faults[:14]...), pick(d, faults[:14]...), pick(d, lateRequest, duplicated, lostAnswer)}
+	}
+	return p
+}
+
+// fate is what happens to one request. It depends on the seed, the client, the call site and the number of the request
+// alone, so that a schedule repeats as well as the library's own jitter allows.
+type fate struct {
+	fault       fault
+	there, back time.Duration // the ways of the request and of its answer
+	again       time.Duration // when a duplicate arrives after the first
+	name        string
+}
+
+func (p *simPlan) fate(client string, s site, n int) fate {
+	f := fate{name: fmt.Sprintf("%s/%s/%d", client, s, n)}
+	h := fnv.New64a()
+	fmt.Fprint(h, f.name)
+	d := newDice(p.Faults.Seed, h.Sum64())
+	f.there, f.back = d.between(p.Latency/10, p.Latency), d.between(p.Latency/10, p.Latency)
+	if s == siteApp || len(p.Faults.Kinds) == 0 || !d.chance(p.Faults.Rate) {
+		return f
+	}
+	kind := pick(d, p.Faults.Kinds...)
+	delay := pick(d, d.upTo(p.Lease/4), d.upTo(p.Lease*2), d.upTo(p.Faults.Late))
+	if !possible(s, kind) || p.Faults.Spare[f.name] {
+		return f
+	}
+	f.fault = kind
+	switch kind {
+	case lateRequest:
+		f.there += delay
+	case lateAnswer:
+		f.back += delay
+	case duplicated:
+		f.again = delay
+	}
+	return f
+}

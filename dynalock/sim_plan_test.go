@@ -1,0 +1,268 @@
+package dynalock_test
+
+import (
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// simPlan is one schedule: everything that is decided before it runs. It follows from the seed alone.
+type simPlan struct {
+	Seed     uint64
+	Lease    time.Duration
+	Latency  time.Duration // of one way, at most
+	Keys     int
+	Monitor  time.Duration // between two looks at all locks; 0: only at writes and calls, since looking is itself an influence
+	Skew     time.Duration // how far wall clocks are from real time, at most, where clients rely on it; 0: they do not
+	Clients  []clientPlan
+	Operator []action
+	Faults   faultPlan
+	Beyond   bool // the clocks go beyond the assumption
+}
+
+// clientPlan is one process on a machine of its own. A restart is another one that starts later.
+type clientPlan struct {
+	Clock              clockPlan
+	Start, Crash       time.Duration // Crash: all further requests are lost for ever; 0: never
+	Close              time.Duration // 0: when everybody is done
+	Partitions         []partition
+	Heartbeat, Attempt time.Duration
+	MinPoll, MaxPoll   time.Duration
+	Dynamolock         bool // writes leases in the other dialect
+	Actors             [][]action
+}
+
+type partition struct {
+	At, For time.Duration
+	Answers bool // only the answers are lost
+}
+
+// action is one call of a goroutine of a client, and what it does with the lock.
+type action struct {
+	Wait, Timeout time.Duration
+	Op            opKind
+	Key           int
+	Lease         time.Duration // 0: the client's
+	NoHeartbeat   bool
+	MaxHold       time.Duration
+	Delete, Data  bool
+	Hold          []step
+	End           endKind
+	To            int // the client that resumes
+}
+
+type opKind string
+
+const (
+	opAcquire opKind = "Acquire"
+	opTry     opKind = "TryAcquire"
+	opDo      opKind = "Do"
+	opGet     opKind = "Get"
+	opRecords opKind = "Records"
+	opForce   opKind = "ForceRelease"
+	opDelete  opKind = "delete the item"
+)
+
+// step is something done while the lock is held, after Wait. Pause lies between the check, or the read, and the use.
+type step struct {
+	Op          stepKind
+	Wait, Pause time.Duration
+	Timeout     time.Duration
+}
+
+type stepKind string
+
+const (
+	stepCheck    stepKind = "check"
+	stepRenew    stepKind = "Renew"
+	stepSetData  stepKind = "SetData"
+	stepFenced   stepKind = "guarded write"
+	stepUnfenced stepKind = "unguarded write"
+)
+
+type endKind string
+
+const (
+	endRelease   endKind = "Release"
+	endCancelled endKind = "Release with an ended context"
+	endLeave     endKind = "left to its lease"
+	endResume    endKind = "Resume elsewhere"
+)
+
+// dice are the random decisions of a schedule.
+type dice struct{ *rand.Rand }
+
+func newDice(seed, stream uint64) dice { return dice{rand.New(rand.NewPCG(seed, stream))} }
+
+func (d dice) chance(p float64) bool { return d.Float64() < p }
+
+// upTo is a duration, small ones as likely as large ones.
+func (d dice) upTo(limit time.Duration) time.Duration {
+	return time.Duration(float64(limit) * d.Float64() * d.Float64())
+}
+
+func (d dice) between(low, high time.Duration) time.Duration {
+	return low + time.Duration(float64(high-low)*d.Float64())
+}
+
+func (d dice) rate(low, high float64) float64 { return low + (high-low)*d.Float64() }
+
+func pick[T any](d dice, of ...T) T { return of[d.IntN(len(of))] }
+
+// The assumption about clocks: rates within these bounds, a ratio of 1.17 where the margin allows 1.25.
+const slowest, fastest = 0.92, 1.08
+
+// newPlan makes the schedule of a seed.
+func newPlan(seed uint64) *simPlan {
+	d := newDice(seed, 1)
+	p := &simPlan{Seed: seed, Lease: pick(d, 200*time.Millisecond, time.Second, time.Second, 3*time.Second)}
+	p.Latency = d.between(100*time.Microsecond, min(p.Lease/50, 10*time.Millisecond))
+	p.Keys = pick(d, 1, 1, 1, 2, 2, 3, 4)
+	if d.chance(0.6) {
+		p.Monitor = d.between(p.Lease/200, p.Lease/10)
+	}
+	if d.chance(0.2) {
+		p.Skew = d.between(p.Lease/20, 2*p.Lease)
+	}
+	p.Faults = newFaultPlan(d, p.Lease)
+	for range pick(d, 2, 2, 3, 3, 4, 4, 5, 6, 8) {
+		p.Clients = append(p.Clients, newClientPlan(d, p))
+	}
+	for i := range p.Clients { // who resumes is known only now
+		for _, actor := range p.Clients[i].Actors {
+			for j := range actor {
+				actor[j].To = d.IntN(len(p.Clients))
+			}
+		}
+	}
+	if d.chance(0.3) {
+		for range 1 + d.IntN(3) {
+			p.Operator = append(p.Operator, action{
+				Wait: d.upTo(4 * p.Lease), Op: pick(d, opForce, opForce, opDelete), Key: d.IntN(p.Keys), Timeout: p.Lease,
+				Hold: []step{{Wait: d.upTo(p.Lease)}},
+			})
+		}
+	}
+	return p
+}
+
+// horizon is about how long a schedule goes on.
+func (p *simPlan) horizon() time.Duration { return 10 * p.Lease }
+
+func newClientPlan(d dice, p *simPlan) clientPlan {
+	c := clientPlan{MinPoll: p.Lease / 100, MaxPoll: d.between(p.Lease/20, p.Lease), Dynamolock: d.chance(0.1)}
+	if d.chance(0.3) {
+		c.Heartbeat = d.between(p.Lease/10, p.Lease*11/20)
+	}
+	if d.chance(0.3) {
+		c.Attempt = d.between(p.Lease/20, p.Lease/2)
+	}
+	if d.chance(0.2) {
+		c.Start = d.upTo(p.horizon() / 2)
+	}
+	c.Clock = newClockPlan(d, p)
+	if d.chance(0.25) {
+		c.Crash = d.between(p.Lease/20, p.horizon()/2)
+	}
+	if d.chance(0.1) {
+		c.Close = d.between(p.Lease, p.horizon())
+	}
+	if d.chance(0.25) {
+		for range 1 + d.IntN(2) {
+			c.Partitions = append(c.Partitions, partition{d.upTo(p.horizon() / 2), d.upTo(3 * p.Lease), d.chance(0.3)})
+		}
+	}
+	for range pick(d, 1, 1, 1, 2, 3) {
+		var actor []action
+		for range 1 + d.IntN(4) {
+			actor = append(actor, newAction(d, p))
+		}
+		c.Actors = append(c.Actors, actor)
+	}
+	return c
+}
+
+func newClockPlan(d dice, p *simPlan) clockPlan {
+	c := clockPlan{Mono: 1, Wall: 1}
+	if d.chance(0.8) {
+		c.Mono = d.rate(slowest, fastest)
+		c.Wall = min(max(c.Mono*d.rate(11./12, 13./12), slowest), fastest) // slewed, at most as chrony does
+	}
+	c.NoBoot = d.chance(0.2)
+	if d.chance(0.3) {
+		at := time.Duration(0)
+		for range 1 + d.IntN(2) {
+			at += d.between(p.Lease/20, p.horizon()/2)
+			pz := pause{at, d.upTo(3 * p.Lease), pick(d, stopped, stopped, suspended)}
+			c.Pauses = append(c.Pauses, pz)
+			at = pz.end()
+		}
+	}
+	if p.Skew > 0 { // the clients rely on the wall clocks
+		c.Wall, c.Offset = d.rate(0.999, 1.001), d.between(-p.Skew/4, p.Skew/4)
+		if d.chance(0.3) {
+			c.Steps = []wallStep{{d.upTo(p.horizon()), d.between(-p.Skew/8, p.Skew/8)}}
+		}
+	} else {
+		c.Offset = pick(d, 0, d.between(-time.Second, time.Second), d.between(-5*time.Minute, 5*time.Minute))
+		if d.chance(0.3) {
+			for range 1 + d.IntN(3) {
+				c.Steps = append(c.Steps, wallStep{d.upTo(p.horizon()), pick(d, d.between(-p.Lease, p.Lease), d.between(-time.Minute, time.Minute))})
+			}
+			slices.SortFunc(c.Steps, func(a, b wallStep) int { return int(a.At - b.At) })
+		}
+	}
+	if c.NoBoot { // a clock set back would hide a suspension from every clock
+		for _, s := range c.Steps {
+			if s.By < 0 {
+				c.NoBoot = false
+			}
+		}
+	}
+	return c
+}
+
+func newAction(d dice, p *simPlan) action {
+	a := action{
+		Op: pick(d, opAcquire, opAcquire, opAcquire, opAcquire, opTry, opTry, opDo), Key: d.IntN(p.Keys),
+		Wait: d.upTo(2 * p.Lease), Timeout: d.between(p.Lease/2, 6*p.Lease),
+	}
+	switch {
+	case d.chance(0.05):
+		a.Op = pick(d, opGet, opRecords)
+	case d.chance(0.1):
+		a.Timeout = d.upTo(p.Lease / 5) // cancelled early
+	}
+	a.NoHeartbeat, a.Delete, a.Data = d.chance(0.15), d.chance(0.1), d.chance(0.2)
+	if d.chance(0.1) {
+		a.MaxHold = d.between(p.Lease/10, 3*p.Lease)
+	}
+	if d.chance(0.2) {
+		a.Lease = d.between(p.Lease/2, 2*p.Lease).Truncate(time.Millisecond)
+		a.Lease = max(a.Lease, 100*time.Millisecond)
+	}
+	for range d.IntN(4) {
+		st := step{
+			Op: pick(d, stepCheck, stepRenew, stepSetData, stepFenced, stepFenced, stepUnfenced), Wait: d.upTo(p.Lease),
+			Timeout: d.between(p.Lease/10, 2*p.Lease),
+		}
+		if d.chance(0.5) {
+			st.Pause = d.upTo(p.Lease / 2)
+		}
+		a.Hold = append(a.Hold, st)
+	}
+	switch {
+	case d.chance(0.1):
+		a.End = endCancelled
+	case d.chance(0.1):
+		a.End = endResume
+	case (a.NoHeartbeat || a.MaxHold > 0) && d.chance(0.3):
+		a.End = endLeave
+	default:
+		a.End = endRelease
+	}
+	return a
+}
+
+func keyName(i int) string { return "k" + strconv.Itoa(i) }

@@ -1,0 +1,393 @@
+package dynalock_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+)
+
+const (
+	lockTable = "locks"
+	dataTable = "registers"
+	operator  = "ops"
+)
+
+// world is one schedule while it runs.
+type world struct {
+	t        *testing.T
+	plan     *simPlan
+	began    time.Time
+	server   *dynalocktest.Server
+	raw      *dynamodb.Client
+	clients  []*simClient
+	ctx      context.Context
+	underway sync.WaitGroup // requests on the network
+
+	mu      sync.Mutex // guards what follows; never held over a request
+	history history
+	check   checker
+	waiting []*waitingCall
+	hits    []string // names of the requests that a fault hit
+	writes  int      // names the elements of the registers
+	acked   map[string][]string
+	unknown map[string]bool
+	refused []string
+}
+
+type waitingCall struct {
+	client   *simClient
+	key      string
+	since    time.Duration
+	reported bool
+}
+
+// simClient is one process.
+type simClient struct {
+	w         *world
+	name      string
+	plan      clientPlan
+	clock     *simClock
+	db        *dynamodb.Client
+	lock      *dynalock.Client
+	requests  map[site]int
+	disturbed time.Duration // until when a fault may still be felt
+	held      []*tenure
+	answered  bool // it has heard from the server, and knows its time
+}
+
+func (c *simClient) crashed() bool { return c.plan.Crash > 0 && c.w.now() >= c.plan.Crash }
+
+// unreachable tells whether an answer reaches the client now.
+func (c *simClient) unreachable(now time.Duration) fault {
+	if c.crashed() {
+		return dead
+	}
+	for _, p := range c.plan.Partitions {
+		if p.At <= now && now < p.At+p.For {
+			return cutOff
+		}
+	}
+	return healthy
+}
+
+// result is what became of a schedule.
+type result struct {
+	violations []violation
+	history    history
+	hits       []string
+	counts     counts
+}
+
+// simulate runs a schedule in a bubble of virtual time.
+func simulate(t *testing.T, p *simPlan) (res result) {
+	t.Helper()
+	var w *world
+	defer func() {
+		if r := recover(); r != nil { // the bubble's: goroutines are left that nothing will wake
+			w.check.fail(ruleBroken, "", "%v", r)
+		}
+		res = result{w.check.violations, w.history, w.hits, w.check.count}
+	}()
+	synctest.Test(t, func(t *testing.T) {
+		w = newWorld(t, p)
+		w.run()
+	})
+	return res
+}
+
+func newWorld(t *testing.T, p *simPlan) *world {
+	w := &world{t: t, plan: p, began: time.Now(), ctx: t.Context(), acked: map[string][]string{}, unknown: map[string]bool{}}
+	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}}
+	w.check.count.Met = map[site]map[fault]int{}
+	w.server = dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.OnRequest, o.History = w.observe, -1 })
+	w.raw = w.server.ClientFor(operator)
+	for _, table := range []string{lockTable, dataTable} {
+		_, err := w.raw.CreateTable(w.ctx, &dynamodb.CreateTableInput{
+			TableName: &table, BillingMode: types.BillingModePayPerRequest,
+			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("key"), AttributeType: types.ScalarAttributeTypeS}},
+			KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
+		})
+		must(t, err)
+	}
+	for i, cp := range p.Clients {
+		w.clients = append(w.clients, w.newClient("c"+strconv.Itoa(i), cp))
+	}
+	return w
+}
+
+func (w *world) newClient(name string, cp clientPlan) *simClient {
+	c := &simClient{w: w, name: name, plan: cp, clock: &simClock{cp.Clock, w.began}, requests: map[site]int{}}
+	direct := w.server.ClientFor(name).Options()
+	c.db = dynamodb.New(direct, func(o *dynamodb.Options) {
+		o.HTTPClient = &simWire{w, c, direct.HTTPClient}
+		o.Retryer = aws.NopRetryer{}
+	})
+	var err error
+	c.lock, err = dynalock.New(c.db, lockTable, dynalock.WithClock(c.clock), func(o *dynalock.Options) {
+		o.Owner, o.Lease, o.Heartbeat, o.AttemptTimeout = name, w.plan.Lease, cp.Heartbeat, cp.Attempt
+		o.MinPoll, o.MaxPoll, o.MaxClockSkew = cp.MinPoll, cp.MaxPoll, w.plan.Skew
+		if cp.Dynamolock {
+			o.Dialect = dynalock.DialectDynamolock
+		}
+	})
+	must(w.t, err)
+	return c
+}
+
+// now is the real time since the schedule began.
+func (w *world) now() time.Duration { return time.Since(w.began) }
+
+func (w *world) note(who, key, format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.history.add(w.now(), who, key, format, args...)
+}
+
+func (w *world) fail(rule, key, format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.check.fail(rule, key, format, args...)
+}
+
+// run lets everybody act, and then ends it.
+func (w *world) run() {
+	ctx, cancel := context.WithTimeout(w.ctx, 3*w.plan.horizon())
+	defer cancel()
+	var actors sync.WaitGroup
+	for _, c := range w.clients {
+		for i, actions := range c.plan.Actors {
+			actors.Go(func() { (&actor{w, c, fmt.Sprintf("%s.%d", c.name, i)}).run(ctx, actions) })
+		}
+		if c.plan.Close > 0 {
+			actors.Go(func() {
+				time.Sleep(c.plan.Close)
+				w.close(c)
+			})
+		}
+	}
+	if len(w.plan.Operator) > 0 {
+		ops := w.newClient(operator, clientPlan{Clock: clockPlan{Mono: 1, Wall: 1}, MinPoll: w.plan.Lease / 100, MaxPoll: w.plan.Lease})
+		actors.Go(func() {
+			(&actor{w, ops, operator}).run(ctx, w.plan.Operator)
+			w.close(ops)
+		})
+	}
+	over := make(chan struct{})
+	var monitor sync.WaitGroup
+	if w.plan.Monitor > 0 {
+		monitor.Go(func() { w.monitor(over) })
+	}
+	actors.Wait()
+	for _, c := range w.clients {
+		actors.Go(func() { w.close(c) })
+	}
+	actors.Wait()
+	close(over)
+	monitor.Wait()
+	w.underway.Wait() // late requests still arrive
+	w.settle()
+	w.server.Close()
+}
+
+// monitor looks at every lock now and then.
+func (w *world) monitor(over <-chan struct{}) {
+	tick := time.NewTicker(w.plan.Monitor)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			w.mu.Lock()
+			for i := range w.plan.Keys {
+				w.check.look(keyName(i))
+			}
+			w.mu.Unlock()
+		case <-over:
+			return
+		}
+	}
+}
+
+// close closes a client, within a time.
+func (w *world) close(c *simClient) {
+	ctx, cancel := context.WithTimeout(w.ctx, 2*w.plan.Lease)
+	defer cancel()
+	err := w.call(ctx, c, c.name, "", "Close", func(ctx context.Context) error { return c.lock.Close(ctx) })
+	if err != nil && !errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.DeadlineExceeded) {
+		w.fail(ruleErrors, "", "%s: Close: %v", c.name, err)
+	}
+}
+
+// call makes a call and checks that it obeys its context.
+func (w *world) call(ctx context.Context, c *simClient, who, key, what string, f func(ctx context.Context) error) error {
+	w.note(who, key, "%s ...", what)
+	begin := w.now()
+	err := f(ctx)
+	now := w.now()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.history.add(now, who, key, "... %s after %v: %s", what, now-begin, outcomeText{err})
+	if deadline, ok := ctx.Deadline(); ok {
+		end := max(deadline.Sub(w.began), begin)
+		if late := now - end - c.clock.paused(end, now); late > 50*time.Millisecond {
+			w.check.fail(ruleReturns, key, "%s: %s returned %v after its context's end", who, what, late)
+		}
+	}
+	if key != "" {
+		w.check.look(key)
+	}
+	return err
+}
+
+// outcomeText is an error in a few words.
+type outcomeText struct{ err error }
+
+func (o outcomeText) String() string {
+	if o.err == nil {
+		return "ok"
+	}
+	return strings.NewReplacer("operation error DynamoDB: ", "", "https response error ", "").Replace(o.err.Error())
+}
+
+// observe sees every request in the order in which the server applied them.
+func (w *world) observe(r dynalocktest.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, wr := range r.Writes {
+		if wr.Table == lockTable {
+			w.check.wrote(wr, r.Client)
+		} else {
+			w.check.stored(wr, r)
+		}
+	}
+}
+
+// send decides the fate of a request and takes note of it.
+func (w *world) send(c *simClient, q *request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	now := w.now()
+	q.fate = w.plan.fate(c.name, q.site, c.requests[q.site])
+	c.requests[q.site]++
+	for _, p := range c.plan.Partitions {
+		if p.At <= now && now < p.At+p.For && !p.Answers {
+			q.fate.fault = cutOff
+		}
+	}
+	if c.crashed() {
+		q.fate.fault = dead
+	}
+	k := &w.check
+	k.count.Requests++
+	if f := q.fate.fault; f != healthy {
+		if f != dead && f != cutOff {
+			w.hits = append(w.hits, q.fate.name)
+		}
+		met := k.count.Met[q.site]
+		if met == nil {
+			met = map[fault]int{}
+			k.count.Met[q.site] = met
+		}
+		met[f]++
+		c.disturbed = max(c.disturbed, now+max(time.Second, w.plan.Lease))
+	}
+	if q.version != "" && k.sent[q.version] == nil {
+		k.sent[q.version] = &sentWrite{*q, c, now}
+	}
+	admits := ""
+	if q.site == siteTakeOver || q.site == siteHandOver {
+		admits = " over " + strings.Join(q.seen, ", ")
+	}
+	switch f := q.fate.fault; f {
+	case healthy:
+		w.history.add(now, c.name, q.key, "%s %s%s", q.site, q.version, admits)
+	case lateRequest, lateAnswer:
+		w.history.add(now, c.name, q.key, "%s %s%s [%s, %v and %v]", q.site, q.version, admits, f, q.fate.there, q.fate.back)
+	case duplicated:
+		w.history.add(now, c.name, q.key, "%s %s%s [%s after %v]", q.site, q.version, admits, f, q.fate.again)
+	default:
+		w.history.add(now, c.name, q.key, "%s %s%s [%s]", q.site, q.version, admits, f)
+	}
+}
+
+// answered takes note of an answer that reaches its client.
+func (w *world) answered(c *simClient, q *request, a *http.Response) {
+	body, err := io.ReadAll(a.Body)
+	if err != nil {
+		w.t.Errorf("the answer: %v", err)
+	}
+	a.Body = io.NopCloser(bytes.NewReader(body))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.answered = true
+	switch {
+	case a.StatusCode == http.StatusOK && q.version != "":
+		w.check.acknowledged(q.version)
+	case a.StatusCode == http.StatusBadRequest:
+		var refusal struct {
+			Item map[string]wireValue
+		}
+		if json.Unmarshal(body, &refusal) == nil {
+			if v := refusal.Item["recordVersionNumber"].S; v != "" && idOf(v) == idOf(q.version) {
+				w.check.acknowledged(v)
+			}
+		}
+		w.history.add(w.now(), c.name, q.key, "  %s %s: refused by %s", q.site, q.version, refusal.Item["recordVersionNumber"].S)
+	}
+}
+
+// staleAnswer is what an eventually consistent read may show: the item as it was a moment ago.
+func (w *world) staleAnswer(q *request) *http.Response {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	past := w.check.key(q.key).past
+	if len(past) == 0 || w.now()-past[len(past)-1].until > w.plan.Lease {
+		return nil
+	}
+	it := past[int(q.fate.there)%len(past)].item
+	body := map[string]any{}
+	if it != nil {
+		attrs := map[string]any{}
+		for name, v := range it {
+			switch v := v.(type) {
+			case *types.AttributeValueMemberS:
+				attrs[name] = map[string]any{"S": v.Value}
+			case *types.AttributeValueMemberN:
+				attrs[name] = map[string]any{"N": v.Value}
+			case *types.AttributeValueMemberB:
+				attrs[name] = map[string]any{"B": v.Value}
+			}
+		}
+		body["Item"] = attrs
+	}
+	b, err := json.Marshal(body)
+	if err != nil {
+		return nil
+	}
+	return response(http.StatusOK, b)
+}
+
+// clocksAllow tells whether the clocks allow a token that is not above the one before the deletion.
+func (w *world) clocksAllow(c *simClient, before *keyState) bool {
+	apart := 3 * time.Second // the service tells its time in whole seconds, and answers take time
+	for _, s := range c.plan.Clock.Steps {
+		apart += s.By.Abs()
+	}
+	return !c.answered || w.now()-before.deleted < apart
+}
