@@ -475,6 +475,9 @@ func (w *world) genTransactWrite(t *source) operation {
 		}
 		in.TransactItems = append(in.TransactItems, one)
 	}
+	if len(in.TransactItems) > 1 {
+		in.ReturnConsumedCapacity = "" // of several actions on one table DynamoDB Local charges one
+	}
 	if chance(t, 15) {
 		// A token of a small pool: the same one comes again, with the same items or others.
 		token := w.tables[0].name + pick(t, "-A", "-B")
