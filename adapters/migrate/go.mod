@@ -1,0 +1,20 @@
+module github.com/dynalock/dynalock/adapters/migrate
+
+go 1.26
+
+require (
+	github.com/dynalock/dynalock v0.0.0
+	github.com/golang-migrate/migrate/v4 v4.20.1
+)
+
+require (
+	github.com/aws/aws-sdk-go-v2 v1.47.7 // indirect
+	github.com/aws/aws-sdk-go-v2/internal/configsources v1.5.10 // indirect
+	github.com/aws/aws-sdk-go-v2/internal/endpoints/v2 v2.8.10 // indirect
+	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.1 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/accept-encoding v1.13.24 // indirect
+	github.com/aws/aws-sdk-go-v2/service/internal/endpoint-discovery v1.13.10 // indirect
+	github.com/aws/smithy-go v1.28.8 // indirect
+)
+
+replace github.com/dynalock/dynalock => ../..
