@@ -5,11 +5,9 @@ import (
 	"flag"
 	"fmt"
 	"net/http/httptest"
-	"os"
 	"runtime"
 	"slices"
 	"sync"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
@@ -33,8 +31,8 @@ func compare(ctx context.Context, args []string) error {
 		{"dynalock", "dynalock", 0},
 	}
 	fmt.Printf("%s, %d CPUs, round trip +%v\n\nuncontended acquire and release, %d cycles\n\n", runtime.Version(), runtime.NumCPU(), *latency, *cycles)
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "library\trequests/cycle\ttime/cycle\t")
+	out := &sheet{}
+	out.row("library", "requests/cycle", "time/cycle")
 	for _, one := range contenders {
 		if one.poll > 0 {
 			continue
@@ -43,23 +41,25 @@ func compare(ctx context.Context, args []string) error {
 		if err != nil {
 			return fmt.Errorf("%s: %w", one.label, err)
 		}
-		fmt.Fprintf(out, "%s\t%.2f\t%v\t\n", one.label, r.requests, r.each.Round(10*time.Microsecond))
+		out.row(one.label, fmt.Sprintf("%.2f", r.requests), r.each.Round(10*time.Microsecond))
 	}
-	if err := out.Flush(); err != nil {
+	if err := out.print(); err != nil {
 		return err
 	}
 	const clients, each = 8, 5
 	fmt.Printf("\n%d clients, one key, %d acquisitions held %v each; at best %v\n\n", clients, clients*each, *work, clients*each*(*work+2**latency))
-	fmt.Fprintln(out, "library\ttotal\trequests/acquisition\tlongest wait\tmedian wait\tfirst client done\tlast client done\thand-overs between clients\t")
+	out = &sheet{}
+	out.row("library", "total", "requests/acquisition", "longest wait", "median wait", "first client done", "last client done", "changes of client")
 	for _, one := range contenders {
 		r, err := crowd(ctx, libraries[one.library], one.poll, *latency, clients, each, *work)
 		if err != nil {
 			return fmt.Errorf("%s: %w", one.label, err)
 		}
-		fmt.Fprintf(out, "%s\t%v\t%.1f\t%v\t%v\t%v\t%v\t%d of %d\t\n", one.label, r.total.Round(time.Millisecond), r.requests, r.longest.Round(time.Millisecond),
-			r.median.Round(time.Millisecond), r.firstDone.Round(time.Millisecond), r.lastDone.Round(time.Millisecond), r.handOvers, clients*each-1)
+		ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
+		out.row(one.label, ms(r.total), fmt.Sprintf("%.1f", r.requests), ms(r.longest), ms(r.median), ms(r.firstDone), ms(r.lastDone),
+			fmt.Sprintf("%d of %d", r.handOvers, clients*each-1))
 	}
-	return out.Flush()
+	return out.print()
 }
 
 // start runs a server with a latency on the loopback interface, in this process.

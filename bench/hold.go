@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"text/tabwriter"
 	"time"
 )
 
@@ -29,8 +28,9 @@ func hold(ctx context.Context, args []string) error {
 	}
 	fmt.Printf("%s, %d CPUs, GOMAXPROCS %d, round trip +%v, lease %v, heartbeat %v, held for %v\n\n",
 		runtime.Version(), runtime.NumCPU(), runtime.GOMAXPROCS(0), *latency, *lease, *heartbeat, *length)
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "library\tlocks\tinvalid\tsilent\theartbeats\tgoroutines\theap/lock\tstacks\tclient CPU\tserver CPU\tlate p50\tlate p99.9\tlate max\tgap p50\tgap p99.9\tgap max\ttrip p50\ttrip p99.9\t")
+	out := &sheet{}
+	out.row("library", "locks", "invalid", "silent", "heartbeats", "goroutines", "heap/lock", "stacks", "client CPU", "server CPU",
+		"late p50", "p99.9", "max", "gap p50", "p99.9", "max", "trip p50", "p99.9")
 	for _, name := range strings.Split(*names, ",") {
 		lib, ok := libraries[name]
 		if !ok {
@@ -45,13 +45,13 @@ func hold(ctx context.Context, args []string) error {
 			if err != nil {
 				return fmt.Errorf("%s, %d locks: %w", name, n, err)
 			}
-			fmt.Fprintf(out, "%s\t%d\t%d\t%d\t%d\t%d\t%d B\t%d kB\t%.0f%%\t%.0f%%\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", name, n, r.invalid, r.silent, r.heartbeats,
-				r.goroutines, r.heapPerLock, r.stacks>>10, 100*r.clientCPU, 100*r.serverCPU,
+			out.row(name, n, r.invalid, r.silent, r.heartbeats, r.goroutines, fmt.Sprint(r.heapPerLock, " B"), fmt.Sprint(r.stacks>>10, " kB"),
+				fmt.Sprintf("%.0f%%", 100*r.clientCPU), fmt.Sprintf("%.0f%%", 100*r.serverCPU),
 				quantile(r.late, .5), quantile(r.late, .999), quantile(r.late, 1), quantile(r.gaps, .5), quantile(r.gaps, .999), quantile(r.gaps, 1),
 				quantile(r.trips, .5), quantile(r.trips, .999))
 		}
 	}
-	if err := out.Flush(); err != nil {
+	if err := out.print(); err != nil {
 		return err
 	}
 	fmt.Println(`

@@ -12,7 +12,27 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
+	"text/tabwriter"
 )
+
+// sheet is a table on the screen.
+type sheet struct{ text strings.Builder }
+
+func (s *sheet) row(cells ...any) {
+	for _, cell := range cells {
+		fmt.Fprint(&s.text, cell, "\t")
+	}
+	s.text.WriteString("\n")
+}
+
+func (s *sheet) print() error {
+	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	if _, err := out.Write([]byte(s.text.String())); err != nil {
+		return err
+	}
+	return out.Flush()
+}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -25,7 +45,7 @@ func main() {
 		case "hold":
 			err = hold(ctx, args)
 		case "serve": // the server's own process, started by hold
-			err = serve(ctx, args)
+			err = serve(args)
 		}
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {

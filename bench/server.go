@@ -78,7 +78,7 @@ func (s *seen) take() tally {
 
 // serve is a process that is nothing but the server. It tells its address on its first line,
 // its tally under /tally, and ends with its standard input.
-func serve(ctx context.Context, args []string) error {
+func serve(args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	latency := flags.Duration("latency", 5*time.Millisecond, "added round trip of every request")
 	if err := flags.Parse(args); err != nil {
@@ -152,8 +152,8 @@ func serverProcess(ctx context.Context, latency time.Duration) (endpoint string,
 		if err != nil {
 			return t, err
 		}
-		defer response.Body.Close()
-		return t, json.NewDecoder(response.Body).Decode(&t)
+		err = json.NewDecoder(response.Body).Decode(&t)
+		return t, errors.Join(err, response.Body.Close())
 	}
 	return endpoint, take, stop, nil
 }

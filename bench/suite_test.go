@@ -35,15 +35,15 @@ func TestDynamolocksOwnTestsPassOnTheEmbeddedServer(t *testing.T) {
 	if embedded.count("pass") < 30 {
 		t.Fatalf("only %d tests passed, so this run says nothing:\n%s", embedded.count("pass"), embedded.log)
 	}
-	real := suite{}
+	local := suite{}
 	if endpoint := os.Getenv("DYNALOCK_TEST_ENDPOINT"); endpoint != "" {
-		real = runSuite(t, endpoint)
-		t.Logf("DynamoDB Local:  %d passed, %d failed, %d skipped", real.count("pass"), real.count("fail"), real.count("skip"))
+		local = runSuite(t, endpoint)
+		t.Logf("DynamoDB Local:  %d passed, %d failed, %d skipped", local.count("pass"), local.count("fail"), local.count("skip"))
 	}
 	for name, result := range embedded.results {
 		switch {
 		case result != "fail":
-		case real.results[name] == "fail":
+		case local.results[name] == "fail":
 			t.Logf("%s fails on both", name)
 		default:
 			t.Errorf("%s fails on the embedded server:\n%s", name, embedded.output[name])

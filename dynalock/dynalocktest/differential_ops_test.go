@@ -438,11 +438,11 @@ func (w *world) genTransactWrite(t *source) operation {
 			}
 			key[tb.hash] = &types.AttributeValueMemberS{Value: fmt.Sprintf("k%d", len(in.TransactItems))}
 		}
-		if id := tb.name + text(settleNumbers(tree(reflect.ValueOf(key)))); seen[id] && !t.mistake(5) {
+		id := tb.name + text(settleNumbers(tree(reflect.ValueOf(key))))
+		if seen[id] && !t.mistake(5) {
 			continue
-		} else {
-			seen[id] = true
 		}
+		seen[id] = true
 		var one types.TransactWriteItem
 		condition := optional(w.genCondition(t, x))
 		switch upTo(t, 3) {
@@ -506,11 +506,11 @@ func (w *world) genTransactGet(t *source) operation {
 		// Always a valid key: for another DynamoDB Local cancels the transaction without a reason.
 		sound := &source{T: t.T, spoiled: true}
 		get := &types.Get{TableName: w.named(t, tb), Key: genKey(sound, tb)}
-		if id := tb.name + text(settleNumbers(tree(reflect.ValueOf(get.Key)))); seen[id] && !t.mistake(5) {
+		id := tb.name + text(settleNumbers(tree(reflect.ValueOf(get.Key))))
+		if seen[id] && !t.mistake(5) {
 			continue
-		} else {
-			seen[id] = true
 		}
+		seen[id] = true
 		if chance(t, 30) {
 			get.ProjectionExpression = optional(mangle(t, x.projection()))
 		}

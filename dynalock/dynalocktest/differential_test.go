@@ -40,11 +40,11 @@ func newPair(t *testing.T) *pair {
 	if endpoint == "" {
 		t.Skip("not applicable: DYNALOCK_TEST_ENDPOINT names no DynamoDB Local to compare the embedded server with")
 	}
-	real := dynamodb.New(dynamodb.Options{
+	local := dynamodb.New(dynamodb.Options{
 		Region: "us-west-2", BaseEndpoint: &endpoint, Retryer: aws.NopRetryer{},
 		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
 	})
-	return &pair{ours: dynalocktest.NewServer().Client(), real: real, answers: map[string]int{}}
+	return &pair{ours: dynalocktest.NewServer().Client(), real: local, answers: map[string]int{}}
 }
 
 // check sends an operation to both servers and fails where their answers differ.
@@ -112,7 +112,7 @@ func (p *pair) run(t *testing.T, share int, property func(*rapid.T)) {
 	want = max(1, want*share/100)
 	checks := flag.Lookup("rapid.checks")
 	usual := checks.Value.String()
-	defer checks.Value.Set(usual)
+	defer func() { _ = checks.Value.Set(usual) }()
 	for p.operations < want {
 		_ = checks.Value.Set(strconv.Itoa(1 + (want-p.operations)/stepsPerSequence))
 		rapid.Check(t, property)
