@@ -37,7 +37,7 @@ const (
 type Fault struct {
 	Kind  Kind
 	Op    string                            // such as "UpdateItem"; empty: every operation
-	Match func(op string, body []byte) bool // nil: every request of Op
+	Match func(op string, body []byte) bool // nil: every request of Op; called one at a time, must not use the Wire
 	Skip  int                               // so many matching requests pass unharmed first
 	Times int                               // so many are hit; 0: all, until the fault is removed
 	Delay time.Duration                     // before anything else; ended early by the request's context
