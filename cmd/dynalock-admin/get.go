@@ -1,0 +1,92 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dynalock/dynalock/dynalock"
+)
+
+func (a *app) getCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "get KEY",
+		Short: "Show one lock: who holds it, since when, why",
+		Long: `Show one lock. A key that never was locked is free, an item that is not a lock is shown as foreign with what is
+wrong with it; both are success. The fields of the JSON output are those of list.`,
+		Args: oneKey,
+		RunE: a.do(func(ctx context.Context, args []string) error {
+			c, err := a.client(ctx)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := a.bounded(ctx)
+			defer cancel()
+			r, err := c.Get(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			if a.output == formatJSON {
+				return writeJSON(a.out, toJSON(r, time.Now()))
+			}
+			return showLock(a.out, r, time.Now())
+		}),
+	}
+}
+
+// showLock writes all that is known about a lock, for people.
+func showLock(w io.Writer, r dynalock.Record, now time.Time) error {
+	var rows [][]string
+	field := func(name, value string) {
+		if value != "" {
+			rows = append(rows, []string{name, value})
+		}
+	}
+	field("key", r.Key)
+	switch {
+	case r.State == dynalock.Free && r.Version == "":
+		field("state", "free, never locked")
+	case expired(r, now):
+		field("state", "held, but its lease has run out: the next who watches it for "+r.Lease.String()+" takes it over")
+	default:
+		field("state", r.State.String())
+	}
+	field("problem", r.Problem)
+	if r.State == dynalock.Free {
+		field("last owner", r.Owner)
+		field("last token", token(r))
+		field("released", absolute(r.RenewedAt, now))
+	} else {
+		field("owner", r.Owner)
+		field("token", token(r))
+		field("reason", r.Reason)
+		field("since", absolute(r.AcquiredAt, now))
+		field("renewed", absolute(r.RenewedAt, now))
+		field("expires", absolute(r.ExpiresAt, now))
+		if r.Lease > 0 {
+			field("lease", r.Lease.String())
+		}
+		if r.State == dynalock.Held {
+			field("waiters", strconv.Itoa(r.Waiters))
+		}
+	}
+	field("version", r.Version)
+	if len(r.Data) > 0 {
+		field("data", showData(r.Data))
+	}
+	return writeTable(w, rows)
+}
+
+// showData writes a payload that is a text as it is, and of any other, or of a long one, how long it is.
+func showData(data []byte) string {
+	const longest = 200
+	if len(data) > longest || !utf8.Valid(data) {
+		return fmt.Sprintf("%d bytes (all of them: -o json)", len(data))
+	}
+	return string(data)
+}

@@ -1,0 +1,255 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/spf13/cobra"
+
+	"github.com/dynalock/dynalock/dynalock"
+)
+
+// app is one invocation: its streams and the global flags.
+type app struct {
+	in       *os.File
+	out, err *os.File
+
+	table, region, profile, endpoint string
+	partitionKey, sortKey, sortValue string
+	namespace                        string
+	dialect                          dialect
+	output                           format
+	timeout                          time.Duration
+	verbose                          bool
+	reached                          bool // the command itself, with its input accepted
+}
+
+// dialect is the flag of a dynalock.Dialect.
+type dialect dynalock.Dialect
+
+// Set implements pflag.Value.
+func (d *dialect) Set(s string) error {
+	switch s {
+	case "awslabs":
+		*d = dialect(dynalock.DialectAWSLabs)
+	case "dynamolock":
+		*d = dialect(dynalock.DialectDynamolock)
+	default:
+		return errors.New("allowed: awslabs or dynamolock")
+	}
+	return nil
+}
+
+// String implements pflag.Value.
+func (d *dialect) String() string { return strings.ToLower(dynalock.Dialect(*d).String()) }
+
+// Type implements pflag.Value.
+func (d *dialect) Type() string { return "dialect" }
+
+// run executes the command line and returns the exit code.
+func (a *app) run(ctx context.Context, args []string) int {
+	root := a.rootCommand()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	var exit *exitError
+	if !a.reached && !errors.As(err, &exit) { // what cobra says about the command line
+		err = usagef("%s; see dynalock-admin --help", strings.Join(strings.Fields(err.Error()), " "))
+	}
+	if !errors.As(err, &exit) || exit.err != nil {
+		fmt.Fprintln(a.err, "dynalock-admin:", message(err))
+	}
+	return exitCode(err)
+}
+
+// do wraps what a command does: from here on errors are not about the command line.
+func (a *app) do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		a.reached = true
+		return f(cmd.Context(), args)
+	}
+}
+
+func (a *app) rootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "dynalock-admin",
+		Short: "The operator's tool of dynalock: lease-based locks, with fencing, on DynamoDB",
+		Long: `The operator's tool of dynalock: lease-based locks, with fencing, on DynamoDB.
+
+Credentials, Region and endpoint come from where the AWS SDK takes them, unless flags say otherwise. With an
+endpoint on the loopback interface and no credentials configured, dummy ones are used.
+
+` + exitCodes,
+		Version:       version(),
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetIn(a.in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetVersionTemplate("{{.Name}} {{.Version}}\n")
+
+	a.output = formatTable
+	f := root.PersistentFlags()
+	f.StringVar(&a.table, "table", "", "name or ARN of the table (or $DYNALOCK_TABLE)")
+	f.StringVar(&a.endpoint, "endpoint-url", "", "endpoint in place of AWS's (or $DYNALOCK_ENDPOINT_URL)")
+	f.StringVar(&a.region, "region", "", "AWS Region (or as the SDK finds it)")
+	f.StringVar(&a.profile, "profile", "", "AWS profile (or as the SDK finds it)")
+	f.StringVar(&a.namespace, "namespace", "", "prefix of every key")
+	f.StringVar(&a.partitionKey, "partition-key", "key", "name of the table's partition key")
+	f.StringVar(&a.sortKey, "sort-key", "", "name of the table's sort key (default: it has none)")
+	f.StringVar(&a.sortValue, "sort-value", "", "what all locks have in the sort key")
+	f.Var(&a.dialect, "dialect", "how leases are written into new items: awslabs or dynamolock")
+	f.VarP(&a.output, "output", "o", "table or json")
+	f.DurationVar(&a.timeout, "timeout", time.Minute, "for what is asked of DynamoDB; 0: none. The wait of run has --wait")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
+
+	root.AddCommand(a.tableCommand(), a.listCommand(), a.getCommand(), a.releaseCommand(), a.runCommand(),
+		a.serveCommand(), a.versionCommand())
+	return root
+}
+
+// oneKey accepts a single argument, the key.
+func oneKey(cmd *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return usagef("%s needs exactly one KEY, got %d arguments", cmd.Name(), len(args))
+	}
+	return nil
+}
+
+// bounded gives what is asked of DynamoDB its time.
+func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	if a.timeout == 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, a.timeout)
+}
+
+// tableName is the table of the flags or of the environment.
+func (a *app) tableName() (string, error) {
+	if a.table == "" {
+		a.table = os.Getenv("DYNALOCK_TABLE")
+	}
+	if a.table == "" {
+		return "", usagef("no table: set --table or DYNALOCK_TABLE")
+	}
+	return a.table, nil
+}
+
+// client makes a client of the library. It does no I/O but for finding credentials.
+func (a *app) client(ctx context.Context, optFns ...func(*dynalock.Options)) (*dynalock.Client, error) {
+	table, err := a.tableName()
+	if err != nil {
+		return nil, err
+	}
+	db, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return dynalock.New(db, table, append([]func(*dynalock.Options){a.options}, optFns...)...)
+}
+
+// options are those of the library that flags set.
+func (a *app) options(o *dynalock.Options) {
+	o.PartitionKey, o.SortKey, o.SortValue = a.partitionKey, a.sortKey, a.sortValue
+	o.Namespace, o.Dialect = a.namespace, dynalock.Dialect(a.dialect)
+	if a.verbose {
+		o.Logger = slog.New(slog.NewTextHandler(io.Writer(a.err), nil))
+	}
+}
+
+// tableOptions are those of the table that flags set.
+func (a *app) tableOptions(o *dynalock.TableOptions) {
+	o.PartitionKey, o.SortKey = a.partitionKey, a.sortKey
+}
+
+// connect makes the SDK's client and finds credentials, so that their lack is told at once and in plain words.
+func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
+	if a.endpoint == "" {
+		a.endpoint = os.Getenv("DYNALOCK_ENDPOINT_URL")
+	}
+	if a.endpoint != "" {
+		if u, err := url.Parse(a.endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return nil, usagef("endpoint URL is %q, allowed: http://HOST[:PORT] or https://HOST[:PORT]", a.endpoint)
+		}
+	}
+	ctx, cancel := a.bounded(ctx)
+	defer cancel()
+	cfg, db, err := a.load(ctx)
+	if err == nil && isLoopback(aws.ToString(db.Options().BaseEndpoint)) {
+		return a.connectLocal(ctx)
+	}
+	if err == nil {
+		_, err = cfg.Credentials.Retrieve(ctx)
+	}
+	if err != nil {
+		return nil, &exitError{exitStore, fmt.Errorf("no AWS credentials (set --profile or AWS_PROFILE, or run with a role): %s", cause(err))}
+	}
+	return db, nil
+}
+
+// load reads the SDK's configuration; it asks nobody.
+func (a *app) load(ctx context.Context, optFns ...func(*config.LoadOptions) error) (aws.Config, *dynamodb.Client, error) {
+	if a.region != "" {
+		optFns = append(optFns, config.WithRegion(a.region))
+	}
+	if a.profile != "" {
+		optFns = append(optFns, config.WithSharedConfigProfile(a.profile))
+	}
+	cfg, err := config.LoadDefaultConfig(ctx, optFns...)
+	if err != nil {
+		return cfg, nil, err
+	}
+	return cfg, dynamodb.NewFromConfig(cfg, a.endpointOption), nil
+}
+
+func (a *app) endpointOption(o *dynamodb.Options) {
+	if a.endpoint != "" {
+		o.BaseEndpoint = aws.String(a.endpoint)
+	}
+}
+
+// connectLocal is for a server of this machine, which takes any credentials: whoever has configured none, and named
+// no profile that should have them, gets by with dummies. The instance's role is not asked for: off EC2 that takes
+// seconds.
+func (a *app) connectLocal(ctx context.Context) (*dynamodb.Client, error) {
+	cfg, _, err := a.load(ctx, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
+		if a.profile != "" || os.Getenv("AWS_PROFILE") != "" {
+			return nil, &exitError{exitStore, fmt.Errorf("the profile has no AWS credentials: %s", cause(err))}
+		}
+		cfg.Credentials = credentials.NewStaticCredentialsProvider("local", "local", "")
+	}
+	if cfg.Region == "" {
+		cfg.Region = "us-east-1"
+	}
+	return dynamodb.NewFromConfig(cfg, a.endpointOption), nil
+}
+
+// isLoopback reports whether an endpoint is a server of this machine.
+func isLoopback(endpoint string) bool {
+	u, err := url.Parse(endpoint)
+	if err != nil {
+		return false
+	}
+	host := strings.ToLower(u.Hostname())
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || net.ParseIP(host).IsLoopback()
+}

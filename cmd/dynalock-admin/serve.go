@@ -1,0 +1,102 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	var addr string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve an embedded DynamoDB in memory, for development",
+		Long: `Serve an embedded DynamoDB, in memory and without checking credentials, for development. The first line on
+standard output is its endpoint (with -o json: one document with endpoint and table); then it can be used. With
+--table, or DYNALOCK_TABLE, that table is created. It ends, with exit code 0, on SIGINT, SIGTERM or SIGHUP.`,
+		Args: cobra.NoArgs,
+		RunE: a.do(func(ctx context.Context, _ []string) error {
+			ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+			defer stop()
+			return a.serve(ctx, addr)
+		}),
+	}
+	cmd.Flags().StringVar(&addr, "addr", "127.0.0.1:8000", "address to listen on; port 0: any free one")
+	return cmd
+}
+
+// serve runs the server until ctx ends.
+func (a *app) serve(ctx context.Context, addr string) error {
+	db := dynalocktest.NewServer()
+	defer db.Close()
+	table := a.table
+	if table == "" {
+		table = os.Getenv("DYNALOCK_TABLE")
+	}
+	if table != "" {
+		if err := dynalock.CreateTable(ctx, db.Client(), table, a.tableOptions); err != nil {
+			return err
+		}
+	}
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	endpoint := "http://" + reachable(listener.Addr())
+	if err := a.announce(endpoint, table, listener.Addr()); err != nil {
+		return err
+	}
+	server := &http.Server{Handler: db, ReadHeaderTimeout: time.Minute}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	err = server.Close()
+	<-served
+	return err
+}
+
+// reachable is the address that a client of this machine can use for a listener.
+func reachable(addr net.Addr) string {
+	host, port, err := net.SplitHostPort(addr.String())
+	if err != nil {
+		return addr.String()
+	}
+	if net.ParseIP(host).IsUnspecified() {
+		host = "localhost"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func (a *app) announce(endpoint, table string, addr net.Addr) error {
+	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
+		fmt.Fprintln(a.err, "dynalock-admin: warning: others can reach this server, and it checks no credentials")
+	}
+	if a.output == formatJSON {
+		return writeJSON(a.out, struct {
+			Endpoint string `json:"endpoint"`
+			Table    string `json:"table,omitempty"`
+		}{endpoint, table})
+	}
+	if _, err := fmt.Fprintln(a.out, endpoint); err != nil {
+		return err
+	}
+	fmt.Fprintf(a.err, "serving an embedded DynamoDB, in memory, until it is interrupted; to use it:\n  export DYNALOCK_ENDPOINT_URL=%s\n", endpoint)
+	if table != "" {
+		fmt.Fprintf(a.err, "  export DYNALOCK_TABLE=%s\n", clean(table))
+	}
+	return nil
+}
