@@ -493,6 +493,7 @@ func TestAnUnavailableServiceNeverExtendsTheLease(t *testing.T) {
 				l := e.acquire(c, "key")
 				time.Sleep(2 * lease)
 				wire.Inject(f)
+				time.Sleep(10 * time.Millisecond) // one that was under way is answered
 				deadline, n := l.Deadline(), wire.Count()
 				for l.Held() {
 					check(e, l.Deadline().Equal(deadline), "the deadline moved by %v without an acknowledgement", l.Deadline().Sub(deadline))
