@@ -56,7 +56,7 @@ var errNoTable = serviceError("ResourceNotFoundException", "Cannot do operations
 
 const (
 	codeConditionFailed = "ConditionalCheckFailedException"
-	codeValidation      = "ValidationException"
+	codeConditionReason = "ConditionalCheckFailed"
 )
 
 // Conflict is the refusal of a transaction whose items, where conflicts is true, another transaction is writing.

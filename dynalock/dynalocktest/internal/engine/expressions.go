@@ -38,7 +38,7 @@ type parsed struct {
 
 // needed refuses placeholders where there is no expression that could use them.
 func (p placeholders) needed(t texts) error {
-	if p.ExpressionAttributeNames != nil && t.none() {
+	if len(p.ExpressionAttributeNames) > 0 && t.none() {
 		return validation("ExpressionAttributeNames can only be specified when using expressions")
 	}
 	if len(p.ExpressionAttributeValues) > 0 && t.noValues() && t.users != "" {
@@ -65,8 +65,14 @@ func (p placeholders) parse(t texts) (out parsed, err error) {
 		return c
 	}
 	if t.update != nil {
-		out.update, err = expr.ParseUpdate(*t.update, ph)
-		err = refused(expr.Update, err)
+		if out.update, err = expr.ParseUpdate(*t.update, ph); err != nil {
+			return out, refused(expr.Update, err)
+		}
+		for _, v := range ph.Values {
+			if v.Size() > maxItemSize {
+				return out, errUpdatedSize
+			}
+		}
 	}
 	out.filter = condition(expr.Filter, t.filter)
 	out.condition = condition(expr.Condition, t.condition)
@@ -104,13 +110,15 @@ const maxNameLength = 65535
 
 // bindable checks the placeholders themselves.
 func (p placeholders) bindable() (*expr.Placeholders, error) {
-	ph := &expr.Placeholders{Names: p.ExpressionAttributeNames, Values: make(attr.Item, len(p.ExpressionAttributeValues))}
+	ph := &expr.Placeholders{Names: p.ExpressionAttributeNames, Values: make(attr.Item, len(p.ExpressionAttributeValues)), Numbers: map[string]string{}}
 	if p.ExpressionAttributeNames != nil && len(p.ExpressionAttributeNames) == 0 {
 		return nil, validation("ExpressionAttributeNames must not be empty")
 	}
 	for _, key := range sorted(p.ExpressionAttributeNames) {
 		name := p.ExpressionAttributeNames[key]
 		switch {
+		case key == "":
+			return nil, validation("ExpressionAttributeNames contains invalid key: The expression attribute map contains an empty key;")
 		case !nameKey.MatchString(key):
 			return nil, validation("ExpressionAttributeNames contains invalid key: Syntax error; key: \"%s\"", key)
 		case name == "":
@@ -123,10 +131,14 @@ func (p placeholders) bindable() (*expr.Placeholders, error) {
 		return nil, validation("ExpressionAttributeValues must not be empty")
 	}
 	for _, key := range sorted(p.ExpressionAttributeValues) {
+		if key == "" {
+			return nil, validation("ExpressionAttributeValues contains invalid key: The expression attribute map contains an empty key;")
+		}
 		if !valueKey.MatchString(key) {
 			return nil, validation("ExpressionAttributeValues contains invalid key: Syntax error; key: \"%s\"", key)
 		}
-		v, err := p.ExpressionAttributeValues[key].Value()
+		wire := p.ExpressionAttributeValues[key]
+		v, err := wire.Value()
 		if err == nil && v.Depth() > maxDepth {
 			err = attr.Invalid(tooDeep)
 		}
@@ -134,6 +146,9 @@ func (p placeholders) bindable() (*expr.Placeholders, error) {
 			return nil, validation("ExpressionAttributeValues contains invalid value: %s for key %s", err, key)
 		}
 		ph.Values[key] = v
+		if wire.N != nil {
+			ph.Numbers[key] = *wire.N
+		}
 	}
 	return ph, nil
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"iter"
-	"slices"
 
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/expr"
@@ -41,10 +40,21 @@ func (in *paged) open(e *Engine) (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.Limit != nil && *in.Limit < 1 {
-		return nil, validation("Limit must be greater than or equal to 1")
-	}
 	return table, in.legacy.check()
+}
+
+func (in *paged) checkLimit() error {
+	if in.Limit != nil && *in.Limit < 1 {
+		return validation("Limit must be greater than or equal to 1")
+	}
+	return nil
+}
+
+func (in *paged) checkIndex() error {
+	if in.IndexName != nil {
+		return validation("The table does not have the specified index: %s", *in.IndexName)
+	}
+	return nil
 }
 
 // checkSelect refuses what does not go together.
@@ -93,6 +103,10 @@ func (in *paged) start(table *table) (attr.Item, error) {
 		}
 		if v.Kind != k.kind {
 			return nil, validation("Type mismatch for attribute to update")
+		}
+		if v.Str == "" {
+			unique := map[bool]string{true: "The query can return at most one row and cannot be restarted. "}[k == table.hash]
+			return nil, validation("%sThe provided starting key is invalid: %s", unique, emptyKey(k))
 		}
 	}
 	return key, nil
@@ -143,26 +157,25 @@ func (in *scanInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		return nil, err
 	}
 	t := texts{filter: in.FilterExpression, projection: in.ProjectionExpression, users: "FilterExpression is"}
-	if err := in.needed(t); err != nil {
-		return nil, err
+	var p parsed
+	var start attr.Item
+	var segment, segments int
+	for _, step := range []func() error{
+		in.checkIndex,
+		func() error { return in.needed(t) },
+		in.checkLimit,
+		func() (err error) { p, err = in.parse(t); return err },
+		func() (err error) { start, err = in.start(table); return err },
+		in.checkSelect,
+		func() (err error) { segment, segments, err = in.segment(); return err },
+		func() error { return table.scalarKey(p) },
+	} {
+		if err := step(); err != nil {
+			return nil, err
+		}
 	}
-	segment, segments, err := in.segment()
-	if err != nil {
-		return nil, err
-	}
-	p, err := in.parse(t)
-	if err != nil {
-		return nil, err
-	}
-	if err := in.checkSelect(); err != nil {
-		return nil, err
-	}
-	if in.IndexName != nil {
-		return nil, noIndex(*in.IndexName)
-	}
-	start, err := in.start(table)
-	if err != nil {
-		return nil, err
+	if start != nil && table.segment(start, segments) != segment {
+		return nil, validation("Exclusive start key must lie within the segment")
 	}
 	return func(t *tx) (any, error) {
 		if err := t.check(table); err != nil {
@@ -212,116 +225,146 @@ func (in *queryInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		key: in.KeyConditionExpression, filter: in.FilterExpression, projection: in.ProjectionExpression,
 		users: "FilterExpression and KeyConditionExpression are",
 	}
-	if err := in.needed(t); err != nil {
-		return nil, err
-	}
-	p, err := in.parse(t)
-	if err != nil {
-		return nil, err
-	}
-	if p.key == nil {
-		return nil, validation("Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.")
-	}
-	if err := in.checkSelect(); err != nil {
-		return nil, err
-	}
-	if in.IndexName != nil {
-		return nil, noIndex(*in.IndexName)
-	}
-	hash, sort, err := in.keys(table, p.key)
-	if err != nil {
-		return nil, err
-	}
-	for _, k := range table.keyAttrs() {
-		if p.filter.Uses(k.name) {
-			return nil, validation("Filter Expression can only contain non-primary key attributes: Primary key attribute: %s", k.name)
+	var p parsed
+	var rng keyRange
+	var start attr.Item
+	for _, step := range []func() error{
+		in.checkLimit,
+		in.checkIndex,
+		func() error { return in.needed(t) },
+		func() (err error) { p, err = in.parse(t); return err },
+		func() error { return table.scalarKey(p) },
+		func() (err error) { rng, err = in.keyRange(table, p.key); return err },
+		func() (err error) { start, err = in.start(table); return err },
+		func() error {
+			if start != nil && (!start[table.hash.name].Equal(rng.hash) || !rng.goesOn(start)) {
+				return validation("The provided starting key does not match the range key predicate")
+			}
+			return nil
+		},
+		func() error { return checkFilter(table, p.filter) },
+		in.checkSelect,
+	} {
+		if err := step(); err != nil {
+			return nil, err
 		}
-	}
-	start, err := in.start(table)
-	if err != nil {
-		return nil, err
-	}
-	if start != nil && (!start[table.hash.name].Equal(hash) || !sort.Eval(start)) {
-		return nil, validation("The provided starting key does not match the range key predicate")
 	}
 	return func(t *tx) (any, error) {
 		if err := t.check(table); err != nil {
 			return nil, err
 		}
-		items := table.query(hash, start, in.ScanIndexForward == nil || *in.ScanIndexForward)
-		return in.collect(t, table, where(items, sort), p), nil
+		out := in.collect(t, table, table.query(rng, start), p)
+		if out.LastEvaluatedKey != nil && (table.sort.name == "" || !rng.goesOn(out.LastEvaluatedKey)) {
+			out.LastEvaluatedKey = nil
+		}
+		return out, nil
 	}, nil
 }
 
-// keys takes the key condition apart and checks its values against the table's key.
-func (in *queryInput) keys(table *table, c *expr.Cond) (hash attr.Value, sort *expr.Cond, err error) {
+// checkFilter refuses a filter on the key, which the key condition is for.
+func checkFilter(table *table, filter *expr.Cond) error {
+	for _, k := range table.keyAttrs() {
+		if filter.Uses(k.name) {
+			return validation("Filter Expression can only contain non-primary key attributes: Primary key attribute: %s", k.name)
+		}
+	}
+	return nil
+}
+
+// keyRange is a part of one partition, walked in one direction.
+type keyRange struct {
+	hash    attr.Value
+	sort    expr.KeyPart // its Cond is nil for the whole partition
+	forward bool
+}
+
+// goesOn tells whether the walk can have more items behind this key: not behind the last one that the condition includes.
+func (r keyRange) goesOn(key attr.Item) bool {
+	if !r.sort.Cond.Eval(key) {
+		return false
+	}
+	end := -1
+	switch {
+	case r.sort.Operator == "BETWEEN" && r.forward:
+		end = 1
+	case r.sort.Operator == "BETWEEN", r.sort.Operator == "<=" && r.forward, r.sort.Operator == ">=" && !r.forward:
+		end = 0
+	}
+	return end < 0 || !key[r.sort.Name].Equal(r.sort.Values[end])
+}
+
+// keyRange takes the key condition apart and checks its values against the table's key.
+func (in *queryInput) keyRange(table *table, c *expr.Cond) (r keyRange, err error) {
+	if c == nil {
+		return r, validation("Either the KeyConditions or KeyConditionExpression parameter must be specified in the request.")
+	}
+	r.forward = in.ScanIndexForward == nil || *in.ScanIndexForward
 	parts, err := c.KeyParts()
 	if err != nil {
-		return hash, nil, validation("%s", err)
+		return r, validation("%s", err)
+	}
+	for _, part := range parts {
+		if part.Name == table.hash.name && part.Operator != "=" {
+			return r, validation("Query key condition not supported")
+		}
+	}
+	for _, part := range parts {
+		for _, k := range table.keyAttrs() {
+			for _, v := range part.Values {
+				if part.Name == k.name && v.Str == "" && v.Kind == k.kind {
+					return r, emptyKey(k)
+				}
+			}
+		}
 	}
 	for _, part := range parts {
 		key := table.hash
-		switch {
-		case part.Name == table.hash.name && part.Operator == "=":
-			hash = part.Values[0]
-		case part.Name == table.hash.name:
-			return hash, nil, validation("Query key condition not supported")
-		case part.Name == table.sort.name:
-			key, sort = table.sort, part.Cond
+		switch part.Name {
+		case table.hash.name:
+			r.hash = part.Values[0]
+		case table.sort.name:
+			key, r.sort = table.sort, part
 		default:
-			return hash, nil, errMissedKey
+			return r, errMissedKey
 		}
 		for _, v := range part.Values {
 			if v.Kind != key.kind {
-				return hash, nil, validation("One or more parameter values were invalid: Condition parameter type does not match schema type")
-			}
-			if v.Str == "" && v.Kind != attr.N {
-				return hash, nil, emptyKey(key)
+				return r, validation("One or more parameter values were invalid: Condition parameter type does not match schema type")
 			}
 		}
 	}
-	if hash.Kind == "" {
-		return hash, nil, errMissedKey
+	if r.hash.Kind == "" {
+		return r, errMissedKey
 	}
-	return hash, sort, nil
+	return r, nil
 }
 
 var errMissedKey = validation("Query condition missed key schema element")
 
-// query goes over the items of one partition behind the key start (nil: from the beginning), forward or backward.
-func (t *table) query(hash attr.Value, start attr.Item, forward bool) iter.Seq[attr.Item] {
-	p := t.parts[hash.Str]
-	if p == nil {
-		return func(func(attr.Item) bool) {}
-	}
-	items := p.items
-	if start != nil {
-		i, ok := t.search(p, start[t.sort.name])
-		switch {
-		case !forward:
-			items = items[:i]
-		case ok:
-			items = items[i+1:]
-		default:
-			items = items[i:]
-		}
-	}
-	if forward {
-		return slices.Values(items)
-	}
+// query goes over the items of a range behind the key start (nil: from the beginning).
+func (t *table) query(r keyRange, start attr.Item) iter.Seq[attr.Item] {
 	return func(yield func(attr.Item) bool) {
-		for _, it := range slices.Backward(items) {
-			if !yield(it) {
-				return
+		p := t.parts[r.hash.Str]
+		if p == nil {
+			return
+		}
+		items := p.items
+		if start != nil {
+			i, ok := t.search(p, start[t.sort.name])
+			switch {
+			case !r.forward:
+				items = items[:i]
+			case ok:
+				items = items[i+1:]
+			default:
+				items = items[i:]
 			}
 		}
-	}
-}
-
-func where(items iter.Seq[attr.Item], c *expr.Cond) iter.Seq[attr.Item] {
-	return func(yield func(attr.Item) bool) {
-		for it := range items {
-			if c.Eval(it) && !yield(it) {
+		for i := range items {
+			if !r.forward {
+				i = len(items) - 1 - i
+			}
+			if r.sort.Cond.Eval(items[i]) && !yield(items[i]) {
 				return
 			}
 		}

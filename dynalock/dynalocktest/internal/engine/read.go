@@ -73,6 +73,9 @@ func (in *getItemInput) plan(e *Engine) (func(*tx) (any, error), error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := table.scalarKey(p); err != nil {
+		return nil, err
+	}
 	r := read{table: table, projection: p.projection}
 	if r.key, err = table.key(in.Key); err != nil {
 		return nil, err
@@ -146,6 +149,11 @@ func (in *batchGetInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		if len(want.Keys) == 0 {
 			return nil, validation("The list of keys in RequestItems for BatchGetItem is required: %s has empty list", name)
 		}
+		for _, key := range want.Keys {
+			if len(key) == 0 {
+				return nil, validation("The list of keys in RequestItems for BatchGetItem may not contain null or empty values: %s has one or more empty keys", name)
+			}
+		}
 	}
 	for _, name := range sorted(in.RequestItems) {
 		want := in.RequestItems[name]
@@ -185,7 +193,7 @@ func (want batchGetTable) plan(table *table) ([]read, error) {
 		seen[table.id(key)] = true
 		reads = append(reads, read{table, key, p.projection})
 	}
-	return reads, nil
+	return reads, table.scalarKey(p)
 }
 
 func (in *batchGetInput) run(t *tx, reads map[string][]read) (any, error) {
@@ -266,7 +274,7 @@ func (in *transactGetInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		}
 		table, err := e.table(get.TableName)
 		if err != nil {
-			return nil, err
+			return nil, errNoTable // here also where no table can have that name
 		}
 		t := texts{projection: get.ProjectionExpression}
 		if err := get.needed(t); err != nil {
@@ -274,6 +282,9 @@ func (in *transactGetInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		}
 		p, err := get.parse(t)
 		if err != nil {
+			return nil, err
+		}
+		if err := table.scalarKey(p); err != nil {
 			return nil, err
 		}
 		r := read{table: table, projection: p.projection}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/expr"
 )
 
 // table holds the items of one table. Partitions are found by their key at once, and stand in an order by hash for scans; the items
@@ -23,10 +24,12 @@ type table struct {
 
 	settings
 	parts   map[string]*partition
-	buckets [256][]*partition // by the first byte of the hash, each sorted
+	buckets [buckets][]*partition // by the first byte of the hash, each sorted
 	count   int
 	bytes   int
 }
+
+const buckets = 256
 
 type keyAttr struct {
 	name string
@@ -139,7 +142,7 @@ func (t *table) scan(after attr.Item, segment, segments int) iter.Seq[attr.Item]
 			start = &partition{hash: hashOf(key), key: key}
 		}
 		for b := range t.buckets {
-			if b*segments/len(t.buckets) != segment || start != nil && b < int(start.hash>>56) {
+			if bucketSegment(b, segments) != segment || start != nil && b < int(start.hash>>56) {
 				continue
 			}
 			for _, p := range t.buckets[b] {
@@ -161,6 +164,14 @@ func (t *table) scan(after attr.Item, segment, segments int) iter.Seq[attr.Item]
 		}
 	}
 }
+
+// segment is the one, of so many, that a key belongs to in a parallel scan.
+func (t *table) segment(key attr.Item, segments int) int {
+	return bucketSegment(int(hashOf(key[t.hash.name].Str)>>56), segments)
+}
+
+// bucketSegment spreads the buckets over the segments; of more segments than buckets some stay empty.
+func bucketSegment(bucket, segments int) int { return bucket * segments / buckets }
 
 // behind gives the items of a partition whose sort key is larger.
 func (t *table) behind(p *partition, sortKey attr.Value) []attr.Item {
@@ -193,21 +204,19 @@ func (t *table) checkItem(item attr.Item) error {
 		return err
 	}
 	for _, k := range t.keyAttrs() {
-		if _, ok := item[k.name]; !ok {
-			return validation("One of the required keys was not given a value")
-		}
-	}
-	for _, k := range t.keyAttrs() {
-		v := item[k.name]
-		if v.Kind != k.kind {
+		v, ok := item[k.name]
+		switch {
+		case !ok:
+			return errKeyMissing
+		case v.Kind != attr.S && v.Kind != attr.N && v.Kind != attr.B:
+			return validation("Invalid attribute value type")
+		case v.Kind != k.kind:
 			return errKeyType
-		}
-		if v.Str == "" {
+		case v.Str == "":
 			return emptyKey(k)
+		case len(v.Str) > maxHashKey, len(v.Str) > maxSortKey && k == t.sort:
+			return errKeyLength
 		}
-	}
-	if len(item[t.hash.name].Str) > maxHashKey || t.sort.name != "" && len(item[t.sort.name].Str) > maxSortKey {
-		return errKeyLength
 	}
 	return nil
 }
@@ -221,6 +230,26 @@ func (t *table) checkKey(key attr.Item) error {
 		return validation("The number of conditions on the keys is invalid")
 	}
 	return t.checkItem(key)
+}
+
+// scalarKey refuses expressions that look for something inside a key attribute.
+func (t *table) scalarKey(p parsed) error {
+	names := []string{t.hash.name, t.sort.name}
+	name, ok := p.condition.Nested(names...)
+	if !ok {
+		name, ok = p.filter.Nested(names...)
+	}
+	if !ok {
+		name, ok = expr.Nested(p.projection, names...)
+	}
+	if ok {
+		return nestedKey(name)
+	}
+	return nil
+}
+
+func nestedKey(name string) error {
+	return validation("Key attributes must be scalars; list random access '[]' and map lookup '.' are not allowed: Key: %s", name)
 }
 
 // checkStored refuses an item that is too large or too deep.
@@ -249,8 +278,9 @@ const (
 )
 
 var (
-	errKeyType   = validation("One or more parameter values were invalid: Type mismatch for key")
-	errKeyLength = validation("Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes")
+	errKeyMissing = validation("One of the required keys was not given a value")
+	errKeyType    = validation("One or more parameter values were invalid: Type mismatch for key")
+	errKeyLength  = validation("Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes")
 )
 
 // id is a key of this table as text that no other key has.

@@ -3,8 +3,10 @@ package engine
 import (
 	"crypto/sha256"
 	"encoding/json"
-	"slices"
+	"errors"
 	"time"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 )
 
 const maxTransactItems = 100
@@ -87,84 +89,81 @@ func (in *transactWriteInput) plan(e *Engine) (func(*tx) (any, error), error) {
 	case len(in.ClientRequestToken) > 36:
 		return nil, validation("Value %s at 'clientRequestToken' failed to satisfy constraint: Member must have length less than or equal to 36", in.ClientRequestToken)
 	}
+	planned := make([]plannedWrite, len(in.TransactItems))
 	for i, it := range in.TransactItems {
-		if err := it.complete(i + 1); err != nil {
+		var err error
+		if planned[i], err = it.plan(); err != nil {
 			return nil, err
 		}
 	}
-	writes := make([]*write, len(in.TransactItems))
-	refusals := make(reasons, len(in.TransactItems))
-	seen := map[string]bool{}
-	same := false
-	for i, it := range in.TransactItems {
-		w, err := it.plan(e)
-		if err != nil {
-			if err := refusals.note(i, err); err != nil {
-				return nil, err
-			}
+	for i, p := range planned {
+		if p.in.TableName == nil {
+			return nil, p.lacks(i, "tableName")
 		}
-		writes[i] = w
-		id := w.table.id(w.key)
-		same = same || seen[id]
-		seen[id] = true
 	}
 	request, _ := json.Marshal(in.TransactItems) // plain data always marshals
 	digest := sha256.Sum256(request)
-	return func(t *tx) (any, error) { return in.run(t, writes, refusals, same, digest) }, nil
+	return func(t *tx) (any, error) { return in.run(t, planned, digest) }, nil
 }
 
-// complete refuses an action that lacks a part.
-func (it transactItem) complete(number int) error {
-	w, v, name, err := it.action()
-	if err != nil {
-		return err
-	}
-	field := ""
-	switch {
-	case w.TableName == nil:
-		field = "tableName"
-	case w.raw(v) == nil && v == put:
-		field = "item"
-	case w.raw(v) == nil:
-		field = "key"
-	case v == check && w.ConditionExpression == nil:
-		field = "conditionExpression"
-	case v == update && w.UpdateExpression == nil && len(w.ExpressionAttributeValues)+len(w.ExpressionAttributeNames) > 0:
-		field = "updateExpression"
-	}
-	if field == "" {
-		return nil
-	}
-	return validation("Value null at 'transactItems.%d.member.%s.%s' failed to satisfy constraint: Member must not be null", number, name, field)
+// plannedWrite is an action whose values and expressions have been read, but whose table is not known yet.
+type plannedWrite struct {
+	write
+
+	in    *transactWrite
+	texts texts
+	name  string
 }
 
-// plan checks one action. With an error about the key the write is given, too.
-func (it transactItem) plan(e *Engine) (*write, error) {
-	in, v, _, err := it.action()
+// plan reads the values and expressions of one action.
+func (it transactItem) plan() (p plannedWrite, err error) {
+	in, v, name, err := it.action()
+	if err != nil {
+		return p, err
+	}
+	p.in, p.name, p.verb, p.oldOnFail = in, name, v, in.ReturnValuesOnConditionCheckFailure == "ALL_OLD"
+	p.texts = texts{condition: in.ConditionExpression, update: in.UpdateExpression, users: conditionUser}
+	if p.item, err = attr.WireItem(in.raw(v)); err != nil {
+		return p, err
+	}
+	if err := checkStored(p.item); err != nil {
+		return p, err
+	}
+	p.parsed, err = in.parse(p.texts)
+	return p, err
+}
+
+// lacks is the refusal of an action without one of its parts.
+func (p plannedWrite) lacks(i int, field string) error {
+	return validation("Value null at 'transactItems.%d.member.%s.%s' failed to satisfy constraint: Member must not be null", i+1, p.name, field)
+}
+
+// resolve finds the table of action i and checks the action against it.
+func (p plannedWrite) resolve(t *tx, i int) (*write, error) {
+	name, err := tableArgument(p.in.TableName)
 	if err != nil {
 		return nil, err
 	}
-	w := &write{verb: v, oldOnFail: in.ReturnValuesOnConditionCheckFailure == "ALL_OLD"}
-	if w.table, err = e.table(in.TableName); err != nil {
+	w := p.write
+	if w.table = t.engine.tables[name]; w.table == nil {
+		return nil, errNoTable
+	}
+	if p.verb == update && p.texts.update == nil && p.in.ExpressionAttributeValues != nil {
+		return nil, p.lacks(i, "updateExpression")
+	}
+	if p.verb == check && p.texts.condition == nil {
+		return nil, p.lacks(i, "conditionExpression")
+	}
+	if err := p.in.needed(p.texts); err != nil {
 		return nil, err
 	}
-	t := texts{condition: in.ConditionExpression, update: in.UpdateExpression, users: conditionUser}
-	if err := in.needed(t); err != nil {
-		return nil, err
+	if p.in.raw(p.verb) == nil {
+		return nil, p.lacks(i, map[bool]string{true: "item", false: "key"}[p.verb == put])
 	}
-	keyErr := w.setItem(in.raw(v))
-	if keyErr != nil && !cancels(keyErr) {
-		return nil, keyErr
+	if err := w.setKey(); err != nil {
+		return &w, err
 	}
-	if w.parsed, err = in.parse(t); err != nil {
-		return nil, err
-	}
-	if w.parsed.update != nil && keyErr == nil {
-		if err := w.checkKeyStays(); err != nil {
-			return nil, canceled(reasons{{Code: "ValidationError", Message: err.Error()}})
-		}
-	}
-	return w, keyErr
+	return &w, w.table.scalarKey(w.parsed)
 }
 
 // reasons are the cancellation reasons of a transaction's items, in their order.
@@ -172,7 +171,7 @@ type reasons []Reason
 
 // cancels tells the errors that the service reports as the reason of one item.
 func cancels(err error) bool {
-	return err == errKeyType || err == errKeyLength || asError(err).Code == codeConditionFailed
+	return errors.Is(err, errKeyType) || errors.Is(err, errKeyLength) || asError(err).Code == codeConditionFailed
 }
 
 // note makes err the reason of item i, or gives it back if it refuses the whole request.
@@ -182,7 +181,7 @@ func (r reasons) note(i int, err error) error {
 	}
 	e := asError(err)
 	if r[i] = (Reason{"ValidationError", e.Message, nil}); e.Code == codeConditionFailed {
-		r[i] = Reason{"ConditionalCheckFailed", e.Message, e.Item}
+		r[i] = Reason{codeConditionReason, e.Message, e.Item}
 	}
 	return nil
 }
@@ -199,37 +198,60 @@ func (r reasons) refused() bool {
 	return refused
 }
 
-func (in *transactWriteInput) run(t *tx, writes []*write, planned reasons, same bool, digest [sha256.Size]byte) (any, error) {
-	if committed, ok := t.engine.tokens.find(in.ClientRequestToken, t.now); ok {
-		return in.replay(t, writes, committed, digest)
+func (in *transactWriteInput) run(t *tx, planned []plannedWrite, digest [sha256.Size]byte) (any, error) {
+	committed, replayed := t.engine.tokens.find(in.ClientRequestToken, t.now)
+	if replayed && committed != digest {
+		return nil, serviceError("IdempotentParameterMismatchException", "")
 	}
-	changes := make([]change, len(writes))
-	refusals := slices.Clone(planned)
-	var cost perTable
-	failed := false
-	for i, w := range writes {
-		if planned[i].Code != "" {
-			continue
+	changes := make([]change, len(planned))
+	refusals := make(reasons, len(planned))
+	seen := map[string]bool{}
+	var same, failed, tooLarge bool
+	for i, p := range planned {
+		w, err := p.resolve(t, i)
+		if err == nil {
+			same = same || seen[w.table.id(w.key)]
+			seen[w.table.id(w.key)] = true
+			changes[i] = change{write: w}
+			if !replayed {
+				changes[i], err = w.evaluate(t)
+			}
 		}
-		c, err := w.evaluate(t)
-		if err != nil {
+		var key keyChange
+		switch {
+		case err == nil:
+		case errors.As(err, &key):
+			return nil, canceled(reasons{{Code: "ValidationError", Message: err.Error()}})
+		case errors.Is(err, errUpdatedSize):
+			tooLarge = true
+		default:
 			if err := refusals.note(i, err); err != nil {
 				return nil, err
 			}
-			failed = true
+			failed = failed || refusals[i].Code == codeConditionReason
 		}
-		changes[i] = c
-		cost.add(w.table.name, 2*c.units())
+	}
+	if replayed {
+		return in.replay(t, changes)
 	}
 	if same && !failed {
 		return nil, errSameItem
+	}
+	var cost perTable
+	for _, c := range changes {
+		if c.write != nil {
+			cost.add(c.table.name, 2*c.units())
+		}
 	}
 	t.write += cost.total()
 	if refusals.refused() {
 		return nil, canceled(refusals)
 	}
-	for i, c := range changes {
-		if writes[i].verb != check {
+	if tooLarge {
+		return nil, errUpdatedSize
+	}
+	for _, c := range changes {
+		if c.verb != check {
 			t.commit(c)
 		}
 	}
@@ -238,13 +260,13 @@ func (in *transactWriteInput) run(t *tx, writes []*write, planned reasons, same 
 }
 
 // replay answers a transaction that has been committed under its token. It costs the reading of its items.
-func (in *transactWriteInput) replay(t *tx, writes []*write, committed, digest [sha256.Size]byte) (any, error) {
-	if committed != digest {
-		return nil, serviceError("IdempotentParameterMismatchException", "")
-	}
+func (in *transactWriteInput) replay(t *tx, changes []change) (any, error) {
 	var cost perTable
-	for _, w := range writes {
-		cost.add(w.table.name, 2*readUnits(w.table.get(w.key).Size(), true))
+	for _, c := range changes {
+		if c.write == nil {
+			continue // the table has been made anew since, with another key
+		}
+		cost.add(c.table.name, 2*readUnits(c.table.get(c.key).Size(), true))
 	}
 	t.read += cost.total()
 	return transactOutput{cost.reports(in.ReturnConsumedCapacity)}, nil

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -11,8 +12,8 @@ import (
 type write struct {
 	table     *table
 	verb      verb
+	item      attr.Item // of put: the item; of the others: the key
 	key       attr.Item
-	item      attr.Item // of put
 	parsed    parsed
 	oldOnFail bool // a refusal shows the item
 }
@@ -29,19 +30,21 @@ const (
 // setItem takes over the item of a put, or the key of the others.
 func (w *write) setItem(raw wireItem) error {
 	item, err := attr.WireItem(raw)
-	if err != nil {
-		return err
+	if err == nil {
+		w.item = item
+		err = w.setKey()
 	}
+	return err
+}
+
+// setKey checks the key against the table.
+func (w *write) setKey() error {
 	if w.verb != put {
-		w.key = item
-		return w.table.checkKey(item)
+		w.key = w.item
+		return w.table.checkKey(w.item)
 	}
-	w.item = item
-	if err := w.table.checkItem(item); err != nil {
-		return err
-	}
-	w.key = w.table.keyOf(item)
-	return nil
+	w.key = w.table.keyOf(w.item)
+	return w.table.checkItem(w.item)
 }
 
 // change is what a write does to one item.
@@ -89,12 +92,15 @@ func (w *write) updated(old attr.Item) (attr.Item, error) {
 	if err := w.checkKeyStays(); err != nil {
 		return nil, err
 	}
+	if name, ok := w.parsed.update.NestedOperand(w.table.hash.name, w.table.sort.name); ok {
+		return nil, nestedKey(name)
+	}
 	item, err := w.parsed.update.Apply(old)
 	if err != nil {
 		return nil, err
 	}
 	if item.Size() > maxItemSize {
-		return nil, validation("Item size to update has exceeded the maximum allowed size")
+		return nil, errUpdatedSize
 	}
 	for _, path := range w.parsed.update.Paths() {
 		if item[path[0].Name].Depth() > maxDepth {
@@ -107,11 +113,20 @@ func (w *write) updated(old attr.Item) (attr.Item, error) {
 func (w *write) checkKeyStays() error {
 	for _, path := range w.parsed.update.Paths() {
 		if name := path[0].Name; name == w.table.hash.name || name == w.table.sort.name {
-			return validation("One or more parameter values were invalid: Cannot update attribute %s. This attribute is part of the key", name)
+			return keyChange(name)
 		}
 	}
 	return nil
 }
+
+// keyChange is the refusal of an update of this key attribute.
+type keyChange string
+
+func (name keyChange) Error() string {
+	return fmt.Sprintf("One or more parameter values were invalid: Cannot update attribute %s. This attribute is part of the key", string(name))
+}
+
+var errUpdatedSize = validation("Item size to update has exceeded the maximum allowed size")
 
 // units is the cost of the write by the larger of the item before and after it; a check costs the least.
 func (c change) units() float64 {
@@ -178,6 +193,9 @@ func (in *singleWrite) plan(e *Engine, w *write, raw wireItem, missing error, t 
 		w.oldOnFail = true
 	default:
 		return nil, validation("1 validation error detected: Value '%s' at 'returnValuesOnConditionCheckFailure' failed to satisfy constraint: Member must satisfy enum value set: [ALL_OLD, NONE]", in.ReturnValuesOnConditionCheckFailure)
+	}
+	if err := w.table.scalarKey(w.parsed); err != nil {
+		return nil, err
 	}
 	return func(t *tx) (any, error) {
 		c, err := w.evaluate(t)
@@ -358,8 +376,11 @@ func (b batchWrite) plan(table *table) (*write, error) {
 	default:
 		w.verb, raw = remove, b.DeleteRequest.Key
 	}
-	if raw == nil {
+	switch {
+	case raw == nil:
 		return nil, validation("The supplied Item contains a null AttributeValue")
+	case len(raw) == 0 && w.verb == put:
+		return nil, errNoItem
 	}
 	return w, w.setItem(raw)
 }

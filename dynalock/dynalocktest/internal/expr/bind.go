@@ -10,9 +10,10 @@ import (
 
 // Placeholders are the #names and :values of one request. They remember which of them the request's expressions used.
 type Placeholders struct {
-	Names  map[string]string
-	Values attr.Item
-	used   map[string]bool
+	Names   map[string]string
+	Values  attr.Item
+	Numbers map[string]string // the numbers among Values as they were written, for errors
+	used    map[string]bool
 }
 
 // Unused lists the defined names and values, each sorted, that no expression used.
@@ -142,6 +143,9 @@ func (n *node) bind(ph *Placeholders) error {
 			return err
 		}
 	}
+	if n.op == opBetween {
+		return n.checkBetween(ph)
+	}
 	return n.check()
 }
 
@@ -153,14 +157,6 @@ func (n *node) check() error {
 			return err
 		}
 		return n.operandTypes(n.kids, attr.S, attr.N, attr.B)
-	case opBetween:
-		if err := n.distinctFirst(); err != nil {
-			return err
-		}
-		if err := n.operandTypes(n.kids, attr.S, attr.N, attr.B); err != nil {
-			return err
-		}
-		return n.bounds()
 	case opIn:
 		if count := len(n.kids) - 1; count > maxIn {
 			return errorf("The IN operator is provided with too many operands; number of operands: %d", count)
@@ -192,7 +188,7 @@ func (n *node) checkFunction() error {
 			return err
 		}
 		return n.operandTypes(n.kids, attr.S, attr.B)
-	case "contains":
+	case "contains", "if_not_exists":
 		return n.distinctFirst()
 	case "attribute_type":
 		want := n.kids[1]
@@ -245,28 +241,40 @@ func (n *node) operandTypes(operands []*node, allowed ...attr.Kind) error {
 	return nil
 }
 
-func (n *node) bounds() error {
+// checkBetween looks at the operands of BETWEEN.
+func (n *node) checkBetween(ph *Placeholders) error {
+	if err := n.operandTypes(n.kids, attr.S, attr.N, attr.B); err != nil {
+		return err
+	}
+	if err := n.distinctFirst(); err != nil {
+		return err
+	}
 	lo, hi := n.kids[1], n.kids[2]
 	if lo.op != opValue || hi.op != opValue {
 		return nil
 	}
-	order, same := lo.val.Compare(hi.val)
-	switch {
+	wrong := ""
+	switch order, same := lo.val.Compare(hi.val); {
 	case !same:
-		return errorf("The BETWEEN operator requires same data type for lower and upper bounds; lower bound operand: %s, upper bound operand: %s", shown(lo.val), shown(hi.val))
+		wrong = "same data type for lower and upper bounds"
 	case order > 0:
-		return errorf("The BETWEEN operator requires upper bound to be greater than or equal to lower bound; lower bound operand: %s, upper bound operand: %s", shown(lo.val), shown(hi.val))
+		wrong = "upper bound to be greater than or equal to lower bound"
+	default:
+		return nil
 	}
-	return nil
+	return errorf("The BETWEEN operator requires %s; lower bound operand: %s, upper bound operand: %s", wrong, ph.shown(lo), ph.shown(hi))
 }
 
 // shown is a scalar as the service shows it in an error; bytes it shows as the Java object that they are there.
-func shown(v attr.Value) string {
-	text := v.Str
-	if v.Kind == attr.B {
-		text = fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%[1]d]", len(v.Str))
+func (ph *Placeholders) shown(n *node) string {
+	text := n.val.Str
+	switch n.val.Kind {
+	case attr.B:
+		text = fmt.Sprintf("java.nio.HeapByteBuffer[pos=0 lim=%d cap=%[1]d]", len(n.val.Str))
+	case attr.N:
+		text = ph.Numbers[n.text]
 	}
-	return fmt.Sprintf("AttributeValue: {%s:%s}", v.Kind, text)
+	return fmt.Sprintf("AttributeValue: {%s:%s}", n.val.Kind, text)
 }
 
 // IsReserved tells the words that must be written with a #placeholder, in whatever case.

@@ -35,6 +35,26 @@ func ParseCondition(kind Kind, text string, ph *Placeholders) (*Cond, error) {
 // Eval tells whether the condition holds for item; a nil item is one that does not exist. A nil condition always holds.
 func (c *Cond) Eval(item attr.Item) bool { return c == nil || c.root.holds(item) }
 
+// Nested gives the first of the names below which the condition reads.
+func (c *Cond) Nested(names ...string) (name string, ok bool) {
+	if c == nil {
+		return "", false
+	}
+	return c.root.nested(names)
+}
+
+func (n *node) nested(names []string) (name string, ok bool) {
+	if n.op == opPath && n.path.below(names) {
+		return n.path[0].Name, true
+	}
+	for _, kid := range n.kids {
+		if name, ok = kid.nested(names); ok {
+			return name, true
+		}
+	}
+	return "", false
+}
+
 func (n *node) holds(item attr.Item) bool {
 	switch n.op {
 	case opAnd:

@@ -5,7 +5,7 @@ import "github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 // KeyPart is one of the one or two conditions of a key condition.
 type KeyPart struct {
 	Name     string // of the key attribute
-	Operator string
+	Operator string // as if the attribute stood first
 	Values   []attr.Value
 	Cond     *Cond // the condition itself
 }
@@ -59,11 +59,17 @@ func (n *node) keyPart() (KeyPart, error) {
 			part.Name = kid.path[0].Name
 		}
 	}
-	if part.Name == "" {
+	switch {
+	case part.Name == "":
 		return part, Error("Invalid condition in KeyConditionExpression: No key attribute specified")
+	case n.op == opCompare && n.kids[0].op == opValue:
+		part.Operator = mirrored[n.text]
 	}
 	return part, nil
 }
+
+// mirrored are the comparators as they read with their operands swapped.
+var mirrored = map[string]string{"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 // Uses tells whether the condition speaks of the attribute name or of a part of it.
 func (c *Cond) Uses(name string) bool { return c != nil && c.root.uses(name) }

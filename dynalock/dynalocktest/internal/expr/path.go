@@ -48,6 +48,32 @@ func (p Path) Find(item attr.Item) (attr.Value, bool) {
 	return v, ok
 }
 
+// writable tells whether the path leads to a place that can be written: what the last step goes into must exist and be of its kind.
+func (p Path) writable(item attr.Item) bool {
+	last := len(p) - 1
+	if last == 0 {
+		return true
+	}
+	parent, ok := p[:last].Find(item)
+	if p[last].IsIndex {
+		return ok && parent.Kind == attr.L
+	}
+	return ok && parent.Kind == attr.M
+}
+
+// below tells whether the path leads below one of the names.
+func (p Path) below(names []string) bool { return len(p) > 1 && slices.Contains(names, p[0].Name) }
+
+// Nested gives the first of the names below which one of the paths leads.
+func Nested(paths []Path, names ...string) (name string, ok bool) {
+	for _, p := range paths {
+		if p.below(names) {
+			return p[0].Name, true
+		}
+	}
+	return "", false
+}
+
 func (p Path) equal(q Path) bool { return slices.Equal(p, q) }
 
 // overlap tells two paths of which one leads through the other.

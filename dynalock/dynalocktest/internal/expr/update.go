@@ -34,31 +34,27 @@ func ParseUpdate(text string, ph *Placeholders) (*Upd, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, step := range []func(action) error{
-		func(a action) error {
-			if err := a.path.check(); err != nil || a.value == nil {
-				return err
-			}
-			return a.value.words(Update, true)
-		},
-		func(a action) error {
-			if err := ph.resolve(a.path); err != nil || a.value == nil {
-				return err
-			}
-			if err := a.value.bind(ph); err != nil {
-				return err
-			}
-			return a.check()
-		},
-	} {
-		for _, a := range actions {
-			if err := step(a); err != nil {
-				return nil, err
-			}
+	for _, a := range actions {
+		if err := a.words(); err != nil {
+			return nil, err
+		}
+	}
+	for _, a := range actions {
+		if err := ph.resolve(a.path); err != nil {
+			return nil, err
 		}
 	}
 	u := &Upd{actions}
-	return u, distinct(u.Paths())
+	if err := distinct(u.Paths()); err != nil {
+		return nil, err
+	}
+	// The last mistake is the one that the service names.
+	for _, a := range slices.Backward(actions) {
+		if err := a.bind(ph); err != nil {
+			return nil, err
+		}
+	}
+	return u, nil
 }
 
 // Paths are the document paths that the expression writes.
@@ -163,13 +159,38 @@ var kindWords = map[attr.Kind]string{
 	attr.L: "LIST", attr.M: "MAP", attr.BOOL: "BOOLEAN", attr.NULL: "NULL",
 }
 
-// check refuses what cannot be added or deleted.
-func (a action) check() error {
+func (a action) words() error {
+	if err := a.path.check(); err != nil || a.value == nil {
+		return err
+	}
+	return a.value.words(Update, true)
+}
+
+// bind puts the operand's names and values in, and refuses what cannot be added or deleted.
+func (a action) bind(ph *Placeholders) error {
+	if a.value == nil {
+		return nil
+	}
+	if err := a.value.bind(ph); err != nil || a.verb == "SET" {
+		return err
+	}
 	kind := a.value.val.Kind
-	if a.verb != "SET" && a.value.val.ElemKind() == "" && (a.verb == "DELETE" || kind != attr.N) {
+	if a.value.val.ElemKind() == "" && (a.verb == "DELETE" || kind != attr.N) {
 		return errorf("Incorrect operand type for operator or function; operator: %s, operand type: %s, typeSet: ALLOWED_FOR_%s_OPERAND", a.verb, kindWords[kind], a.verb)
 	}
 	return nil
+}
+
+// NestedOperand gives the first of the names below which an operand reads: what is no document has nothing below it.
+func (u *Upd) NestedOperand(names ...string) (name string, ok bool) {
+	for _, a := range u.actions {
+		if a.value != nil {
+			if name, ok = a.value.nested(names); ok {
+				return name, true
+			}
+		}
+	}
+	return "", false
 }
 
 // Apply gives the updated copy of item; all operands see the item as it was. An error is an ErrPath, ErrMissing, ErrOperand or
@@ -177,6 +198,9 @@ func (a action) check() error {
 func (u *Upd) Apply(item attr.Item) (attr.Item, error) {
 	root := &change{}
 	for _, a := range u.actions {
+		if !a.path.writable(item) {
+			return nil, ErrPath
+		}
 		v, exists, err := a.result(item)
 		if err != nil {
 			return nil, err
@@ -187,7 +211,7 @@ func (u *Upd) Apply(item attr.Item) (attr.Item, error) {
 		}
 		at.leaf, at.remove, at.value = true, !exists, v
 	}
-	return root.applyMap(item)
+	return root.applyMap(item), nil
 }
 
 // result is the value that the action leaves at its path; exists is false where it leaves none.
@@ -226,9 +250,6 @@ func (a action) result(item attr.Item) (v attr.Value, exists bool, err error) {
 }
 
 func add(a, b attr.Value, f func(n, m attr.Number) (attr.Number, error)) (attr.Value, error) {
-	if a.Kind != attr.N || b.Kind != attr.N {
-		return attr.Value{}, ErrOperand
-	}
 	n, err := attr.ParseNumber(a.Str)
 	if err != nil {
 		return attr.Value{}, err
@@ -260,19 +281,26 @@ func (n *node) operand(item attr.Item) (v attr.Value, ok bool, err error) {
 		}
 		return n.kids[1].operand(item)
 	}
+	kind := attr.N
+	if n.op == opFunc { // list_append
+		kind = attr.L
+	}
+	if ok && left.Kind != kind {
+		return attr.Value{}, false, ErrOperand
+	}
 	right, also, err := n.kids[1].operand(item)
 	if err != nil || !ok || !also {
 		return attr.Value{}, false, err
+	}
+	if right.Kind != kind {
+		return attr.Value{}, false, ErrOperand
 	}
 	switch n.op {
 	case opPlus:
 		v, err = add(left, right, attr.Number.Add)
 	case opMinus:
 		v, err = add(left, right, attr.Number.Sub)
-	default: // list_append
-		if left.Kind != attr.L || right.Kind != attr.L {
-			return attr.Value{}, false, ErrOperand
-		}
+	default:
 		v = attr.Value{Kind: attr.L, List: slices.Concat(left.List, right.List)}
 	}
 	return v, true, err
@@ -282,7 +310,7 @@ func (n *node) operand(item attr.Item) (v attr.Value, ok bool, err error) {
 type change struct {
 	names   map[string]*change
 	indexes map[int]*change
-	leaf    bool // value or remove says what happens here
+	leaf    bool // the value, or nothing, goes here
 	remove  bool
 	value   attr.Value
 }
@@ -306,68 +334,48 @@ func (c *change) step(e Elem) *change {
 	return c.names[e.Name]
 }
 
-func (c *change) apply(v attr.Value) (attr.Value, error) {
+// apply gives v as it is after the change. That the paths fit has been checked.
+func (c *change) apply(v attr.Value) attr.Value {
 	switch {
 	case c.leaf:
-		return c.value, nil
-	case v.Kind == attr.M && c.indexes == nil:
-		m, err := c.applyMap(v.Map)
-		return attr.Value{Kind: attr.M, Map: m}, err
-	case v.Kind == attr.L && c.names == nil:
-		list, err := c.applyList(v.List)
-		return attr.Value{Kind: attr.L, List: list}, err
+		return c.value
+	case v.Kind == attr.M:
+		v.Map = c.applyMap(v.Map)
+	case v.Kind == attr.L:
+		v.List = c.applyList(v.List)
 	}
-	return attr.Value{}, ErrPath
+	return v
 }
 
-func (c *change) applyMap(m attr.Item) (attr.Item, error) {
-	out := maps.Clone(m)
-	if out == nil {
-		out = attr.Item{}
-	}
+func (c *change) applyMap(m attr.Item) attr.Item {
+	out := make(attr.Item, len(m)+len(c.names))
+	maps.Copy(out, m)
 	for name, sub := range c.names {
-		if sub.leaf && sub.remove {
+		if sub.remove {
 			delete(out, name)
-			continue
+		} else {
+			out[name] = sub.apply(m[name])
 		}
-		old, ok := m[name]
-		if !ok && !sub.leaf {
-			return nil, ErrPath
-		}
-		v, err := sub.apply(old)
-		if err != nil {
-			return nil, err
-		}
-		out[name] = v
 	}
-	return out, nil
+	return out
 }
 
 // applyList changes elements by their old index; what is set beyond the end is appended in the order of the indexes.
-func (c *change) applyList(list []attr.Value) ([]attr.Value, error) {
+func (c *change) applyList(list []attr.Value) []attr.Value {
 	out := make([]attr.Value, 0, len(list)+len(c.indexes))
 	for i, v := range list {
 		sub := c.indexes[i]
-		if sub != nil {
-			if sub.leaf && sub.remove {
-				continue
-			}
-			var err error
-			if v, err = sub.apply(v); err != nil {
-				return nil, err
-			}
+		switch {
+		case sub == nil:
+			out = append(out, v)
+		case !sub.remove:
+			out = append(out, sub.apply(v))
 		}
-		out = append(out, v)
 	}
 	for _, i := range slices.Sorted(maps.Keys(c.indexes)) {
-		sub := c.indexes[i]
-		switch {
-		case i < len(list), sub.leaf && sub.remove:
-		case !sub.leaf:
-			return nil, ErrPath
-		default:
+		if sub := c.indexes[i]; i >= len(list) && !sub.remove {
 			out = append(out, sub.value)
 		}
 	}
-	return out, nil
+	return out
 }
