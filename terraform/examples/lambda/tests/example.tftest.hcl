@@ -1,0 +1,42 @@
+mock_provider "aws" {
+  source = "../../tests/mocks"
+}
+
+variables {
+  job_package      = "versions.tf" # any file
+  consumer_package = "versions.tf"
+}
+
+run "the_functions_may_use_the_locks_of_their_own_namespace" {
+  assert {
+    condition     = { for name, p in aws_iam_role_policy.locks : name => jsondecode(p.policy).Statement[0].Condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"] } == { job = ["jobs/*"], consumer = ["orders/*"] }
+    error_message = "a function is not confined to its namespace"
+  }
+
+  assert {
+    condition     = { for name, f in aws_lambda_function.this : name => f.environment[0].variables.DYNALOCK_NAMESPACE } == { job = "jobs/", consumer = "orders/" }
+    error_message = "a function is not told its namespace"
+  }
+}
+
+run "the_tick_is_named_in_the_schedulers_words" {
+  assert {
+    condition     = aws_scheduler_schedule.job.target[0].input == "{\"time\":\"<aws.scheduler.scheduled-time>\"}"
+    error_message = "the scheduler would not put the time of the tick in"
+  }
+}
+
+run "messages_are_returned_one_by_one" {
+  assert {
+    condition     = aws_lambda_event_source_mapping.orders.function_response_types == toset(["ReportBatchItemFailures"])
+    error_message = "a message whose key is locked would bring its whole batch back"
+  }
+}
+
+run "a_package_that_is_not_built" {
+  command = plan
+  variables {
+    job_package = "missing.zip"
+  }
+  expect_failures = [var.job_package]
+}
