@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -139,8 +141,29 @@ func (w *world) genUpdate(t *source) operation {
 	in.ReturnValuesOnConditionCheckFailure = genOnFailure(t)
 	in.ReturnConsumedCapacity = genCapacity(t)
 	in.ExpressionAttributeNames, in.ExpressionAttributeValues = x.finish()
-	return call("UpdateItem", in, (*dynamodb.Client).UpdateItem, nil)
+	return call("UpdateItem", in, (*dynamodb.Client).UpdateItem, func(answer map[string]any) {
+		settleUnfitting(answer, aws.ToString(in.UpdateExpression))
+	})
 }
+
+// settleUnfitting is for an update of several actions of which more than one does not fit
+// the item. DynamoDB Local tries them in the order of a hash map, so that the mistake it
+// names is any of them; of a single action the message is compared as it is.
+func settleUnfitting(answer map[string]any, updates ...string) {
+	failed, ok := answer["Error"].(map[string]any)
+	if !ok || !slices.ContainsFunc(updates, func(update string) bool { return len(actions.FindAllString(update, 2)) > 1 }) {
+		return
+	}
+	switch failed["Message"] {
+	case "The document path provided in the update expression is invalid for update",
+		"The provided expression refers to an attribute that does not exist in the item",
+		"An operand in the update expression has an incorrect data type":
+		failed["Message"] = "an action does not fit the item"
+	}
+}
+
+// actions finds the beginnings of an update expression's actions, and commas inside functions.
+var actions = regexp.MustCompile(`(?i)\b(set|remove|add|delete)\b|,`)
 
 // genLockUpdate is the traffic of a lock client: acquire with a token that counts on,
 // heartbeat and release, each conditional, over so few versions that they often meet.
@@ -490,7 +513,14 @@ func (w *world) genTransactWrite(t *source) operation {
 			w.lastTransaction = in
 		}
 	}
-	return call("TransactWriteItems", in, (*dynamodb.Client).TransactWriteItems, unitsByTable)
+	return call("TransactWriteItems", in, (*dynamodb.Client).TransactWriteItems, func(answer map[string]any) {
+		unitsByTable(answer)
+		for _, one := range in.TransactItems {
+			if one.Update != nil {
+				settleUnfitting(answer, aws.ToString(one.Update.UpdateExpression))
+			}
+		}
+	})
 }
 
 func (w *world) genTransactGet(t *source) operation {
