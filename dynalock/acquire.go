@@ -16,8 +16,8 @@ import (
 )
 
 // Acquire waits until it holds key or ctx is done; then the error matches both ErrHeld (and is a [*HeldError] that
-// says who holds it) and ctx.Err(). Where the lock was never seen held because DynamoDB did not answer, it matches
-// ErrStore in place of ErrHeld.
+// says who holds it) and ctx.Err(). Where nothing was heard from DynamoDB it matches ErrStore in place of ErrHeld, and
+// where ctx was over before the call ctx.Err() alone.
 //
 // ctx bounds the wait only: the lock keeps ctx's values, not its cancellation. Waiting costs eventually consistent
 // reads, no writes; goroutines of one client that wait for one key are one waiter, served in order. Locks are not
@@ -50,24 +50,27 @@ func (c *Client) TryAcquire(ctx context.Context, key string, optFns ...func(*Acq
 
 // acquisition is an attempt to begin a tenure, over all its requests.
 type acquisition struct {
-	c       *Client
-	key     string
-	options AcquireOptions
-	timing  timing
-	values  context.Context // the caller's, for its values
-	id      string
-	sent    uint64                       // counter of the last version sent
-	first   heartbeat.Reading            // when the first was sent
-	doubt   map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
-	dialect Dialect
-	admit   []string // versions that the write may replace although the lock is not free
-	resume  string   // the acquisition id that Resume continues
-	dead    *Record  // whose lock admit takes over
-	hold    time.Duration
-	began   time.Duration // monotonic clock at the call
-	last    *Record       // who was in the way when last looked
-	retry   time.Duration // how long to wait before the next look
-	lastErr error
+	c           *Client
+	key         string
+	options     AcquireOptions
+	timing      timing
+	values      context.Context // the caller's, for its values
+	id          string
+	sent        uint64                       // counter of the last version sent
+	first       heartbeat.Reading            // when the first was sent
+	doubt       map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
+	dialect     Dialect
+	admit       []string // versions that the write may replace although the lock is not free
+	resume      string   // the acquisition id that Resume continues, and its token
+	resumeToken uint64
+	dead        *Record // whose lock admit takes over
+	previous    string  // the version that was taken over
+	asked       bool    // a request was sent
+	hold        time.Duration
+	began       time.Duration // monotonic clock at the call
+	last        *Record       // who was in the way when last looked
+	retry       time.Duration // how long to wait before the next look
+	lastErr     error
 }
 
 // newAcquisition checks the input and enters the client, which the caller has to exit.
@@ -92,8 +95,7 @@ func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*
 		id: newID(), dialect: c.opt.Dialect, began: c.now(),
 	}
 	if w, dead := c.dead(key); dead {
-		a.admit, a.dialect = []string{w.version}, w.dialect
-		a.dead = &Record{Key: key, Version: w.version}
+		a.admit, a.dialect, a.dead = []string{w.record.Version}, w.record.dialect, &w.record
 	}
 	return a, nil
 }
@@ -118,8 +120,8 @@ func (a *acquisition) expressions(o *offer) *write {
 	}
 	switch {
 	case a.resume != "":
-		w.cond = condTenure
-		w.values[":id"] = str(a.resume + "-")
+		w.cond = condTenure + condToken
+		w.values[":id"], w.values[":token"] = str(a.resume+"-"), num(a.resumeToken)
 	case a.options.claim > 0:
 		w.cond = condNew + " OR (" + condRepeat + condFreed + ")" // redundant parentheses are refused
 		if len(admit) > 0 {
@@ -128,12 +130,11 @@ func (a *acquisition) expressions(o *offer) *write {
 		w.update += setAttempt
 		w.values[":max"] = num(a.options.claim)
 	default:
-		w.cond = condNew + " OR (" + condReleased
+		ours := condOursAWSLabs
 		if a.dialect == DialectDynamolock {
-			w.cond += condDynamolock + ")"
-		} else {
-			w.cond += condAWSLabs + ")"
+			ours = condOursDynamolock
 		}
+		w.cond = condNew + " OR (" + condReleased + "(" + ours + " OR " + condTheirs + "))"
 		if len(admit) > 0 {
 			w.cond += " OR " + condVersion(len(admit))
 		}
@@ -156,6 +157,11 @@ func (a *acquisition) expressions(o *offer) *write {
 	} else {
 		remove += ", #reason"
 	}
+	if a.dead != nil {
+		w.update += setPrevious
+	} else {
+		remove += ", #previous"
+	}
 	w.update += remove
 	return w
 }
@@ -177,6 +183,7 @@ type outcome struct {
 // attempt sends the write once. It goes on in the background when ctx or the client ends first, so that the answer
 // is not lost: what it then wins is given back.
 func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
+	a.asked = true
 	result := make(chan outcome)
 	started := a.c.background(ctx, func(bg context.Context) {
 		out := a.send(bg, o)
@@ -216,6 +223,9 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	a.sent++
 	n := a.sent
+	if o != nil {
+		a.dialect = o.dialect
+	}
 	in := a.c.updateInput(a.key, a.expressions(o))
 	in.ReturnValues = types.ReturnValueAllNew
 	out := outcome{answer: a.c.update(ctx, a.timing.attempt, in)}
@@ -227,7 +237,9 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	}
 	switch out.verdict {
 	case applied:
-		out.lock = a.begin(ctx, out.item, n, out.sent)
+		if out.lock = a.begin(ctx, out.item, n, out.sent); out.lock == nil {
+			out.verdict, out.err = inDoubt, errTooLate
+		}
 	case refused:
 		if len(out.item) == 0 { // a server that does not say what refused it
 			look := a.c.read(ctx, a.timing.attempt, a.key, true)
@@ -260,6 +272,9 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	return out
 }
 
+// errTooLate: the write was applied, but its lease was over, or the client closed, before the answer could be used.
+var errTooLate = errors.New("the answer came after the lease")
+
 // maxGap between the clocks is no sign yet that the process was suspended while its request was under way.
 const maxGap = 50 * time.Millisecond
 
@@ -269,6 +284,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	c := a.c
 	r := c.decode(a.key, it)
 	c.service.saw(r.Token, c.opt.clock.Now().Wall)
+	a.previous = r.previous
 	l := &Lock{
 		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options,
 		hold: r.hold, attempt: r.attempt, began: sent, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
@@ -322,7 +338,7 @@ func (a *acquisition) restart() {
 // acquired tells that the tenure has begun.
 func (a *acquisition) acquired(l *Lock) *Lock {
 	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: int(a.sent)}
-	if a.dead != nil {
+	if a.dead != nil && a.previous == a.dead.Version {
 		e.Kind, e.By = EventTakenOver, a.dead
 	}
 	a.c.emit(l.ctx, e)
@@ -398,7 +414,7 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	if a.last == nil {
 		c.emit(a.values, Event{Kind: EventWaiting, Key: a.key, By: &r})
 	}
-	a.last, a.hold, a.lastErr = &r, r.hold, nil
+	a.last, a.hold, a.lastErr = &r, r.hold, nil // no store error: this is an answer
 	still, tenure := c.observe(&r, got.Mono)
 	expired := c.opt.MaxClockSkew > 0 && !r.ExpiresAt.IsZero() && got.Wall.Sub(r.ExpiresAt) > c.opt.MaxClockSkew
 	if still >= r.Lease || expired {
@@ -454,8 +470,6 @@ func (a *acquisition) once(ctx context.Context) (*Lock, error) {
 		case fatal:
 			a.abandon()
 			return nil, a.c.diagnose(ctx, a.key, out.err)
-		case applied: // and over again before it began
-			out.err = errors.New("the answer came after the lease")
 		}
 		a.lastErr = a.c.storeError("acquire", a.key, out.err)
 		if failures++; failures == 3 {
@@ -488,9 +502,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 			if out.lock != nil {
 				return a.acquired(out.lock), nil
 			}
-			if got = out.answer; got.verdict == applied {
-				got.verdict = inDoubt // and over again before it began
-			}
+			got = out.answer
 		} else {
 			got = a.c.read(ctx, a.timing.attempt, a.key, false)
 			if got.verdict == inDoubt {
@@ -528,8 +540,8 @@ func (a *acquisition) heldError() *HeldError {
 	if a.last != nil {
 		e.Record = *a.last
 		a.c.mu.Lock()
-		if w, ok := a.c.watches[a.key]; ok && w.version == a.last.Version {
-			e.RetryAfter = max(min(max(e.RetryAfter, a.last.hold), w.since+w.lease-a.c.now()), a.c.opt.MinPoll)
+		if w, ok := a.c.watches[a.key]; ok && w.record.Version == a.last.Version {
+			e.RetryAfter = max(min(max(e.RetryAfter, a.last.hold), w.since+w.record.Lease-a.c.now()), a.c.opt.MinPoll)
 		}
 		a.c.mu.Unlock()
 	}
@@ -543,14 +555,19 @@ func (a *acquisition) ended(err error) error {
 	}
 	a.c.mu.Lock()
 	holder := a.c.holders[a.key]
+	w, seen := a.c.watches[a.key]
+	watched := w.record
 	a.c.mu.Unlock()
 	switch {
-	case holder != nil && a.last == nil:
+	case a.last != nil:
+	case holder != nil:
 		a.last = holder.record()
-	case a.last == nil && a.lastErr != nil:
+	case !a.asked && seen: // behind another waiter of this process, which has looked
+		a.last = &watched
+	case a.lastErr != nil:
 		return fmt.Errorf("%w: %w", err, a.lastErr)
-	case a.last == nil: // neither an answer nor an error: behind another waiter of this process, or cut short
-		a.last = &Record{Key: a.key, State: Held}
+	default: // nothing was heard
+		return a.c.storeError("acquire", a.key, err)
 	}
 	return fmt.Errorf("%w: %w", a.heldError(), err)
 }
@@ -584,23 +601,26 @@ func (l *Lock) record() *Record {
 // ([context.Cause] is then a [*LostError]).
 //
 // The error is fn's, joined with a [*LostError] (ErrLost) if the lock was lost, whatever fn returned, and with the
-// error of the release if that failed. Errors before fn ran are those of [Client.Acquire].
+// error of the release if that failed or, after the end of ctx, goes on in the background. Errors before fn ran are
+// those of [Client.Acquire].
 func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*AcquireOptions)) (err error) {
 	l, err := c.Acquire(ctx, key, optFns...)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		lost := l.Err()
-		released := l.Release(context.WithoutCancel(ctx))
-		switch {
-		case lost == nil:
-			err = errors.Join(err, released)
-		case errors.Is(lost, ErrLost):
-			err = errors.Join(err, lost)
-		}
-	}()
+	defer func() { err = errors.Join(err, l.finally(ctx)) }()
 	fnCtx, cancel := l.guard(ctx)
 	defer cancel()
 	return fn(fnCtx, l)
+}
+
+// finally releases a lock after the function that it guarded, and returns what the caller has to know: that it was
+// lost before, or that it was not released. A lock that the function itself released is neither.
+func (l *Lock) finally(ctx context.Context) error {
+	lost := l.Err()
+	released := l.Release(ctx)
+	if errors.Is(lost, ErrLost) {
+		return lost
+	}
+	return released
 }

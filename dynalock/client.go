@@ -241,7 +241,10 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	if seen := r.id(); seen != "" {
 		w.cond, w.values[":id"] = condTenure, str(seen+"-")
 	} else {
-		w.cond = condForeignTenure
+		w.cond = condForeignTenure + condSameOwner
+		if r.Owner == "" {
+			w.cond = condForeignTenure + condNoOwner
+		}
 		w.values[":seenOwner"], w.values[":seen0"] = str(r.Owner), str(r.Version)
 	}
 	c.retain(w)
@@ -364,7 +367,13 @@ func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
 	for range min(len(held), 64) {
 		wg.Go(func() {
 			for l := range next {
-				if err := l.Release(ctx); err != nil && !errors.Is(err, ErrLost) {
+				err := ctx.Err()
+				if err != nil { // no time is left to wait for an answer
+					err = c.storeError("release", l.key, err)
+				} else {
+					err = l.Release(ctx)
+				}
+				if err != nil && !errors.Is(err, ErrLost) {
 					mu.Lock()
 					errs = append(errs, err)
 					mu.Unlock()

@@ -46,9 +46,11 @@ type Election struct {
 // term is one time of leadership of this candidate.
 type term struct {
 	lock   *Lock
+	ctx    context.Context
 	cancel context.CancelCauseFunc
 	done   chan struct{} // the leadership has been given up
 	mu     sync.Mutex
+	asked  bool   // to hand over
 	to     string // whom it is handed over to
 }
 
@@ -71,8 +73,8 @@ func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Electio
 // is the lock's token. When ctx is done the error matches ctx.Err(), joined with lead's where that says more; other
 // errors are those of [Client.Acquire] and [Lock.Release]. One Run at a time: a second one is ErrInvalid.
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
-	if n := len(e.opt.Candidate); n == 0 || n > maxLabelBytes {
-		return invalid([]error{badLength("Candidate", e.opt.Candidate, 1, maxLabelBytes)})
+	if err := checkCandidate(e.opt.Candidate); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	again := e.running
@@ -101,6 +103,14 @@ func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lo
 	}
 }
 
+func checkCandidate(name string) error {
+	errs := badText("Candidate", name, maxLabelBytes)
+	if name == "" {
+		errs = append(errs, badLength("Candidate", name, 1, maxLabelBytes))
+	}
+	return invalid(errs)
+}
+
 // awaitHealth waits until this candidate may campaign.
 func (e *Election) awaitHealth(ctx context.Context) error {
 	for e.opt.Health != nil {
@@ -122,13 +132,13 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 	t := &term{done: make(chan struct{})}
 	tctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	t.cancel = cancel
+	t.ctx, t.cancel = tctx, cancel
 	l, err := e.c.Acquire(ctx, e.key, func(o *AcquireOptions) {
 		o.Data, o.Lease, o.candidate = e.opt.Value, e.opt.Lease, e.opt.Candidate
 		if e.opt.Value == nil {
 			o.Data = []byte{} // not the value of the leader before
 		}
-		o.seen = func(r Record) { t.handTo(r.successor, e.opt.Candidate) }
+		o.seen = func(r Record) { e.asked(t, r.successor) }
 		o.health = e.opt.Health
 		o.unhealthy = func(err error) { cancel(fmt.Errorf("%w: %w", ErrUnhealthy, err)) }
 	})
@@ -144,7 +154,7 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 		if to := t.successor(); to != "" {
 			l.endWith(func(w *write) { w.update, w.values[":successor"] = updYield, str(to) })
 		}
-		released := l.Release(context.WithoutCancel(ctx))
+		released := l.Release(ctx)
 		if over && released != nil && !errors.Is(released, ErrLost) {
 			err = errors.Join(err, released)
 		}
@@ -172,15 +182,23 @@ func (e *Election) setTerm(t *term) {
 	e.term = t
 }
 
-// handTo ends the term in favour of another candidate.
-func (t *term) handTo(to, self string) {
-	if to == "" || to == self {
+// asked ends the term in favour of another candidate, who learns of it with his next look and then looks often:
+// only after that the leader stops, so that the gap is short.
+func (e *Election) asked(t *term, to string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if to == "" || to == e.opt.Candidate || t.asked {
 		return
 	}
-	t.mu.Lock()
-	t.to = to
-	t.mu.Unlock()
-	t.cancel(ErrHandedOver)
+	t.asked = e.c.background(t.ctx, func(ctx context.Context) {
+		if e.c.sleep(ctx, e.c.opt.MaxPoll) != nil {
+			return
+		}
+		t.mu.Lock()
+		t.to = to
+		t.mu.Unlock()
+		t.cancel(ErrHandedOver)
+	})
 }
 
 func (t *term) successor() string {
@@ -250,14 +268,14 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 // HandOver makes the named candidate the leader: the present one, in whichever process, ends its function (its
 // context's cause is ErrHandedOver), waits for it, and stands down in favour of the candidate, who takes the lock at
 // its next look, MaxPoll/20 later at most. Nobody else can meanwhile; where the candidate does not exist, others lead
-// when the lease has run out. The present leader learns of it with its next heartbeat, in this process after MaxPoll.
+// when the lease has run out. The present leader learns of it with its next heartbeat, in this process at once, and stops MaxPoll later.
 //
 // It returns when the candidate leads. If somebody else does, or nobody did, the error matches ErrChanged; others
 // match ErrInvalid, ErrForeign, ErrStore or ctx.Err(). Its cost: a read and a write, the leader's last write, the
 // candidate's read and write, its reads every MaxPoll/20 from its first look on, and the caller's own until it is done.
 func (e *Election) HandOver(ctx context.Context, candidate string) error {
-	if n := len(candidate); n == 0 || n > maxLabelBytes {
-		return invalid([]error{badLength("candidate", candidate, 1, maxLabelBytes)})
+	if err := checkCandidate(candidate); err != nil {
+		return err
 	}
 	r, err := e.Leader(ctx)
 	switch {
@@ -284,15 +302,11 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 	if err != nil {
 		return err
 	}
-	// The candidate learns of it with its next look and then looks often. Only after that the leader stops.
-	if err := e.c.sleep(ctx, e.c.opt.MaxPoll); err != nil {
-		return err
-	}
 	e.mu.Lock()
 	t := e.term
 	e.mu.Unlock()
 	if t != nil && t.lock.id == r.id() {
-		t.handTo(candidate, "")
+		e.asked(t, candidate)
 	}
 	for wait := e.c.opt.MinPoll; ; wait = min(2*wait, e.c.opt.MaxPoll) {
 		now, err := e.Leader(ctx)

@@ -16,18 +16,27 @@ const (
 
 	// condReleased: the lock was given back, and what lies there is a lock. The value counts, not the presence. The
 	// version must not be of this very acquisition: a delayed copy of the request must not take the lock again after
-	// it was given back. The type checks, and the lease beginning with a digit, keep a foreign row safe from a write
-	// that has not seen it. condAWSLabs or condDynamolock follows: an existing item keeps its dialect.
-	condReleased = "#released = :one AND NOT begins_with(#version, :id) AND attribute_type(#version, :S)" +
-		" AND #lease >= :digitLow AND #lease < :digitHigh" +
+	// it was given back. The rest keeps a foreign row safe from a write that has not seen it; what it cannot tell is
+	// refused, looked at, and then admitted by its version. condOurs (of one dialect) or condTheirs follows.
+	condReleased = "#released = :one AND NOT begins_with(#version, :id)" +
 		" AND (attribute_not_exists(#owner) OR attribute_type(#owner, :S))" +
-		" AND (attribute_not_exists(#token) OR attribute_type(#token, :N))" +
 		" AND (attribute_not_exists(#data) OR attribute_type(#data, :B)) AND "
-	condAWSLabs    = "NOT contains(#lease, :unit)" // milliseconds are digits
-	condDynamolock = "contains(#lease, :unit)"     // every Go duration ends in "s"
+
+	// condOurs: this library wrote the row. An existing item keeps its dialect: milliseconds are digits, and every Go
+	// duration ends in "s".
+	condOurs           = "#stamp = #version AND #lease >= :digitLow AND #lease < :digitHigh AND attribute_type(#token, :N) AND "
+	condOursAWSLabs    = condOurs + "NOT contains(#lease, :unit)"
+	condOursDynamolock = condOurs + "contains(#lease, :unit)"
+
+	// condTheirs: another library wrote it, with the very lease that is about to be written.
+	condTheirs = "#lease = :lease AND #version > :empty AND attribute_not_exists(#token)"
 
 	// condTenure: this tenure holds the lock, whatever its heartbeats have made of the version.
 	condTenure = "begins_with(#version, :id) AND NOT #released = :one"
+
+	// condToken goes with everything that a tenure writes or guards. A late copy of its acquire, applied after an
+	// operator ended the tenure, writes the same version again, but never the same token.
+	condToken = " AND #token = :token"
 
 	// condYielded: the leader of an election stood down in favour of this candidate. Bound to the version, since
 	// another library copies attributes that it does not know.
@@ -42,7 +51,9 @@ const (
 	condSpaced = "attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
 
 	// condForeignTenure: the same for a row that another library wrote, which has no acquisition id.
-	condForeignTenure = "#owner = :seenOwner AND #version = :seen0 AND NOT #released = :one"
+	condForeignTenure = "#version = :seen0 AND NOT #released = :one AND "
+	condSameOwner     = "#owner = :seenOwner"
+	condNoOwner       = "attribute_not_exists(#owner)"
 )
 
 // condVersion: the version is one of n known ones, :seen0 and on: the one that was watched standing still, or the
@@ -91,6 +102,9 @@ const (
 	setAttempt = ", #attempt = if_not_exists(#attempt, :0) + :1"
 	setResult  = ", #finished = :now, #result = :result, #ttl = :ttl"
 
+	// setPrevious notes which version a take-over replaced, if it was one: the lock may have been released meanwhile.
+	setPrevious = ", #previous = if_not_exists(#version, :empty)"
+
 	setData   = ", #data = :data"
 	setReason = ", #reason = :reason"
 	setHold   = ", #hold = :hold"
@@ -104,13 +118,13 @@ var attributeNames = map[string]string{
 	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters,
 	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
-	"#paused": attrPaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
+	"#previous": attrPrevious, "#paused": attrPaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
 }
 
 // constantValues are those that never change.
 var constantValues = item{
 	":one": str("1"), ":0": num(0), ":1": num(1), ":S": str("S"), ":N": str("N"), ":B": str("B"),
-	":digitLow": str("0"), ":digitHigh": str(":"), ":unit": str("s"),
+	":empty": str(""), ":digitLow": str("0"), ":digitHigh": str(":"), ":unit": str("s"),
 }
 
 // write is one conditional write in the making. DynamoDB refuses names and values that an expression does not use,

@@ -22,30 +22,31 @@ const (
 	attrData     = "data"                // B
 	attrToken    = "fencingToken"        // N
 
-	attrStamp      = "stampedVersion" // S the version that the attributes below belong to: another library copies them into rows of its own
-	attrAcquired   = "acquiredAt"     // N unix milliseconds, the holder's clock
-	attrRenewed    = "renewedAt"      // N the same
-	attrExpires    = "expiresAt"      // N the same
-	attrReason     = "reason"         // S
-	attrHold       = "holdAverage"    // N microseconds, moving average over the last tenures
-	attrWaiters    = "waiters"        // N
-	attrReleasedBy = "releasedBy"     // S the operator who freed it
-	attrSuccessor  = "successor"      // S the candidate that an election's leader is to hand over to
-	attrYielded    = "yielded"        // S the version with which the leader stood down in favour of the successor
-	attrAttempt    = "attempt"        // N how often a run of a period was begun
-	attrFinished   = "finishedAt"     // N unix milliseconds, when such a run ended
-	attrResult     = "result"         // S the error that it ended with
-	attrPaused     = "paused"         // S why a job is paused
-	attrStarted    = "startedAt"      // N unix milliseconds by the service's clock, the last start of a job
-	attrPeriod     = "period"         // S the period of that start
-	attrTTL        = "ttl"            // N unix seconds, on released items only
+	attrStamp      = "stampedVersion"  // S the version that the attributes below belong to: another library copies them into rows of its own
+	attrAcquired   = "acquiredAt"      // N unix milliseconds, the holder's clock
+	attrRenewed    = "renewedAt"       // N the same
+	attrExpires    = "expiresAt"       // N the same
+	attrReason     = "reason"          // S
+	attrHold       = "holdAverage"     // N microseconds, moving average over the last tenures
+	attrWaiters    = "waiters"         // N
+	attrReleasedBy = "releasedBy"      // S the operator who freed it
+	attrSuccessor  = "successor"       // S the candidate that an election's leader is to hand over to
+	attrYielded    = "yielded"         // S the version with which the leader stood down in favour of the successor
+	attrPrevious   = "previousVersion" // S the version that a take-over replaced
+	attrAttempt    = "attempt"         // N how often a run of a period was begun
+	attrFinished   = "finishedAt"      // N unix milliseconds, when such a run ended
+	attrResult     = "result"          // S the error that it ended with
+	attrPaused     = "paused"          // S why a job is paused
+	attrStarted    = "startedAt"       // N unix milliseconds by the service's clock, the last start of a job
+	attrPeriod     = "period"          // S the period of that start
+	attrTTL        = "ttl"             // N unix seconds, on released items only
 )
 
 var reservedAttributes = map[string]bool{
 	attrOwner: true, attrLease: true, attrVersion: true, attrReleased: true, attrData: true, attrToken: true,
 	attrStamp: true, attrAcquired: true, attrRenewed: true, attrExpires: true, attrReason: true, attrHold: true,
 	attrWaiters: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
-	attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrStarted: true, attrPeriod: true,
+	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrStarted: true, attrPeriod: true,
 }
 
 const idBytes = 16
@@ -128,6 +129,9 @@ func (c *Client) decode(key string, it item) Record {
 	r.Version = p.str(attrVersion, "")
 	r.Data = p.bytes(attrData)
 	r.Token = p.uint(attrToken)
+	if r.Token > math.MaxInt64 {
+		p.misfit(attrToken, "below 2^63")
+	}
 	released := p.str(attrReleased, "")
 	lease := p.str(attrLease, "")
 	switch {
@@ -157,6 +161,7 @@ func (c *Client) decode(key string, it item) Record {
 		r.successor = extra.str(attrSuccessor, "")
 		r.attempt = int(min(extra.uint(attrAttempt), math.MaxInt32))
 		r.finished, r.result = extra.time(attrFinished), extra.str(attrResult, "")
+		r.previous = extra.str(attrPrevious, "")
 		r.yielded = extra.str(attrYielded, "") == r.Version
 		r.hold = time.Duration(min(extra.uint(attrHold), uint64(maxLease/time.Microsecond))) * time.Microsecond
 	}

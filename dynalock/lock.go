@@ -168,8 +168,8 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	}
 	l.sent++
 	next := l.sent
-	w := &write{cond: condVersion(len(l.open)), values: item{
-		":next": str(versionOf(l.id, next)), ":now": num(l.c.opt.clock.Now().Wall.UnixMilli()),
+	w := &write{cond: condVersion(len(l.open)) + condToken, values: item{
+		":token": num(l.token), ":next": str(versionOf(l.id, next)), ":now": num(l.c.opt.clock.Now().Wall.UnixMilli()),
 	}}
 	for i, n := range l.open {
 		w.values[fmt.Sprintf(":seen%d", i)] = str(versionOf(l.id, n))

@@ -72,7 +72,7 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
 // for the result (see NoWait) and gets a Run that tells who ran it, when and with what result, and no error.
 //
-// fn holds a lock while it runs and gets it, and a context that ends when the lease can no longer be trusted or ctx
+// fn holds a lock while it runs, must not release it (the run would count as not finished), and gets it, and a context that ends when the lease can no longer be trusted or ctx
 // is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
 // finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
 // writes with the lock ([Lock.Transact]).
@@ -121,7 +121,6 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	err = protect(func() error { return fn(fnCtx, l) })
 	cancel()
 
-	lost := l.Err()
 	run.FinishedAt = c.opt.clock.Now().Wall
 	if err != nil {
 		run.Err = label(err.Error())
@@ -130,14 +129,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		w.update = updRelease + setResult + updReleaseRemove
 		w.values[":result"], w.values[":ttl"] = str(run.Err), num(run.FinishedAt.Add(o.Keep).Unix())
 	})
-	released := l.Release(context.WithoutCancel(ctx))
-	switch {
-	case lost != nil && errors.Is(lost, ErrLost):
-		return run, errors.Join(err, lost)
-	case lost != nil: // fn released it: it is recorded as it is
-		return run, err
-	}
-	return run, errors.Join(err, released)
+	return run, errors.Join(err, l.finally(ctx))
 }
 
 // guard makes the context for a function that runs under the lock.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+	"unicode/utf8"
 
 	"github.com/dynalock/dynalock/heartbeat"
 )
@@ -130,6 +131,17 @@ type timing struct {
 // timing derives the timing of one lock, from the user's values where given and from the lease where not.
 func (o *Options) timing(lease time.Duration) (timing, []error) {
 	var errs []error
+	for _, f := range []struct {
+		field string
+		value time.Duration
+	}{{"SafetyMargin", o.SafetyMargin}, {"Heartbeat", o.Heartbeat}, {"AttemptTimeout", o.AttemptTimeout}} {
+		if f.value < 0 || f.value > maxLease { // whatever the lease
+			errs = append(errs, badField(f.field, f.value, "0 (the default) to 24h, within the lease"))
+		}
+	}
+	if len(errs) > 0 && lease >= minLease && lease <= maxLease && lease%time.Millisecond == 0 {
+		return timing{}, errs
+	}
 	if lease < minLease || lease > maxLease || lease%time.Millisecond != 0 {
 		errs = append(errs, badField("Lease", lease, "100ms to 24h in whole milliseconds"))
 		return timing{}, errs
@@ -183,9 +195,9 @@ func (o *Options) validate() error {
 	}
 
 	_, errs := o.timing(o.Lease)
-	if len(o.Owner) > maxLabelBytes {
-		errs = append(errs, badLength("Owner", o.Owner, 1, maxLabelBytes))
-	}
+	errs = append(errs, badText("Owner", o.Owner, maxLabelBytes)...)
+	errs = append(errs, badText("SortValue", o.SortValue, maxSortKeyBytes)...)
+	errs = append(errs, badText("Namespace", o.Namespace, maxPartitionKeyBytes-1)...)
 	if o.MinPoll < time.Millisecond || o.MinPoll > maxLease {
 		errs = append(errs, badField("MinPoll", o.MinPoll, "1ms to 24h"))
 	}
@@ -204,12 +216,6 @@ func (o *Options) validate() error {
 	errs = append(errs, validateKeyNames(o.PartitionKey, o.SortKey)...)
 	if (o.SortKey == "") != (o.SortValue == "") {
 		errs = append(errs, fmt.Errorf("SortKey is %q and SortValue is %q, allowed: both or neither", o.SortKey, o.SortValue))
-	}
-	if len(o.SortValue) > maxSortKeyBytes {
-		errs = append(errs, badLength("SortValue", o.SortValue, 1, maxSortKeyBytes))
-	}
-	if len(o.Namespace) >= maxPartitionKeyBytes {
-		errs = append(errs, badLength("Namespace", o.Namespace, 0, maxPartitionKeyBytes-1))
 	}
 	return invalid(errs)
 }
@@ -241,15 +247,16 @@ func (a *AcquireOptions) validate(c *Client, key string) (timing, error) {
 	if a.MaxHold < 0 {
 		errs = append(errs, badField("MaxHold", a.MaxHold, "0 (no limit) or more"))
 	}
-	if len(a.Reason) > maxLabelBytes {
-		errs = append(errs, badLength("Reason", a.Reason, 0, maxLabelBytes))
-	}
+	errs = append(errs, badText("Reason", a.Reason, maxLabelBytes)...)
 	errs = append(errs, c.checkData(key, a.Data)...)
 	return t, invalid(errs)
 }
 
 // checkKey says what is wrong with a key.
 func (c *Client) checkKey(key string) []error {
+	if !utf8.ValidString(key) {
+		return []error{fmt.Errorf("key is %q, allowed: valid UTF-8", key)}
+	}
 	if n := len(c.opt.Namespace) + len(key); key == "" || n > maxPartitionKeyBytes {
 		return []error{fmt.Errorf("key has %d bytes (%d with its namespace), allowed: 1 to %d with its namespace", len(key), n, maxPartitionKeyBytes)}
 	}
@@ -266,6 +273,18 @@ func (c *Client) checkData(key string, data []byte) []error {
 
 func badField(field string, value any, allowed string) error {
 	return fmt.Errorf("%s is %v, allowed: %s", field, value, allowed)
+}
+
+// badText refuses what is too long, or would be changed on the wire.
+func badText(field, value string, most int) []error {
+	var errs []error
+	if len(value) > most {
+		errs = append(errs, badLength(field, value, 0, most))
+	}
+	if !utf8.ValidString(value) {
+		errs = append(errs, fmt.Errorf("%s is %q, allowed: valid UTF-8", field, value))
+	}
+	return errs
 }
 
 func badLength(field, value string, low, high int) error {

@@ -29,8 +29,8 @@ type waiter struct {
 type offer struct {
 	versions []string      // what the item's version may be
 	hold     time.Duration // the new average
-	from     Record
-	done     chan verdict // cap 1: what became of the first write of the new tenure
+	dialect  Dialect       // of the item
+	done     chan verdict  // cap 1: what became of the first write of the new tenure
 }
 
 // Hand-over within a process costs one request in place of two and needs no poll, but other processes wait too.
@@ -210,13 +210,10 @@ func (c *Client) forget(l *Lock) {
 // watch is what is known of a lock that somebody else holds. It outlives the call that saw it, so that a process
 // whose calls are shorter than a lease still takes a dead holder's lock.
 type watch struct {
-	version string
-	lease   time.Duration
-	dialect Dialect
-	since   time.Duration // the monotonic clock after the first answer with this version
-	tenure  string
-	began   time.Duration // the same, with this tenure
-	used    time.Duration
+	record Record        // without its data
+	since  time.Duration // the monotonic clock after the first answer with this version
+	began  time.Duration // the same, with this tenure
+	used   time.Duration
 }
 
 // maxWatches bounds the memory for locks that others hold.
@@ -228,13 +225,14 @@ func (c *Client) observe(r *Record, got time.Duration) (still, tenure time.Durat
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w, ok := c.watches[r.Key]
-	if !ok || w.tenure != r.tenure() {
-		w.tenure, w.began = r.tenure(), got
+	if !ok || w.record.tenure() != r.tenure() {
+		w.began = got
 	}
-	if !ok || w.version != r.Version {
-		w.version, w.since = r.Version, got
+	if !ok || w.record.Version != r.Version {
+		w.since = got
 	}
-	w.lease, w.dialect, w.used = r.Lease, r.dialect, got
+	w.record, w.used = *r, got
+	w.record.Data = nil
 	if !ok && len(c.watches) >= maxWatches {
 		c.evictWatch()
 	}
@@ -262,5 +260,5 @@ func (c *Client) dead(key string) (watch, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w, ok := c.watches[key]
-	return w, ok && c.now()-w.since >= w.lease
+	return w, ok && c.now()-w.since >= w.record.Lease
 }

@@ -51,6 +51,7 @@ type Record struct {
 
 	hold      time.Duration // the lock's usual hold time, 0 where unknown
 	dialect   Dialect
+	previous  string // the version that a take-over replaced
 	successor string // see Election.HandOver
 	yielded   bool
 	attempt   int // see Client.Once

@@ -2,6 +2,7 @@ package dynalock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -56,11 +57,14 @@ func (l *Lock) Release(ctx context.Context) error {
 
 // finish publishes the outcome of a release. One that failed for the store's sake may be repeated.
 func (l *Lock) finish(r *release) {
-	l.mu.Lock()
-	if _, retry := r.err.(*StoreError); retry { //nolint:errorlint // exactly what release returned
+	_, retry := r.err.(*StoreError) //nolint:errorlint // exactly what release returned
+	if retry {
+		l.mu.Lock()
 		l.rel = nil
+		l.mu.Unlock()
+	} else {
+		l.c.forget(l)
 	}
-	l.mu.Unlock()
 	close(r.done)
 }
 
@@ -101,7 +105,6 @@ func (l *Lock) release(ctx context.Context) error {
 		}
 	}
 	l.c.vacate(l, true)
-	l.c.forget(l)
 	l.c.emit(ctx, Event{Kind: EventReleased, Key: l.key, Token: l.token, Duration: held})
 	return nil
 }
@@ -124,7 +127,7 @@ func (l *Lock) endWith(final func(*write)) {
 // handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
 // condition of this one's version: one request in place of two, and nobody polls.
 func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
-	o := &offer{hold: average, done: make(chan verdict, 1), from: Record{Key: l.key, Owner: l.c.opt.Owner, Token: l.token}}
+	o := &offer{hold: average, dialect: l.dialect, done: make(chan verdict, 1)}
 	l.mu.Lock()
 	for _, n := range l.open {
 		o.versions = append(o.versions, versionOf(l.id, n))
@@ -168,7 +171,9 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 				return nil // it was applied, and its answer lost
 			}
 			lost := l.lose(a.item)
-			l.c.emit(ctx, Event{Kind: EventLost, Key: l.key, Token: l.token, Err: lost})
+			if errors.Is(l.Err(), ErrReleased) { // else it has been told
+				l.c.emit(ctx, Event{Kind: EventLost, Key: l.key, Token: l.token, Err: lost})
+			}
 			return lost
 		case fatal:
 			return l.c.storeError("release", l.key, a.err)

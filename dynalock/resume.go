@@ -16,6 +16,7 @@ type handle struct {
 	V       int    `json:"v"` // format
 	Key     string `json:"k"`
 	ID      string `json:"i"` // acquisition id
+	Token   uint64 `json:"t"`
 	Lease   int64  `json:"l"` // milliseconds
 	Dialect int    `json:"d,omitempty"`
 	Delete  bool   `json:"r,omitempty"` // DeleteOnRelease
@@ -28,7 +29,7 @@ const handleFormat = 1
 // as it may be here: Resume finds out.
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
-		V: handleFormat, Key: l.key, ID: l.id, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
+		V: handleFormat, Key: l.key, ID: l.id, Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
 		Delete: l.options.DeleteOnRelease,
 	})
 	if err != nil { // strings and numbers always encode
@@ -74,7 +75,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 		return nil, err
 	}
 	defer c.exit()
-	a.resume, a.dialect = h.ID, Dialect(h.Dialect)
+	a.resume, a.resumeToken, a.dialect = h.ID, h.Token, Dialect(h.Dialect)
 	for n := 1; ; n++ {
 		out, err := a.attempt(ctx, nil)
 		if err != nil {
@@ -102,8 +103,6 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 		case out.verdict == fatal:
 			a.abandon()
 			return nil, c.diagnose(ctx, h.Key, out.err)
-		case out.err == nil:
-			out.err = errors.New("the answer came after the lease")
 		}
 		err = c.storeError("resume", h.Key, out.err)
 		if n == 3 {

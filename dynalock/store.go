@@ -118,7 +118,7 @@ func unsent(err error) bool {
 // hint says what to do about an error whose cause is known.
 func (c *Client) hint(err error) string {
 	var api smithy.APIError
-	text := err.Error()
+	text := fmt.Sprint(err)
 	switch {
 	case strings.Contains(text, "Missing Region"):
 		return "no Region is configured: set AWS_REGION or a Region in the profile"

@@ -19,7 +19,7 @@ const maxTransactItems = 100
 // holds the lock, decided by DynamoDB at the instant of the commit, with no clock involved (what Chubby calls
 // checking a sequencer). It costs two write units. The items must be in the table's account and Region.
 func (l *Lock) ConditionCheck() types.TransactWriteItem {
-	w := &write{cond: condTenure, values: item{":id": str(l.id + "-")}}
+	w := &write{cond: condTenure + condToken, values: item{":id": str(l.id + "-"), ":token": num(l.token)}}
 	names, values := w.placeholders(l.c.opt.PartitionKey, l.c.opt.SortKey)
 	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
 		TableName: &l.c.table, Key: l.c.keyOf(l.key), ConditionExpression: &w.cond,
