@@ -144,13 +144,17 @@ func settleNumbers(answer any) any {
 			}
 			return map[string]any{"NS": sortedSet(plain)}
 		}
+		out := map[string]any{}
 		for name := range v {
-			v[name] = settleNumbers(v[name])
+			out[name] = settleNumbers(v[name])
 		}
+		return out
 	case []any:
+		out := make([]any, len(v))
 		for i := range v {
-			v[i] = settleNumbers(v[i])
+			out[i] = settleNumbers(v[i])
 		}
+		return out
 	}
 	return answer
 }
@@ -275,6 +279,7 @@ func settledMessage(message string) string {
 // unordered sorts a list whose order DynamoDB leaves open.
 func unordered(list any) {
 	if items, ok := list.([]any); ok {
-		sort.SliceStable(items, func(i, j int) bool { return text(items[i]) < text(items[j]) })
+		place := func(i int) string { return text(settleNumbers(items[i])) } // the same on both servers
+		sort.SliceStable(items, func(i, j int) bool { return place(i) < place(j) })
 	}
 }

@@ -649,7 +649,7 @@ func mangle(t *source, text string) string {
 		end := min(len(text), at+1+upTo(t, 4))
 		return strings.ToValidUTF8(text[:at]+text[end:], "")
 	case 3:
-		return pick(t, "", " ", "()", "a", "#n0", ":v0", "((((a))))", text+" "+text, text+" AND "+text)
+		return pick(t, "", " ", "()", "a", "#n0", ":v0", "((a = :v0))", text+" "+text, text+" AND "+text)
 	default:
 		return strings.ToValidUTF8(text[:at], "")
 	}
