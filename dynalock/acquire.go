@@ -290,10 +290,18 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		hold: r.hold, attempt: r.attempt, began: sent, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
 	}
 	l.options.Data = nil
+	for later := range a.doubt { // a renewal of an earlier look at this very tenure
+		if later > n {
+			l.open = append(l.open, later)
+		}
+	}
 	acked := sent
 	if elapsed, gap := c.opt.clock.Now().Since(sent); elapsed > a.timing.trust/2 || gap > maxGap {
 		// The answer took so long that little is left: one heartbeat before anybody relies on it.
-		a.doubt = map[uint64]heartbeat.Reading{n: sent}
+		if a.doubt == nil {
+			a.doubt = map[uint64]heartbeat.Reading{}
+		}
+		a.doubt[n] = sent
 		beat := l.renew(ctx, nil)
 		a.sent = l.sent
 		switch beat.verdict {

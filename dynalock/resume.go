@@ -76,6 +76,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 	}
 	defer c.exit()
 	a.resume, a.resumeToken, a.dialect = h.ID, h.Token, Dialect(h.Dialect)
+	a.admit, a.dead = nil, nil // not a take-over
 	for n := 1; ; n++ {
 		out, err := a.attempt(ctx, nil)
 		if err != nil {
