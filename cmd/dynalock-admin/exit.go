@@ -173,7 +173,7 @@ func cause(err error) string {
 		return api.ErrorCode() + ": " + api.ErrorMessage()
 	case errors.As(err, &network):
 		return network.Error()
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled): // an attempt's time is over
 		return "no answer in time"
 	}
 	return err.Error()

@@ -119,8 +119,10 @@ func put(ts *testscript.TestScript, item map[string]types.AttributeValue) {
 	ts.Check(err)
 }
 
-func text(s string) types.AttributeValue  { return &types.AttributeValueMemberS{Value: s} }
-func number(n int64) types.AttributeValue { return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)} }
+func text(s string) types.AttributeValue { return &types.AttributeValueMemberS{Value: s} }
+func number(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
 
 // cmdDead leaves the lock of a holder that died an hour ago: dead KEY OWNER.
 func cmdDead(ts *testscript.TestScript, neg bool, args []string) {

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/dynalock/dynalock/dynalock"
+)
+
+func TestTheCommandDiesWithDynalockAdmin(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line := w.lifeline()
+	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--", "sh", "-c", hold+`trap "" INT TERM HUP; echo ready; exec sleep 1000`)
+	p.expect("ready")
+	p.signal(syscall.SIGKILL)
+	line.await(t)
+	if r := w.record(); r.State != dynalock.Held {
+		t.Errorf("the lock is %v, want held until its lease ends", r.State)
+	}
+}
+
+// terminal is a pseudo-terminal: the near end, as a person sees it, and the far end, as a program does.
+func terminal(t *testing.T) (near, far *os.File) {
+	t.Helper()
+	near, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var number uint32
+	var locked int32
+	control(t, near, syscall.TIOCGPTN, unsafe.Pointer(&number))
+	control(t, near, syscall.TIOCSPTLCK, unsafe.Pointer(&locked))
+	far, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = near.Close(); _ = far.Close() })
+	return near, far
+}
+
+func control(t *testing.T, f *os.File, request uintptr, arg unsafe.Pointer) {
+	t.Helper()
+	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), request, uintptr(arg)); errno != 0 {
+		t.Fatal(errno)
+	}
+}
+
+// onTerminal runs a shell script on a terminal, in a session of its own.
+func (w *world) onTerminal(script string) (near *os.File, lines <-chan string, done <-chan error) {
+	w.t.Helper()
+	near, far := terminal(w.t)
+	cmd := exec.Command("sh", "-c", script)
+	cmd.Env = append(os.Environ(), "DYNALOCK_ENDPOINT_URL="+w.endpoint, "DYNALOCK_TABLE="+w.table, "KEY="+key,
+		"PATH="+w.bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+	cmd.Dir = w.dir
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = far, far, far
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	_ = far.Close()
+	seen, ended := make(chan string, 1000), make(chan error, 1)
+	go func() {
+		defer close(seen)
+		for s := bufio.NewScanner(near); s.Scan(); {
+			w.t.Log("|", s.Text())
+			seen <- strings.TrimRight(s.Text(), "\r")
+		}
+	}()
+	go func() { ended <- cmd.Wait() }()
+	w.t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		for range seen { // until the terminal hangs up
+		}
+	})
+	return near, seen, ended
+}
+
+// await waits for a line on the terminal.
+func await(t *testing.T, lines <-chan string, want string) {
+	t.Helper()
+	for timeout := time.After(patienceOfTests); ; {
+		select {
+		case line, ok := <-lines:
+			if !ok {
+				t.Fatalf("the terminal hung up before %q", want)
+			}
+			if line == want {
+				return
+			}
+		case <-timeout:
+			t.Fatalf("no line %q", want)
+		}
+	}
+}
+
+func TestOnATerminalTheCommandHasTheForegroundAndAfterItWeHaveItAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	// A process in the background that reads from the terminal would be stopped.
+	near, lines, done := w.onTerminal(`stty -echo
+		dynalock-admin run "$KEY" -- sh -c 'echo ready; read x; echo "command read $x"'
+		read y; echo "shell read $y"`)
+	await(t, lines, "ready")
+	press(t, near, "one\n")
+	await(t, lines, "command read one")
+	press(t, near, "two\n")
+	await(t, lines, "shell read two")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestOnATerminalInterruptsReachTheCommandAndStopsDoNot(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	near, lines, done := w.onTerminal(`stty -echo
+		dynalock-admin run "$KEY" -- sh -c 'trap "echo interrupted; exit 9" INT; echo ready; read x; echo "read $x"; read y'
+		echo "exit $?"`)
+	await(t, lines, "ready")
+	press(t, near, "\x1a") // Ctrl-Z: neither the command nor its guard stops
+	press(t, near, "on\n")
+	await(t, lines, "read on")
+	press(t, near, "\x03") // Ctrl-C
+	await(t, lines, "interrupted")
+	await(t, lines, "exit 9")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if r := w.record(); r.State != dynalock.Free {
+		t.Errorf("the lock is %v", r.State)
+	}
+}
+
+func TestInAPipelineTheTerminalStaysWithThePipeline(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	near, lines, done := w.onTerminal(`stty -echo
+		dynalock-admin run "$KEY" -- echo ready | { read x; echo "piped $x"; read y </dev/tty; echo "pager read $y"; }`)
+	await(t, lines, "piped ready")
+	press(t, near, "q\n")
+	await(t, lines, "pager read q")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func press(t *testing.T, near *os.File, keys string) {
+	t.Helper()
+	if _, err := near.WriteString(keys); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,574 @@
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
+
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/internal/testserver"
+)
+
+// world is what a test of run plays in: a server, a table, another client, and a line to the command.
+type world struct {
+	t        *testing.T
+	server   *testserver.Server
+	table    string
+	endpoint string // the server's, or that of something in front of it
+	other    *dynalock.Client
+	bin, dir string
+}
+
+const key = "the key"
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, server: testserver.New(t), bin: installed(t), dir: t.TempDir()}
+	w.table, w.endpoint = w.server.Table(t, "key", ""), w.server.Endpoint()
+	other, err := dynalock.New(w.server.Client(), w.table, func(o *dynalock.Options) { o.Owner = "the other" })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.other = other
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), patienceOfTests)
+		defer cancel()
+		if err := other.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// record is what the table says.
+func (w *world) record() dynalock.Record {
+	w.t.Helper()
+	r, err := w.other.Get(w.t.Context(), key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// lifeline is a pipe whose writing end a command and all that it starts hold, so that its end is theirs.
+type lifeline struct {
+	path string
+	dead chan struct{}
+}
+
+func (w *world) lifeline() *lifeline {
+	w.t.Helper()
+	l := &lifeline{path: filepath.Join(w.dir, "lifeline"), dead: make(chan struct{})}
+	if err := syscall.Mkfifo(l.path, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	f, err := os.OpenFile(l.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	// Without a writer the pipe reads as ended: until the command has come, this is one.
+	first, err := os.OpenFile(l.path, os.O_WRONLY, 0)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = first.Close() })
+	go func() {
+		defer close(l.dead)
+		defer f.Close()
+		if _, err := f.Read(make([]byte, 1)); err == nil { // the command's hello
+			_ = first.Close()
+			_, _ = io.Copy(io.Discard, f)
+		}
+	}()
+	return l
+}
+
+func (l *lifeline) cut() bool {
+	select {
+	case <-l.dead:
+		return true
+	default:
+		return false
+	}
+}
+
+// await waits for the end of everything that held the line.
+func (l *lifeline) await(t *testing.T) {
+	t.Helper()
+	select {
+	case <-l.dead:
+	case <-time.After(patienceOfTests):
+		t.Fatal("something that the command has started lives on")
+	}
+}
+
+// hold is for the beginning of a shell script: the line is held by the shell and what it starts.
+const hold = `exec 9>"$LIFELINE"; echo hello >&9; `
+
+// process is a running dynalock-admin.
+type process struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines chan string // of both its output streams
+	ended chan struct{}
+}
+
+// start runs dynalock-admin with more variables in its environment.
+func (w *world) start(env []string, args ...string) *process {
+	w.t.Helper()
+	cmd := exec.Command(filepath.Join(w.bin, "dynalock-admin"), args...)
+	cmd.Env = append(os.Environ(), "DYNALOCK_ENDPOINT_URL="+w.endpoint, "DYNALOCK_TABLE="+w.table)
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Dir = w.dir
+	return w.follow(cmd)
+}
+
+func (w *world) follow(cmd *exec.Cmd) *process {
+	w.t.Helper()
+	out, in, err := os.Pipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if cmd.Stdout == nil {
+		cmd.Stdout = in
+	}
+	cmd.Stderr = in
+	p := &process{t: w.t, cmd: cmd, lines: make(chan string, 1000), ended: make(chan struct{})}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	_ = in.Close()
+	read := make(chan struct{})
+	go func() {
+		defer close(read)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			w.t.Log("|", s.Text())
+			p.lines <- s.Text()
+		}
+	}()
+	go func() {
+		_ = cmd.Wait() // ProcessState has it
+		close(p.ended)
+	}()
+	w.t.Cleanup(func() {
+		select {
+		case <-p.ended:
+		default: // the test has failed
+			_ = cmd.Process.Kill()
+		}
+		select {
+		case <-read:
+		case <-time.After(patienceOfTests):
+			w.t.Error("something that the command has started holds its output open")
+		}
+		_ = out.Close()
+	})
+	return p
+}
+
+// expect waits for lines that contain texts, in any order, and returns the line with the first of them.
+func (p *process) expect(texts ...string) string {
+	p.t.Helper()
+	first, missing := "", slices.Clone(texts)
+	for timeout := time.After(patienceOfTests); len(missing) > 0; {
+		select {
+		case line := <-p.lines:
+			if strings.Contains(line, texts[0]) {
+				first = line
+			}
+			missing = slices.DeleteFunc(missing, func(text string) bool { return strings.Contains(line, text) })
+		case <-timeout:
+			p.t.Fatalf("no line with %q", missing)
+		}
+	}
+	return first
+}
+
+func (p *process) signal(sig syscall.Signal) {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// exits waits for the end and checks the exit code.
+func (p *process) exits(code int) {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(patienceOfTests):
+		p.t.Fatal("dynalock-admin does not end")
+	}
+	if got := p.cmd.ProcessState.ExitCode(); got != code {
+		p.t.Fatalf("exit code %d (%v), want %d", got, p.cmd.ProcessState, code)
+	}
+}
+
+// wake is a pipe for which a command waits until the test lets it go on.
+func (w *world) wake() (path string, letGo func()) {
+	w.t.Helper()
+	path = filepath.Join(w.dir, "wake")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0) // both ends: opening it waits for nobody
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = f.Close() })
+	return path, func() {
+		w.t.Helper()
+		if _, err := f.WriteString("go\n"); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+func TestEverySignalIsPassedOnAndTheCommandsAnswerIsOurs(t *testing.T) {
+	t.Parallel()
+	for name, sig := range map[string]syscall.Signal{
+		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "QUIT": syscall.SIGQUIT,
+		"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			p := w.start(nil, "run", key, "--", "sh", "-c", `trap "echo got `+name+`; exit 3" `+name+`; echo ready; sleep 1000 & wait`)
+			p.expect("ready")
+			p.signal(sig)
+			p.expect("got " + name)
+			p.exits(3)
+			if r := w.record(); r.State != dynalock.Free {
+				t.Errorf("the lock is %v", r.State)
+			}
+		})
+	}
+}
+
+func TestWhatAsksToEndReachesTheWholeGroupAndNewsTheCommandAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	// The helper says which signals it gets; the command ends after both.
+	p := w.start(nil, "run", key, "--", "sh", "-c", `
+		trap "echo command got USR1" USR1; trap "echo command got TERM" TERM
+		sh -c 'trap "echo helper got USR1" USR1; trap "echo helper got TERM; exit" TERM; echo ready; while :; do sleep 1000 & wait; done' &
+		while wait; [ $? -gt 128 ]; do :; done`)
+	p.expect("ready")
+	p.signal(syscall.SIGUSR1)
+	p.expect("command got USR1") // a helper that got it, too, would have said so on the way to the next line
+	p.signal(syscall.SIGTERM)
+	for range 2 {
+		if line := p.expect("got"); !strings.HasSuffix(line, "got TERM") {
+			t.Errorf("%q, want the whole group to get SIGTERM and nothing else", line)
+		}
+	}
+	p.exits(0)
+}
+
+func TestASignalEndsTheWaitForTheLockAndLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l, err := w.other.Acquire(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := w.start(nil, "run", key, "-v", "--", "echo", "ran")
+	p.expect("lock waiting")
+	p.signal(syscall.SIGTERM)
+	if line := p.expect("dynalock-admin:"); !strings.Contains(line, "ended by signal") {
+		t.Errorf("it says %q", line)
+	}
+	p.exits(128 + int(syscall.SIGTERM))
+	if err := l.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.record(); r.State != dynalock.Free || r.Token != l.Token() {
+		t.Errorf("the lock is %v with token %d, want free with %d", r.State, r.Token, l.Token())
+	}
+}
+
+func TestTheWaitEndsWithTheLockWhenItsHolderReleasesIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	l, err := w.other.Acquire(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := w.start(nil, "run", key, "-v", "--wait", "10m", "--", "echo", "ran")
+	p.expect("lock waiting")
+	if err := l.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p.expect("ran")
+	p.exits(0)
+}
+
+func TestTheLockIsHeldUntilACommandThatIgnoresSIGTERMIsDead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fifo, letGo := w.wake()
+	p := w.start([]string{"WAKE=" + fifo}, "run", key, "--", "sh", "-c", `
+		trap "echo got TERM" TERM; echo ready
+		while ! read go <"$WAKE"; do :; done; exit 5`)
+	p.expect("ready")
+	held := w.record()
+	p.signal(syscall.SIGTERM)
+	p.expect("got TERM")
+	if r := w.record(); r.State != dynalock.Held || r.Token != held.Token {
+		t.Errorf("the lock is %v with token %d, want held with %d", r.State, r.Token, held.Token)
+	}
+	letGo()
+	p.exits(5)
+	if r := w.record(); r.State != dynalock.Free || r.Token != held.Token {
+		t.Errorf("the lock is %v with token %d, want free with %d", r.State, r.Token, held.Token)
+	}
+}
+
+func TestTheLockIsHeldUntilWhatTheCommandLeftBehindIsDead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fifo, letGo := w.wake()
+	line := w.lifeline()
+	p := w.start([]string{"WAKE=" + fifo, "LIFELINE=" + line.path}, "run", key, "--kill-after", "1h", "--", "sh", "-c", hold+`
+		sh -c 'trap "echo left got TERM" TERM; echo ready >&8; while ! read go <"$WAKE"; do :; done' 8>"$PWD/ready" &
+		until [ -s "$PWD/ready" ]; do sleep 0.01; done; exit 6`)
+	p.expect("left got TERM")
+	if r := w.record(); r.State != dynalock.Held || line.cut() {
+		t.Errorf("the lock is %v, everybody dead: %v", r.State, line.cut())
+	}
+	letGo()
+	p.exits(6)
+	line.await(t)
+	if r := w.record(); r.State != dynalock.Free {
+		t.Errorf("the lock is %v", r.State)
+	}
+}
+
+func TestWhatTheCommandLeftBehindIsKilledInTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line := w.lifeline()
+	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--kill-after", "100ms", "--", "sh", "-c", hold+`
+		sh -c 'trap "echo left got TERM" TERM; echo ready >&8; while :; do sleep 1000 & wait; done' 8>"$PWD/ready" &
+		until [ -s "$PWD/ready" ]; do sleep 0.01; done; exit 6`)
+	p.expect("left got TERM")
+	p.exits(6)
+	line.await(t)
+	if r := w.record(); r.State != dynalock.Free {
+		t.Errorf("the lock is %v", r.State)
+	}
+}
+
+// stubborn is a command that holds the line, and like its helper heeds no SIGTERM.
+const stubborn = hold + `
+	sh -c 'trap "" TERM; while :; do sleep 1000 & wait; done' &
+	trap "echo got TERM" TERM; echo ready; while :; do sleep 1000 & wait; done`
+
+func TestALockThatAnOperatorFreesEndsTheCommandsWholeGroup(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line := w.lifeline()
+	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--lease", "2s", "--", "sh", "-c", stubborn)
+	p.expect("ready")
+	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
+		t.Fatal(err)
+	}
+	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "the key": it was released by somebody else; ending the command` {
+		t.Errorf("it says %q", said)
+	}
+	p.exits(76)
+	if !line.cut() {
+		line.await(t)
+	}
+}
+
+func TestALostLockIsToldWhateverTheCommandSays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start(nil, "run", key, "--lease", "2s", "--", "sh", "-c", `trap "exit 0" TERM; echo ready; sleep 1000 & wait`)
+	p.expect("ready")
+	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
+		t.Fatal(err)
+	}
+	p.exits(76)
+}
+
+func TestALossThatTheReleaseNoticesIsToldToo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fifo, letGo := w.wake()
+	// No heartbeat comes before the command's end.
+	p := w.start([]string{"WAKE=" + fifo}, "run", key, "--lease", "10m", "--", "sh", "-c", `echo ready; read go <"$WAKE"`)
+	p.expect("ready")
+	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
+		t.Fatal(err)
+	}
+	l, err := w.other.Acquire(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	letGo()
+	if said := p.expect("dynalock-admin:"); said != `dynalock-admin: lost "the key": it was taken over; now held by "the other"` {
+		t.Errorf("it says %q", said)
+	}
+	p.exits(76)
+	if !l.Held() || w.record().Token != l.Token() {
+		t.Error("the successor's lock was touched")
+	}
+}
+
+func TestMaxHoldEndsTheCommandAndFreesTheLockOnceItIsDead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line := w.lifeline()
+	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--lease", "2s", "--max-hold", "500ms", "--", "sh", "-c", stubborn)
+	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "the key": it was held for as long as --max-hold allows; ending the command` {
+		t.Errorf("it says %q", said)
+	}
+	p.exits(76)
+	line.await(t)
+	if r := w.record(); r.State != dynalock.Free {
+		t.Errorf("the lock is %v", r.State)
+	}
+}
+
+// gate stands in front of the server, and when it is shut answers nobody.
+type gate struct{ shut atomic.Bool }
+
+func (w *world) gate() *gate {
+	w.t.Helper()
+	target, err := url.Parse(w.server.Endpoint())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	g := &gate{}
+	transport := &http.Transport{}
+	proxy := &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
+	}
+	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if g.shut.Load() {
+			_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the client hangs up
+			<-r.Context().Done()
+			return
+		}
+		proxy.ServeHTTP(rw, r)
+	}))
+	w.t.Cleanup(func() {
+		front.Close()
+		transport.CloseIdleConnections()
+	})
+	w.endpoint = front.URL
+	return g
+}
+
+func TestASuccessorGetsTheLockOfACutOffHolderOnlyWhenTheCommandIsDead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	gate, line := w.gate(), w.lifeline()
+	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--lease", "3s", "--safety-margin", "1s", "--", "sh", "-c", stubborn)
+	p.expect("ready")
+	held := w.record()
+	gate.shut.Store(true)
+	l, err := w.other.Acquire(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !line.cut() {
+		t.Error("the command was alive when the successor got the lock")
+	}
+	if l.Token() <= held.Token {
+		t.Errorf("the successor's token is %d, that of the holder was %d", l.Token(), held.Token)
+	}
+	if said := p.expect("dynalock-admin:", "got TERM"); !strings.HasPrefix(said, `dynalock-admin: lost "the key": no heartbeat was acknowledged in time: no answer in time; ending`) {
+		t.Errorf("it says %q", said)
+	}
+	p.exits(76)
+	if !l.Held() || w.record().Token != l.Token() {
+		t.Error("the successor's lock was touched")
+	}
+}
+
+func TestAStoreThatIsGoneAtTheReleaseIsAWarningAndTheCommandsExitCodeStays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	gate := w.gate()
+	fifo, letGo := w.wake()
+	p := w.start([]string{"WAKE=" + fifo}, "run", key, "--lease", "500ms", "--heartbeat", "300ms", "--", "sh", "-c", `echo ready; read go <"$WAKE"; exit 4`)
+	p.expect("ready")
+	gate.shut.Store(true)
+	letGo()
+	if said := p.expect("dynalock-admin:"); !strings.HasPrefix(said, `dynalock-admin: warning: "the key" was not released, and is held until its lease ends: `) {
+		t.Errorf("it says %q", said)
+	}
+	p.exits(4)
+}
+
+func TestAStoreThatIsGoneAtTheStartIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.gate().shut.Store(true)
+	p := w.start(nil, "run", key, "--lease", "500ms", "--", "echo", "ran")
+	p.exits(69)
+}
+
+func TestTheTokenGuardsAWriteAsTheReadmeSays(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	fifo, letGo := w.wake()
+	p := w.start([]string{"WAKE=" + fifo}, "run", key, "--lease", "10m", "--", "sh", "-c", `echo token=$DYNALOCK_TOKEN; read go <"$WAKE"`)
+	_, token, _ := strings.Cut(p.expect("token="), "=")
+	guarded := func() error {
+		_, err := w.server.Client().TransactWriteItems(t.Context(), &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
+			{ConditionCheck: &types.ConditionCheck{
+				TableName: &w.table, Key: map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: key}},
+				ConditionExpression: aws.String("fencingToken = :token AND NOT isReleased = :one"),
+				ExpressionAttributeValues: map[string]types.AttributeValue{
+					":token": &types.AttributeValueMemberN{Value: token}, ":one": &types.AttributeValueMemberS{Value: "1"},
+				},
+			}},
+			{Put: &types.Put{TableName: &w.table, Item: map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: "result"}}}},
+		}})
+		return err
+	}
+	refused := func(when string) {
+		t.Helper()
+		if _, ok := errors.AsType[*types.TransactionCanceledException](guarded()); !ok {
+			t.Errorf("%s, the write was not refused", when)
+		}
+	}
+	if err := guarded(); err != nil {
+		t.Errorf("while it is held: %v", err)
+	}
+	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
+		t.Fatal(err)
+	}
+	refused("after it was freed")
+	if _, err := w.other.Acquire(t.Context(), key); err != nil {
+		t.Fatal(err)
+	}
+	refused("after a successor took it")
+	letGo()
+	p.exits(76)
+}
