@@ -157,7 +157,8 @@ func settleUnfitting(answer map[string]any, updates ...string) {
 	switch failed["Message"] {
 	case "The document path provided in the update expression is invalid for update",
 		"The provided expression refers to an attribute that does not exist in the item",
-		"An operand in the update expression has an incorrect data type":
+		"An operand in the update expression has an incorrect data type",
+		"too many digits":
 		failed["Message"] = "an action does not fit the item"
 	}
 }
@@ -462,7 +463,7 @@ func (w *world) genTransactWrite(t *source) operation {
 			key[tb.hash] = &types.AttributeValueMemberS{Value: fmt.Sprintf("k%d", len(in.TransactItems))}
 		}
 		id := tb.name + text(settleNumbers(tree(reflect.ValueOf(key))))
-		if seen[id] && !t.mistake(5) {
+		if seen[id] {
 			continue
 		}
 		seen[id] = true
@@ -497,6 +498,12 @@ func (w *world) genTransactWrite(t *source) operation {
 			one.ConditionCheck = check
 		}
 		in.TransactItems = append(in.TransactItems, one)
+	}
+	if len(in.TransactItems) > 0 && t.mistake(3) {
+		// Two actions on one item, without a condition: DynamoDB Local runs one action after the other, and a
+		// refused condition would come before this mistake.
+		put := types.TransactWriteItem{Put: &types.Put{TableName: &w.tables[0].name, Item: genKey(&source{T: t.T, spoiled: true}, w.tables[0])}}
+		in.TransactItems = []types.TransactWriteItem{put, put}
 	}
 	if len(in.TransactItems) > 1 {
 		in.ReturnConsumedCapacity = "" // of several actions on one table DynamoDB Local charges one
