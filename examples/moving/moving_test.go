@@ -243,3 +243,42 @@ func TestAnItemKeepsTheDialectThatItHas(t *testing.T) {
 		must(t, old.Close())
 	})
 }
+
+// The rows are as the AWS Labs client for Java, version 1.4.0, wrote them with a lease of 2 s.
+func TestTheRowsOfTheJavaClientAreReadAsWhatTheyAre(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := share(t, 0)
+		put := func(attrs map[string]string) {
+			t.Helper()
+			item := map[string]types.AttributeValue{}
+			for name, v := range attrs {
+				item[name] = &types.AttributeValueMemberS{Value: v}
+			}
+			_, err := s.server.Client().PutItem(t.Context(), &dynamodb.PutItemInput{TableName: new(table), Item: item})
+			must(t, err)
+		}
+		row := map[string]string{"key": "job", "ownerName": "java", "leaseDuration": "2000", "recordVersionNumber": "70ab6f0e-f781-4f63-8898-84e5b16c615f"}
+		put(row)
+		began := time.Now()
+		_, err := s.newer.TryAcquire(t.Context(), "job")
+		if held, ok := errors.AsType[*dynalock.HeldError](err); !ok || held.Record.Owner != "java" || held.Record.Lease != 2*time.Second {
+			t.Fatalf("error is %v, want the lock held by java for 2s", err)
+		}
+		l, err := s.newer.Acquire(t.Context(), "job")
+		must(t, err)
+		if took := time.Since(began); took < 2*time.Second || took > 2100*time.Millisecond {
+			t.Errorf("taken over after %v, want just after the lease of 2s that the row says", took)
+		}
+		if got, ok := s.item(t)["leaseDuration"].(*types.AttributeValueMemberS); !ok || got.Value != "500" {
+			t.Errorf("leaseDuration is %v, want milliseconds, as the row had them", s.item(t)["leaseDuration"])
+		}
+		must(t, l.Release(t.Context()))
+
+		row["isReleased"] = "1"
+		put(row)
+		l, err = s.newer.TryAcquire(t.Context(), "job")
+		must(t, err)
+		must(t, l.Release(t.Context()))
+	})
+}
