@@ -182,7 +182,7 @@ func (c *Client) scan(ctx context.Context, prefix string) iter.Seq2[Record, erro
 			}
 			for _, it := range out.Items {
 				p := parser{it: it}
-				key := p.str(c.opt.PartitionKey, "")
+				key := p.str(c.opt.PartitionKey)
 				if !yield(c.decode(strings.TrimPrefix(key, c.opt.Namespace), it), nil) {
 					return
 				}

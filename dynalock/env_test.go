@@ -160,24 +160,24 @@ func text(v types.AttributeValue) string {
 	return fmt.Sprintf("%T", v)
 }
 
-func must(t testing.TB, err error) {
-	t.Helper()
+func must(tb testing.TB, err error) {
+	tb.Helper()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 }
 
-func wantErr(t testing.TB, err, target error) {
-	t.Helper()
+func wantErr(tb testing.TB, err, target error) {
+	tb.Helper()
 	if !errors.Is(err, target) {
-		t.Fatalf("error is %v, want one that matches %v", err, target)
+		tb.Fatalf("error is %v, want one that matches %v", err, target)
 	}
 }
 
-func check(t testing.TB, ok bool, format string, args ...any) {
-	t.Helper()
+func check(tb testing.TB, ok bool, format string, args ...any) {
+	tb.Helper()
 	if !ok {
-		t.Errorf(format, args...)
+		tb.Errorf(format, args...)
 	}
 }
 

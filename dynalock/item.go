@@ -125,15 +125,15 @@ func (c *Client) decode(key string, it item) Record {
 		return r
 	}
 	p := parser{it: it}
-	r.Owner = p.str(attrOwner, "")
-	r.Version = p.str(attrVersion, "")
+	r.Owner = p.str(attrOwner)
+	r.Version = p.str(attrVersion)
 	r.Data = p.bytes(attrData)
 	r.Token = p.uint(attrToken)
 	if r.Token > math.MaxInt64 {
 		p.misfit(attrToken, "below 2^63")
 	}
-	released := p.str(attrReleased, "")
-	lease := p.str(attrLease, "")
+	released := p.str(attrReleased)
+	lease := p.str(attrLease)
 	switch {
 	case p.problem != "":
 	case r.Version == "":
@@ -156,13 +156,13 @@ func (c *Client) decode(key string, it item) Record {
 	if stamp, ok := it[attrStamp].(*types.AttributeValueMemberS); ok && stamp.Value == r.Version {
 		extra := parser{it: it} // labels and statistics: what does not fit is left out, the lock is still a lock
 		r.AcquiredAt, r.RenewedAt, r.ExpiresAt = extra.time(attrAcquired), extra.time(attrRenewed), extra.time(attrExpires)
-		r.Reason = extra.str(attrReason, "")
+		r.Reason = extra.str(attrReason)
 		r.Waiters = int(min(extra.uint(attrWaiters), math.MaxInt32))
-		r.successor = extra.str(attrSuccessor, "")
+		r.successor = extra.str(attrSuccessor)
 		r.attempt = int(min(extra.uint(attrAttempt), math.MaxInt32))
-		r.finished, r.result = extra.time(attrFinished), extra.str(attrResult, "")
-		r.previous = extra.str(attrPrevious, "")
-		r.yielded = extra.str(attrYielded, "") == r.Version
+		r.finished, r.result = extra.time(attrFinished), extra.str(attrResult)
+		r.previous = extra.str(attrPrevious)
+		r.yielded = extra.str(attrYielded) == r.Version
 		r.hold = time.Duration(min(extra.uint(attrHold), uint64(maxLease/time.Microsecond))) * time.Microsecond
 	}
 	return r
@@ -180,15 +180,15 @@ func (p *parser) misfit(name, want string) {
 	}
 }
 
-func (p *parser) str(name, absent string) string {
+func (p *parser) str(name string) string {
 	switch v := p.it[name].(type) {
 	case nil:
-		return absent
+		return ""
 	case *types.AttributeValueMemberS:
 		return v.Value
 	}
 	p.misfit(name, "a string")
-	return absent
+	return ""
 }
 
 func (p *parser) bytes(name string) []byte {

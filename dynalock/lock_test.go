@@ -436,7 +436,7 @@ func TestEveryCallReturnsWithin50MillisecondsOfItsContextsEnd(t *testing.T) {
 			}
 			return nil
 		},
-		"ForceRelease": func(_ *env, ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error {
+		"ForceRelease": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error {
 			return c.ForceRelease(ctx, dynalock.Record{Key: "key", State: dynalock.Held, Owner: "x", Version: "v"})
 		},
 		"Close": func(_ *env, ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },

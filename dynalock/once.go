@@ -222,7 +222,7 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 				return true, err
 			}
 			p := parser{it: a.item}
-			return true, fmt.Errorf("%w: %q began for period %q at %s", ErrTooSoon, job, p.str(attrPeriod, ""), p.time(attrStarted).UTC().Format(time.RFC3339))
+			return true, fmt.Errorf("%w: %q began for period %q at %s", ErrTooSoon, job, p.str(attrPeriod), p.time(attrStarted).UTC().Format(time.RFC3339))
 		}
 		return a.verdict == fatal, c.storeError("start job", jobKey(job), a.err)
 	})
@@ -240,7 +240,7 @@ func pausedError(job string, it item) error {
 		return nil
 	}
 	p := parser{it: it}
-	return fmt.Errorf("%w: %q by %q: %s", ErrPaused, job, p.str(attrOwner, ""), p.str(attrPaused, ""))
+	return fmt.Errorf("%w: %q by %q: %s", ErrPaused, job, p.str(attrOwner), p.str(attrPaused))
 }
 
 // Pause keeps a job from starting: from now on Once returns an error that matches ErrPaused and tells who paused it

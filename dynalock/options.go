@@ -26,6 +26,7 @@ const (
 // Dialect is how the lease is written into the item. Both are always read, and an item that exists keeps its own.
 type Dialect int
 
+// The dialects.
 const (
 	DialectAWSLabs    Dialect = iota // leaseDuration "10000", milliseconds, as the AWS Labs Java lock client writes it
 	DialectDynamolock                // leaseDuration "10s", as dynamolock for Go writes it
