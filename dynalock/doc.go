@@ -101,9 +101,9 @@
 //
 // Held is an answer about the past: a process may freeze between asking and acting, and no lease can stop it. Only
 // the resource can. Where it is DynamoDB, [Lock.Transact] writes together with [Lock.ConditionCheck], which DynamoDB
-// evaluates at the commit: this tenure still holds the lock. It is exact from the instant of a take-over or release,
-// and no clock is involved. Elsewhere the resource has to remember the largest token that it has seen and refuse
-// smaller ones: in SQL,
+// evaluates at the commit: the lock is held by this acquisition, with this token. It is exact from the instant of a
+// take-over or release, and no clock is involved. Elsewhere the resource has to remember the largest token that it
+// has seen and refuse smaller ones: in SQL,
 //
 //	UPDATE account SET balance = $1, fence = $2 WHERE id = $3 AND fence <= $2
 //
@@ -113,9 +113,9 @@
 // each keeps the others out, and takes over from their dead holders after the lease in the item. Both forms of the
 // lease ("10000" and "10s") are read, and an existing item keeps its own; dynamolock reads only the second, see
 // [DialectDynamolock]. The others know no tokens: the Java client drops the token, dynamolock may write an older one
-// back. So tokens order the tenures of a key only where this library alone locks it. Guarded writes do not depend on
-// them and are exact in a mixed fleet, too. Options.Retention is not for tables shared with dynamolock, which copies
-// the TTL into rows that it holds.
+// back. So tokens order the tenures of a key only where this library alone locks it. Guarded writes ask for the
+// acquisition id, too, and are exact in a mixed fleet. Options.Retention is not for tables shared with dynamolock,
+// which copies the TTL into rows that it holds.
 //
 // # What is not promised
 //
