@@ -56,7 +56,6 @@ var errNoTable = serviceError("ResourceNotFoundException", "Cannot do operations
 
 const (
 	codeConditionFailed = "ConditionalCheckFailedException"
-	codeConditionReason = "ConditionalCheckFailed"
 )
 
 // Conflict is the refusal of a transaction whose items, where conflicts is true, another transaction is writing.

@@ -59,22 +59,24 @@ func (in *paged) checkIndex() error {
 
 // checkSelect refuses what does not go together.
 func (in *paged) checkSelect() error {
+	project := in.ProjectionExpression != nil
 	switch in.Select {
 	case "":
 	case "COUNT":
-		if in.ProjectionExpression != nil {
+		if project {
 			return validation("Cannot specify the ProjectionExpression when choosing to get only the Count")
 		}
-	case "ALL_ATTRIBUTES":
-		if in.ProjectionExpression != nil {
-			return validation("Cannot specify the ProjectionExpression when choosing to get ALL_ATTRIBUTES")
-		}
 	case "SPECIFIC_ATTRIBUTES":
-		if in.ProjectionExpression == nil {
+		if !project {
 			return validation("Must specify the AttributesToGet or ProjectionExpression when choosing to get SPECIFIC_ATTRIBUTES")
 		}
-	case "ALL_PROJECTED_ATTRIBUTES":
-		return validation("ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName")
+	case "ALL_ATTRIBUTES", "ALL_PROJECTED_ATTRIBUTES":
+		if project {
+			return validation("Cannot specify the ProjectionExpression when choosing to get %s", in.Select)
+		}
+		if in.Select == "ALL_PROJECTED_ATTRIBUTES" {
+			return validation("ALL_PROJECTED_ATTRIBUTES can be used only when Querying using an IndexName")
+		}
 	default:
 		return validation("Select must be ALL_ATTRIBUTES, ALL_PROJECTED_ATTRIBUTES, COUNT, or SPECIFIC_ATTRIBUTES")
 	}
@@ -304,7 +306,7 @@ func (in *queryInput) keyRange(table *table, c *expr.Cond) (r keyRange, err erro
 		return r, validation("%s", err)
 	}
 	for _, part := range parts {
-		if part.Name == table.hash.name && part.Operator != "=" {
+		if part.Name == table.hash.name && part.Operator != "=" || len(parts) > len(table.keyAttrs()) {
 			return r, validation("Query key condition not supported")
 		}
 	}

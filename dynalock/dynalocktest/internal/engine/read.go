@@ -96,10 +96,13 @@ var errNoKey = validation("Cannot have null key for GetItem, DeleteItem, or Upda
 // key checks a key and gives its stored form.
 func (t *table) key(raw wireItem) (attr.Item, error) {
 	key, err := attr.WireItem(raw)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = checkStored(key)
 	}
-	return key, t.checkKey(key)
+	if err == nil {
+		err = t.checkKey(key)
+	}
+	return key, err
 }
 
 type batchGetInput struct {
@@ -156,30 +159,24 @@ func (in *batchGetInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		}
 	}
 	for _, name := range sorted(in.RequestItems) {
-		want := in.RequestItems[name]
 		table, err := e.table(&name)
 		if err != nil {
 			return nil, err
 		}
-		if reads[name], err = want.plan(table); err != nil {
+		if reads[name], err = in.RequestItems[name].keys(table); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range sorted(in.RequestItems) {
+		if err := in.RequestItems[name].project(reads[name]); err != nil {
 			return nil, err
 		}
 	}
 	return func(t *tx) (any, error) { return in.run(t, reads) }, nil
 }
 
-func (want batchGetTable) plan(table *table) ([]read, error) {
-	if err := want.legacy.check(); err != nil {
-		return nil, err
-	}
-	t := texts{projection: want.ProjectionExpression}
-	if err := want.needed(t); err != nil {
-		return nil, err
-	}
-	p, err := want.parse(t)
-	if err != nil {
-		return nil, err
-	}
+// keys checks what is to be read from one table.
+func (want batchGetTable) keys(table *table) ([]read, error) {
 	var reads []read
 	seen := map[string]bool{}
 	for _, raw := range want.Keys {
@@ -191,9 +188,28 @@ func (want batchGetTable) plan(table *table) ([]read, error) {
 			return nil, validation("Provided list of item keys contains duplicates")
 		}
 		seen[table.id(key)] = true
-		reads = append(reads, read{table, key, p.projection})
+		reads = append(reads, read{table: table, key: key})
 	}
-	return reads, table.scalarKey(p)
+	return reads, nil
+}
+
+// project puts the projection into the reads of one table.
+func (want batchGetTable) project(reads []read) error {
+	if err := want.legacy.check(); err != nil {
+		return err
+	}
+	t := texts{projection: want.ProjectionExpression}
+	if err := want.needed(t); err != nil {
+		return err
+	}
+	p, err := want.parse(t)
+	if err != nil {
+		return err
+	}
+	for i := range reads {
+		reads[i].projection = p.projection
+	}
+	return reads[0].table.scalarKey(p)
 }
 
 func (in *batchGetInput) run(t *tx, reads map[string][]read) (any, error) {

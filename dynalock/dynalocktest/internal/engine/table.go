@@ -198,11 +198,8 @@ func (t *table) keyAttrs() []keyAttr {
 	return []keyAttr{t.hash, t.sort}
 }
 
-// checkItem checks an item that is to be stored.
+// checkItem checks the key attributes of an item that is to be stored.
 func (t *table) checkItem(item attr.Item) error {
-	if err := checkStored(item); err != nil {
-		return err
-	}
 	for _, k := range t.keyAttrs() {
 		v, ok := item[k.name]
 		switch {
@@ -223,9 +220,6 @@ func (t *table) checkItem(item attr.Item) error {
 
 // checkKey checks a key: all key attributes and nothing else.
 func (t *table) checkKey(key attr.Item) error {
-	if err := checkStored(key); err != nil {
-		return err
-	}
 	if len(key) != len(t.keyAttrs()) {
 		return validation("The number of conditions on the keys is invalid")
 	}

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"time"
-
-	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 )
 
 const maxTransactItems = 100
@@ -123,14 +121,10 @@ func (it transactItem) plan() (p plannedWrite, err error) {
 	}
 	p.in, p.name, p.verb, p.oldOnFail = in, name, v, in.ReturnValuesOnConditionCheckFailure == "ALL_OLD"
 	p.texts = texts{condition: in.ConditionExpression, update: in.UpdateExpression, users: conditionUser}
-	if p.item, err = attr.WireItem(in.raw(v)); err != nil {
+	if p.parsed, err = in.parse(p.texts); err != nil {
 		return p, err
 	}
-	if err := checkStored(p.item); err != nil {
-		return p, err
-	}
-	p.parsed, err = in.parse(p.texts)
-	return p, err
+	return p, p.setItem(in.raw(v))
 }
 
 // lacks is the refusal of an action without one of its parts.
@@ -160,7 +154,7 @@ func (p plannedWrite) resolve(t *tx, i int) (*write, error) {
 	if p.in.raw(p.verb) == nil {
 		return nil, p.lacks(i, map[bool]string{true: "item", false: "key"}[p.verb == put])
 	}
-	if err := w.setKey(); err != nil {
+	if err := w.setKey(); err != nil || w.verb == check {
 		return &w, err
 	}
 	return &w, w.table.scalarKey(w.parsed)
@@ -181,7 +175,7 @@ func (r reasons) note(i int, err error) error {
 	}
 	e := asError(err)
 	if r[i] = (Reason{"ValidationError", e.Message, nil}); e.Code == codeConditionFailed {
-		r[i] = Reason{codeConditionReason, e.Message, e.Item}
+		r[i] = Reason{"ConditionalCheckFailed", e.Message, e.Item}
 	}
 	return nil
 }
@@ -206,16 +200,19 @@ func (in *transactWriteInput) run(t *tx, planned []plannedWrite, digest [sha256.
 	changes := make([]change, len(planned))
 	refusals := make(reasons, len(planned))
 	seen := map[string]bool{}
-	var same, failed, tooLarge bool
+	var same, tooLarge bool
 	for i, p := range planned {
 		w, err := p.resolve(t, i)
 		if err == nil {
-			same = same || seen[w.table.id(w.key)]
-			seen[w.table.id(w.key)] = true
 			changes[i] = change{write: w}
 			if !replayed {
 				changes[i], err = w.evaluate(t)
 			}
+		}
+		if err == nil { // an item that is refused anyway does not count
+			id := w.table.id(w.key)
+			same = same || seen[id]
+			seen[id] = true
 		}
 		var key keyChange
 		switch {
@@ -228,13 +225,12 @@ func (in *transactWriteInput) run(t *tx, planned []plannedWrite, digest [sha256.
 			if err := refusals.note(i, err); err != nil {
 				return nil, err
 			}
-			failed = failed || refusals[i].Code == codeConditionReason
 		}
 	}
 	if replayed {
 		return in.replay(t, changes)
 	}
-	if same && !failed {
+	if same {
 		return nil, errSameItem
 	}
 	var cost perTable

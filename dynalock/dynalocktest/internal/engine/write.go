@@ -28,13 +28,11 @@ const (
 )
 
 // setItem takes over the item of a put, or the key of the others.
-func (w *write) setItem(raw wireItem) error {
-	item, err := attr.WireItem(raw)
-	if err == nil {
-		w.item = item
-		err = w.setKey()
+func (w *write) setItem(raw wireItem) (err error) {
+	if w.item, err = attr.WireItem(raw); err != nil {
+		return err
 	}
-	return err
+	return checkStored(w.item)
 }
 
 // setKey checks the key against the table.
@@ -178,21 +176,18 @@ func (in *singleWrite) plan(e *Engine, w *write, raw wireItem, missing error, t 
 	if !slices.Contains(returnValues, in.ReturnValues) {
 		return nil, validation("Return values set to invalid value")
 	}
-	if err := in.needed(t); err != nil {
-		return nil, err
+	steps := []func() error{
+		func() error { return in.needed(t) },
+		func() error { return w.setItem(raw) },
+		w.setKey,
+		func() (err error) { w.parsed, err = in.parse(t); return err },
 	}
-	if err := w.setItem(raw); err != nil {
-		return nil, err
-	}
-	if w.parsed, err = in.parse(t); err != nil {
-		return nil, err
-	}
-	switch in.ReturnValuesOnConditionCheckFailure {
-	case "", "NONE":
-	case "ALL_OLD":
-		w.oldOnFail = true
-	default:
-		return nil, validation("1 validation error detected: Value '%s' at 'returnValuesOnConditionCheckFailure' failed to satisfy constraint: Member must satisfy enum value set: [ALL_OLD, NONE]", in.ReturnValuesOnConditionCheckFailure)
+	// Where the service looks at this one parameter differs from operation to operation.
+	steps = slices.Insert(steps, map[verb]int{remove: 0, put: 3, update: 4}[w.verb], func() error { return in.onFailure(w) })
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return nil, err
+		}
 	}
 	if err := w.table.scalarKey(w.parsed); err != nil {
 		return nil, err
@@ -210,6 +205,17 @@ func (in *singleWrite) plan(e *Engine, w *write, raw wireItem, missing error, t 
 		t.write += n
 		return writeOutput{c.returned(in.ReturnValues), report(in.ReturnConsumedCapacity, w.table.name, n)}, nil
 	}, nil
+}
+
+func (in *singleWrite) onFailure(w *write) error {
+	switch in.ReturnValuesOnConditionCheckFailure {
+	case "", "NONE":
+	case "ALL_OLD":
+		w.oldOnFail = true
+	default:
+		return validation("1 validation error detected: Value '%s' at 'returnValuesOnConditionCheckFailure' failed to satisfy constraint: Member must satisfy enum value set: [ALL_OLD, NONE]", in.ReturnValuesOnConditionCheckFailure)
+	}
+	return nil
 }
 
 // returned gives the attributes that ReturnValues asks for.
@@ -331,28 +337,38 @@ func (in *batchWriteInput) plan(e *Engine) (func(*tx) (any, error), error) {
 	if count > maxBatchWrite {
 		return nil, validation("Too many items requested for the BatchWriteItem call")
 	}
-	var writes []*write
+	writes := map[string][]*write{}
 	for _, name := range sorted(in.RequestItems) {
+		for _, b := range in.RequestItems[name] {
+			w, err := b.plan()
+			if err != nil {
+				return nil, err
+			}
+			writes[name] = append(writes[name], w)
+		}
+	}
+	var all []*write
+	for _, name := range sorted(writes) {
 		table, err := e.table(&name)
 		if err != nil {
 			return nil, err
 		}
 		seen := map[string]bool{}
-		for _, b := range in.RequestItems[name] {
-			w, err := b.plan(table)
-			if err != nil {
+		for _, w := range writes[name] {
+			w.table = table
+			if err := w.setKey(); err != nil {
 				return nil, err
 			}
 			if seen[table.id(w.key)] {
 				return nil, validation("Provided list of item keys contains duplicates")
 			}
 			seen[table.id(w.key)] = true
-			writes = append(writes, w)
+			all = append(all, w)
 		}
 	}
 	return func(t *tx) (any, error) {
 		var cost perTable
-		for _, w := range writes {
+		for _, w := range all {
 			c, err := w.evaluate(t)
 			if err != nil {
 				return nil, err
@@ -365,8 +381,9 @@ func (in *batchWriteInput) plan(e *Engine) (func(*tx) (any, error), error) {
 	}, nil
 }
 
-func (b batchWrite) plan(table *table) (*write, error) {
-	w := &write{table: table}
+// plan reads the item or key of one write.
+func (b batchWrite) plan() (*write, error) {
+	w := &write{}
 	var raw wireItem
 	switch {
 	case (b.PutRequest == nil) == (b.DeleteRequest == nil):

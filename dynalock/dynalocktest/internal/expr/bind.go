@@ -115,7 +115,7 @@ func (n *node) words(kind Kind, operand bool) error {
 		if err := kid.words(kind, !n.joins()); err != nil {
 			return err
 		}
-		if n.text == "if_not_exists" && kid.op == opFunc && kid.text == "list_append" {
+		if n.op == opFunc && kid.op == opFunc && kid.text == "list_append" {
 			return errorf("The function is not allowed to be used this way in an expression; function: %s", kid.text)
 		}
 	}

@@ -53,6 +53,8 @@ func (l *lexer) next() token {
 	switch c := l.text[start]; {
 	case isLetter(c):
 		return take(tokName, run(1, isWord))
+	case c == '0':
+		return take(tokNumber, 1) // no other digit follows it in an index
 	case isDigit(c):
 		return take(tokNumber, run(1, isDigit))
 	case c == '#', c == ':':

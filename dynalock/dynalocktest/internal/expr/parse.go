@@ -42,12 +42,13 @@ const (
 
 // node is a part of a condition or an operand.
 type node struct {
-	op    op
-	text  string // placeholder, function name or comparator
-	path  Path
-	kids  []*node
-	val   attr.Value // of opValue, once bound
-	paren bool       // stood in parentheses
+	op        op
+	text      string // placeholder, function name or comparator
+	path      Path
+	kids      []*node
+	val       attr.Value // of opValue, once bound
+	paren     bool       // stood in parentheses
+	redundant bool       // an operand in more than one pair of them
 }
 
 // isCondition tells a node that is true or false from an operand; a function may be either.
@@ -101,10 +102,7 @@ func (p *parser) syntax() error {
 	following := p.lex
 	end := following.next().end
 	if p.tok.kind == tokEOF {
-		end = p.prev.end
-		if p.prev.end == 0 {
-			end = len(p.lex.text)
-		}
+		end = len(p.lex.text)
 	}
 	return Error(`Syntax error; token: "` + p.tok.text + `", near: "` + p.lex.text[p.prev.start:end] + `"`)
 }
@@ -214,8 +212,12 @@ func (p *parser) predicate() (*node, error) {
 	if left.isCondition() {
 		return left, nil
 	}
+	comparator := p.tok.kind == tokPunct && strings.Contains(" = <> < <= > >= ", " "+p.tok.text+" ")
+	if left.redundant && (comparator || p.isWord("BETWEEN") || p.isWord("IN") || left.op == opFunc) {
+		return nil, errRedundant
+	}
 	switch {
-	case p.tok.kind == tokPunct && strings.Contains(" = <> < <= > >= ", " "+p.tok.text+" "):
+	case comparator:
 		n := &node{op: opCompare, text: p.tok.text, kids: []*node{left}}
 		p.advance()
 		return p.rest(n, "")
@@ -265,12 +267,15 @@ func (p *parser) closeParen(inner *node) (*node, error) {
 	if err := p.punct(")"); err != nil {
 		return nil, err
 	}
-	if inner.paren {
-		return nil, Error("The expression has redundant parentheses;")
+	if inner.paren && inner.isCondition() {
+		return nil, errRedundant
 	}
+	inner.redundant = inner.paren
 	inner.paren = true
 	return inner, nil
 }
+
+const errRedundant = Error("The expression has redundant parentheses;")
 
 // rest appends one operand to n, or with closing a list of them up to that token.
 func (p *parser) rest(n *node, closing string) (*node, error) {
@@ -311,7 +316,10 @@ func (p *parser) operand() (*node, error) {
 		if err != nil {
 			return nil, err
 		}
-		return p.closeParen(inner)
+		if inner, err = p.closeParen(inner); err == nil && inner.redundant {
+			err = errRedundant
+		}
+		return inner, err
 	case tokValue:
 		p.advance()
 		return &node{op: opValue, text: p.prev.text}, nil

@@ -128,7 +128,10 @@ func (p *parser) setValue() (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if inner, err = p.closeParen(inner); err != nil || inner.op == opPlus || inner.op == opMinus {
+	if inner, err = p.closeParen(inner); err == nil && inner.redundant {
+		err = errRedundant
+	}
+	if err != nil || inner.op == opPlus || inner.op == opMinus {
 		return inner, err
 	}
 	return p.sumFrom(inner)
@@ -276,10 +279,12 @@ func (n *node) operand(item attr.Item) (v attr.Value, ok bool, err error) {
 		return attr.Value{}, false, err
 	}
 	if n.text == "if_not_exists" {
+		// The second operand must have a value even where it is not needed.
+		right, also, err := n.kids[1].operand(item)
 		if ok {
-			return left, true, nil
+			right = left
 		}
-		return n.kids[1].operand(item)
+		return right, also, err
 	}
 	kind := attr.N
 	if n.op == opFunc { // list_append
