@@ -18,8 +18,8 @@ func nothing(context.Context, *dynalock.Lock) error { return nil }
 
 func TestOncePeriodRunsOnceAndTheLoserLearnsByWhomAndWithWhatResult(t *testing.T) {
 	onServer(t, func(e *env) {
-		a, wireA := e.client(func(o *dynalock.Options) { o.Owner = "a" })
-		b, wireB := e.client(func(o *dynalock.Options) { o.Owner = "b" })
+		a, wireA := e.client(func(o *dynalock.Options) { o.Owner = "a" }, long)
+		b, wireB := e.client(func(o *dynalock.Options) { o.Owner = "b" }, long)
 		run, err := a.Once(e.ctx, "report", "2026-11-21", func(_ context.Context, l *dynalock.Lock) error {
 			check(e, l.Held(), "the run does not hold its lock")
 			return errors.New("no paper")

@@ -56,7 +56,7 @@ var roles = map[string]role{
 			_, err = c.Once(e.ctx, "job", "period", nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Second })
 			must(e, err)
 			el := c.Election("leader")
-			err = el.Run(e.ctx, func(context.Context, _ *dynalock.Lock) error {
+			err = el.Run(e.ctx, func(_ context.Context, _ *dynalock.Lock) error {
 				wantErr(e, el.HandOver(e.within(lease/2), "nobody"), context.DeadlineExceeded)
 				return errors.New("enough")
 			})
