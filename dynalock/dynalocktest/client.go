@@ -6,6 +6,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"strconv"
 	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -37,15 +39,23 @@ type wire struct {
 }
 
 // Do sends a request. When the request's context ends first, Do returns at once while the request goes on its way and may still be
-// applied, as on a real network.
+// applied, as on a real network. Its errors are those of an http.Client.
 func (w *wire) Do(r *http.Request) (*http.Response, error) {
+	response, err := w.roundTrip(r)
+	if err != nil {
+		return nil, &url.Error{Op: "Post", URL: r.URL.String(), Err: err}
+	}
+	return response, nil
+}
+
+func (w *wire) roundTrip(r *http.Request) (*http.Response, error) {
 	ctx := r.Context()
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	var body []byte
 	if r.Body != nil {
-		defer r.Body.Close()
+		defer func() { _ = r.Body.Close() }() // a reader in memory
 		var err error
 		if body, err = io.ReadAll(r.Body); err != nil {
 			return nil, err
@@ -80,6 +90,7 @@ func (w *wire) Do(r *http.Request) (*http.Response, error) {
 	}
 }
 
+// The errors of a connection that breaks, and of a host that is gone.
 var (
 	errReset  = &net.OpError{Op: "read", Net: "dynalocktest", Err: syscall.ECONNRESET}
 	errClosed = &net.OpError{Op: "dial", Net: "dynalocktest", Err: syscall.ECONNREFUSED}
@@ -89,7 +100,7 @@ func (r reply) response(request *http.Request) *http.Response {
 	header := http.Header{}
 	r.header(header)
 	return &http.Response{
-		Status: http.StatusText(r.status), StatusCode: r.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: strconv.Itoa(r.status) + " " + http.StatusText(r.status), StatusCode: r.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Body: io.NopCloser(bytes.NewReader(r.body)), ContentLength: int64(len(r.body)), Request: request,
 	}
 }

@@ -131,7 +131,7 @@ func (s *Server) matching(m *message) []*injected {
 		return f.Operation != "" && f.Operation != m.name ||
 			f.Client != "" && f.Client != m.client ||
 			!slices.Contains(f.items(m), true) ||
-			f.Match != nil && !f.Match(m.request(time.Now(), ""))
+			f.Match != nil && !f.Match(m.request(""))
 	})
 }
 

@@ -45,8 +45,8 @@ func (s *Server) Requests() []Request {
 }
 
 // request describes m, which has not been applied.
-func (m *message) request(at time.Time, code string) Request {
-	r := Request{Operation: m.name, Client: m.client, At: at, Error: code}
+func (m *message) request(code string) Request {
+	r := Request{Operation: m.name, Client: m.client, At: time.Now(), Error: code}
 	if len(m.targets) > 0 {
 		r.Table, r.Key = m.targets[0].Table, m.targets[0].Key
 	}
@@ -55,10 +55,13 @@ func (m *message) request(at time.Time, code string) Request {
 
 // noteApplied writes down what the engine did with m. It runs under the engine's lock, which makes the order true.
 func (s *Server) noteApplied(m *message, a engine.Applied) {
-	r := m.request(s.now(), "")
+	r := m.request("")
 	r.Applied = true
 	if a.Err != nil {
 		r.Error = a.Err.Code
+	}
+	if len(m.targets) == 0 && len(a.Writes) > 0 {
+		r.Table, r.Key = a.Writes[0].Table, a.Writes[0].Key
 	}
 	for _, w := range a.Writes {
 		r.Writes = append(r.Writes, Write{w.Table, w.Key, w.Old, w.New})

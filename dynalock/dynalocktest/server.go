@@ -66,6 +66,13 @@ func NewServer(optFns ...func(*ServerOptions)) *Server {
 	}
 }
 
+// ExpireItems deletes the items whose time to live is over, in the tables for which it is enabled, and tells how many: what the
+// service does by itself some time after the expiry, usually within two days, the server does only here. Deletions are requests of
+// the operation "TimeToLive" without a client.
+func (s *Server) ExpireItems() int {
+	return s.engine.Expire(func(a engine.Applied) { s.noteApplied(&message{name: "TimeToLive"}, a) })
+}
+
 // Close ends every wait of the server and joins its goroutines: requests under way, late and duplicated writes. What has not been
 // applied by then never is. Later requests fail like those to a host that is gone. Close may be called more than once.
 func (s *Server) Close() {
@@ -128,7 +135,7 @@ func (s *Server) exchange(m *message) reply {
 	r := reply{outcome: m.plan.outcome, id: m.id}
 	switch {
 	case !m.plan.apply:
-		s.note(m.request(s.now(), m.plan.code))
+		s.note(m.request(m.plan.code))
 		r.status, r.body = m.failure()
 	default:
 		r.status, r.body = s.apply(m)
@@ -145,12 +152,10 @@ func (s *Server) exchange(m *message) reply {
 	return r
 }
 
-func (s *Server) now() time.Time { return time.Now() }
-
 // apply executes the request and takes notes in the order of execution.
 func (s *Server) apply(m *message) (int, []byte) {
 	if m.call == nil {
-		s.note(m.request(s.now(), m.invalid.Code))
+		s.note(m.request(m.invalid.Code))
 		return m.invalid.Status, m.invalid.Body()
 	}
 	return m.call.Apply(func(a engine.Applied) { s.noteApplied(m, a) })
