@@ -109,7 +109,7 @@ func (a *acquisition) expressions(o *offer) *write {
 	}
 	w := &write{update: updAcquire, values: item{
 		":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":owner": str(a.owner()),
-		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(c.service.floor(now)),
+		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(c.service.floor(a.key, now)),
 		":now": num(now.UnixMilli()), ":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(waiters),
 	}}
 	admit := a.admit
@@ -283,7 +283,7 @@ const maxGap = 50 * time.Millisecond
 func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbeat.Reading) *Lock {
 	c := a.c
 	r := c.decode(a.key, it)
-	c.service.saw(r.Token, c.opt.clock.Now().Wall)
+	c.service.saw(a.key, r.Token)
 	a.previous = r.previous
 	l := &Lock{
 		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options,

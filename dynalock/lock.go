@@ -78,7 +78,11 @@ func (l *Lock) Err() error {
 	err := l.err
 	l.mu.Unlock()
 	if err == nil && l.lease.Remaining() <= 0 { // the clock is ahead of the announcement
-		return &LostError{Key: l.key, Reason: heartbeat.ErrDeadline}
+		reason := heartbeat.ErrDeadline
+		if age, _ := l.c.opt.clock.Now().Since(l.began); l.options.MaxHold > 0 && age >= l.options.MaxHold {
+			reason = heartbeat.ErrLimit
+		}
+		return &LostError{Key: l.key, Reason: reason}
 	}
 	return err
 }

@@ -220,8 +220,11 @@ type serviceClock struct {
 	mu        sync.Mutex
 	known     bool
 	low, high time.Duration // the offset, service minus local, lies between
-	token     uint64        // the largest token seen that is not far ahead of the service's time
+	tokens    map[string]uint64
 }
+
+// maxTokens bounds the memory for the tokens that a client was given.
+const maxTokens = 10_000
 
 // observe takes note of an answer that the service stamped with t, in whole seconds.
 func (s *serviceClock) observe(sent, got, t time.Time) {
@@ -240,11 +243,11 @@ func (s *serviceClock) observe(sent, got, t time.Time) {
 }
 
 // floor is what the token of an item without one starts at: the service's time in microseconds, which fits 53 bits,
-// and never below a token that this client has seen.
-func (s *serviceClock) floor(local time.Time) uint64 {
+// and never below a token that this client was given for the key.
+func (s *serviceClock) floor(key string, local time.Time) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return max(s.micros(local), s.token)
+	return max(s.micros(local), s.tokens[key])
 }
 
 // millis is the service's time in unix milliseconds, as well as it is known.
@@ -258,11 +261,18 @@ func (s *serviceClock) micros(local time.Time) uint64 {
 	return uint64(max(0, local.Add(s.low+(s.high-s.low)/2).UnixMicro()))
 }
 
-// saw remembers a token, unless it is more than an hour ahead of time: such a token is that item's own affair.
-func (s *serviceClock) saw(token uint64, local time.Time) {
+// saw remembers the token of a tenure: the estimate of the service's time may still move back a little.
+func (s *serviceClock) saw(key string, token uint64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if token <= s.micros(local)+uint64(time.Hour/time.Microsecond) {
-		s.token = max(s.token, token)
+	if s.tokens == nil {
+		s.tokens = map[string]uint64{}
 	}
+	if _, known := s.tokens[key]; !known && len(s.tokens) >= maxTokens {
+		for other := range s.tokens { // any: what is forgotten counts only if its item is deleted within a second
+			delete(s.tokens, other)
+			break
+		}
+	}
+	s.tokens[key] = max(s.tokens[key], token)
 }
