@@ -369,7 +369,6 @@ func (k *checker) stored(wr dynalocktest.Write, r dynalocktest.Request) {
 			k.count.LostUpdates++
 			continue
 		}
-		k.count.UpdatesFenced++
 		k.fail(ruleGuarded, key, "%s of %s overwrote %s", r.Client, textOf(wr.New(), "by"), e)
 	}
 }

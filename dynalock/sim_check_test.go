@@ -41,25 +41,29 @@ const (
 	ruleErrors     = "an error is one of those documented"
 	ruleGuarded    = "guarded writes lose no update"
 	ruleNotWritten = "a guarded write that was refused with ErrLost wrote nothing"
+	ruleTTL        = "a held item has no TTL"
 	ruleBroken     = "every goroutine ends with its client"
 )
 
 // tenure is what is known of one acquisition id.
 type tenure struct {
-	id, key   string
-	client    *simClient
-	lock      *dynalock.Lock // nil while nobody was given it
-	trust     time.Duration
-	token     uint64     // that its first acquire wrote
-	acked     *sentWrite // the last acknowledged write, by when it was sent
-	overruled bool       // by an operator or by Resume: its holder learns of it with the next heartbeat
-	ended     string     // how, by the order of writes; "" while it lives
-	ghosts    int
-	data      []string          // payloads that were applied
-	renewals  int               // that applied
-	releasing bool              // its owner has called Release
-	since     heartbeat.Reading // when it was given to somebody
-	limit     time.Duration     // MaxHold; 0: none
+	id, key    string
+	client     *simClient
+	lock       *dynalock.Lock // nil while nobody was given it
+	trust      time.Duration
+	token      uint64     // that its first acquire wrote
+	acked      *sentWrite // the last acknowledged write, by when it was sent
+	overruled  bool       // by an operator or by Resume: its holder learns of it with the next heartbeat
+	ended      string     // how, by the order of writes; "" while it lives
+	ghosts     int
+	data       []string          // payloads that were applied
+	renewals   int               // that applied
+	releasing  bool              // its owner has called Release
+	since      heartbeat.Reading // when it was given to somebody
+	limit      time.Duration     // MaxHold; 0: none
+	overlapped bool              // it was held while another one was
+	doneAt     time.Duration     // when Done was seen closed while it was held
+	over       time.Duration     // when its client was first seen to know of its end
 }
 
 // keyState is the item under one key, by the order of writes.
@@ -67,8 +71,9 @@ type keyState struct {
 	exists, released bool
 	version, id      string
 	lease            time.Duration
-	expires          time.Time
-	token            uint64 // of the item; kept over deletions
+	data             string
+	token            uint64        // of the item; kept over deletions
+	ahead            time.Duration // how far the clock that its floor came from may have been off
 	at               time.Duration
 	deleted          time.Duration // when it was last deleted; -1: never
 	changes          int           // of hands, deletions and releases
@@ -83,8 +88,9 @@ type pastItem struct {
 
 type sentWrite struct {
 	request
-	client *simClient
-	at     time.Duration // real time of the send, before the process could be paused
+	client   *simClient
+	at       time.Duration // real time of the send, before the process could be paused
+	informed bool          // the client has had an answer before
 }
 
 // checker follows the server's order of writes and the claims of the clients. Its methods are called with world.mu.
@@ -98,12 +104,41 @@ type checker struct {
 	count      counts
 }
 
-// counts are what a schedule met.
+// counts are what schedules met.
 type counts struct {
-	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes, Ghosts, Overlaps int
-	TokensBack                                                               int // after a deletion, where the clocks allow it
-	Fenced, Refused, Unfenced, LostUpdates, UpdatesFenced                    int
-	Met                                                                      map[site]map[fault]int
+	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes  int
+	Ghosts, GhostWrites, LateAcquires, TokensBack, Overlaps int
+	Fenced, Refused, Unfenced, LostUpdates                  int
+	Met                                                     map[site]map[fault]int
+}
+
+func (c *counts) add(o *counts) {
+	for to, from := range map[*int]int{
+		&c.Requests: o.Requests, &c.Writes: o.Writes, &c.Locks: o.Locks, &c.TakeOvers: o.TakeOvers,
+		&c.HandOvers: o.HandOvers, &c.Resumes: o.Resumes, &c.Ghosts: o.Ghosts, &c.GhostWrites: o.GhostWrites,
+		&c.TokensBack: o.TokensBack, &c.Overlaps: o.Overlaps, &c.Fenced: o.Fenced,
+		&c.Refused: o.Refused, &c.Unfenced: o.Unfenced, &c.LostUpdates: o.LostUpdates,
+	} {
+		*to += from
+	}
+	for s, met := range o.Met {
+		for f, n := range met {
+			c.meet(s, f, n) // counts the late ones, too
+		}
+	}
+}
+
+func (c *counts) meet(s site, f fault, n int) {
+	if c.Met == nil {
+		c.Met = map[site]map[fault]int{}
+	}
+	if c.Met[s] == nil {
+		c.Met[s] = map[fault]int{}
+	}
+	c.Met[s][f] += n
+	if (f == lateRequest || f == duplicated) && (s == siteAcquire || s == siteTakeOver || s == siteHandOver || s == siteResume) {
+		c.LateAcquires += n
+	}
 }
 
 func (k *checker) fail(rule, key, format string, args ...any) {
@@ -112,7 +147,7 @@ func (k *checker) fail(rule, key, format string, args ...any) {
 	}
 	v := violation{rule, key, fmt.Sprintf(format, args...), k.w.now()}
 	k.violations = append(k.violations, v)
-	k.w.history.add(v.At, "!!!!", key, "%s: %s", rule, v.Text)
+	k.w.history.add(v.At, violated, key, "%s: %s", rule, v.Text)
 }
 
 func (k *checker) key(name string) *keyState {
@@ -175,7 +210,10 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 	if st.lease == 0 {
 		st.lease, _ = time.ParseDuration(textOf(item, "leaseDuration") + "ms")
 	}
-	st.expires = time.UnixMilli(int64(number(item, "expiresAt")))
+	st.data = textOf(item, "data")
+	if item["ttl"] != nil && !st.released {
+		k.fail(ruleTTL, wr.Key, "%s has a TTL", st)
+	}
 	token := number(item, "fencingToken")
 	q := k.sent[version]
 	if q == nil {
@@ -254,7 +292,10 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 	switch {
 	case !before.exists || before.id != st.id:
 		k.fail(ruleOwnTenure, q.key, "%s %s of %s replaced %s", q.site, q.version, q.client.name, before)
-	case before.released && q.site == siteRelease: // an attempt in doubt was applied after all
+	case q.site == siteRelease && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
+	case q.site == siteCleanUp && t.ghosts > 0:
+	case t.ghosts > 0 && !before.released && (t.lock == nil || t.lock.Err() != nil):
+		k.count.GhostWrites++
 	case before.released || t.ended != "":
 		k.fail(ruleOver, q.key, "%s %s applied to %s, after its tenure was %s", q.site, q.version, before, t.ended)
 	}
@@ -282,7 +323,7 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 		default:
 			k.count.TakeOvers++
 			k.end(old, "taken over by "+q.client.name)
-			if need := scale(before.lease, 1/q.client.plan.Clock.Mono); stood >= need || k.w.plan.Beyond {
+			if need := scale(before.lease, 1/q.client.plan.Clock.Mono); stood >= need || k.w.plan.Beyond || old.ghosts > 0 {
 				break
 			}
 			var age time.Duration // of the write, since it was sent
@@ -307,8 +348,11 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 	if t.token == 0 {
 		t.token = token
 	}
+	if !before.exists {
+		st.ahead = k.off(q)
+	}
 	if token <= before.token {
-		if before.deleted >= 0 && !before.exists && k.w.clocksAllow(q.client, before) {
+		if before.deleted >= 0 && !before.exists && now-before.deleted < before.ahead+k.off(q) {
 			k.count.TokensBack++
 			st.token = 0
 		} else {
@@ -316,6 +360,19 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 		}
 		st.token = token
 	}
+}
+
+// off is how far a client's idea of the service's time may be off: the service tells it in whole seconds and answers take
+// time; a process that has had no answer knows its own clock alone, and one whose clock was set learns of it with an answer.
+func (k *checker) off(q *sentWrite) time.Duration {
+	off := 1500 * time.Millisecond
+	for _, s := range q.client.plan.Clock.Steps {
+		off += s.By.Abs()
+	}
+	if !q.informed {
+		off += q.client.plan.Clock.Offset.Abs()
+	}
+	return off
 }
 
 func (k *checker) end(t *tenure, how string) {
@@ -344,6 +401,9 @@ func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Durati
 	case l.Token() != t.token && t.ghosts == 0:
 		k.fail(ruleTokenTrue, l.Key(), "%s was given token %d, the item has %d", c.name, l.Token(), t.token)
 	}
+	if data := string(l.Data()); st.id == t.id && data != st.data {
+		k.fail(ruleNil, l.Key(), "%s was given %s with data %q, the item has %q", c.name, h.ID, data, st.data)
+	}
 	t.lock, t.trust, t.limit, t.since = l, trust, limit, c.clock.Now()
 	st.holders = append(st.holders, t)
 	k.look(l.Key())
@@ -371,6 +431,13 @@ func (k *checker) look(key string) {
 			}
 			return done
 		}
+		if done {
+			if t.doneAt == 0 {
+				t.doneAt = k.w.now()
+			} else if k.w.now() > t.doneAt { // not only on the way from the one to the other
+				k.fail(ruleDone, key, "%s holds %s though its Done is closed", t.client.name, t.id)
+			}
+		}
 		if t.client.crashed() { // nobody is there any more to act on it
 			return done
 		}
@@ -383,7 +450,10 @@ func (k *checker) look(key string) {
 			return false
 		}
 		if held != nil {
-			k.count.Overlaps++
+			if !t.overlapped {
+				t.overlapped = true
+				k.count.Overlaps++
+			}
 			if !k.w.plan.Beyond {
 				k.fail(ruleExclusion, key, "%s holds %s and %s holds %s", held.client.name, held.id, t.client.name, t.id)
 			}
@@ -437,10 +507,18 @@ func (k *checker) starving(key string, st *keyState) {
 			continue // a lock of its own is in the way
 		}
 		since := max(wait.since, st.at, c.disturbed)
-		for _, t := range c.held { // one of its own is in the way
-			if t.key == key && t.lock.Err() == nil {
-				since = now
+		for _, t := range c.held { // one of its own is in the way, as long as it has not noticed its end
+			if t.key != key {
+				continue
 			}
+			if t.over == 0 {
+				if t.lock.Err() == nil {
+					since = now
+					continue
+				}
+				t.over = now
+			}
+			since = max(since, t.over)
 		}
 		for _, p := range c.plan.Clock.Pauses {
 			if p.At <= now {

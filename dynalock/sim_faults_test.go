@@ -61,6 +61,14 @@ var faults = []fault{
 	denied, lateRequest, lateAnswer, duplicated, stale, cutOff, dead,
 }
 
+// firstOfClient is where the faults begin that are not a request's own.
+const firstOfClient = 14
+
+// rare call sites meet faults more often than others, so that every one of them meets every fault.
+var rare = map[site]bool{
+	siteHandOver: true, siteResume: true, siteDelete: true, siteForce: true, siteGet: true, siteList: true, siteRenew: true,
+}
+
 // possible tells which faults a call site can meet.
 func possible(s site, f fault) bool {
 	read := s == sitePoll || s == siteGet || s == siteList
@@ -86,13 +94,14 @@ type faultPlan struct {
 
 func newFaultPlan(d dice, lease time.Duration) faultPlan {
 	p := faultPlan{Seed: d.Uint64(), Rate: pick(d, 0, 0.02, 0.1, 0.1, 0.3, 0.5), Late: 10 * lease}
-	for _, f := range faults {
-		if f != cutOff && f != dead && d.chance(0.5) {
+	own := faults[:firstOfClient]
+	for _, f := range own {
+		if d.chance(0.5) {
 			p.Kinds = append(p.Kinds, f)
 		}
 	}
 	if d.chance(0.2) { // few kinds, often: where two of them conspire
-		p.Kinds = []fault{pick(d, faults[:14]...), pick(d, faults[:14]...), pick(d, lateRequest, duplicated, lostAnswer)}
+		p.Kinds = []fault{pick(d, own...), pick(d, own...), pick(d, lateRequest, duplicated, lostAnswer)}
 	}
 	return p
 }
@@ -112,10 +121,14 @@ func (p *simPlan) fate(client string, s site, n int) fate {
 	fmt.Fprint(h, f.name)
 	d := newDice(p.Faults.Seed, h.Sum64())
 	f.there, f.back = d.between(p.Latency/10, p.Latency), d.between(p.Latency/10, p.Latency)
-	if s == siteApp || len(p.Faults.Kinds) == 0 || !d.chance(p.Faults.Rate) {
+	rate, kinds := p.Faults.Rate, p.Faults.Kinds
+	if rare[s] && rate > 0 {
+		rate, kinds = max(rate, 0.4), faults[:firstOfClient]
+	}
+	if s == siteApp || len(kinds) == 0 || !d.chance(rate) {
 		return f
 	}
-	kind := pick(d, p.Faults.Kinds...)
+	kind := pick(d, kinds...)
 	delay := pick(d, d.upTo(p.Lease/4), d.upTo(p.Lease*2), d.upTo(p.Faults.Late))
 	if !possible(s, kind) || p.Faults.Spare[f.name] {
 		return f

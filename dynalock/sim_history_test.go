@@ -24,11 +24,13 @@ func (h *history) add(at time.Duration, who, key, format string, args ...any) {
 
 var acquisitionID = regexp.MustCompile(`[0-9a-f]{32}`)
 
-// print writes what happened to one key ("": to all), the last limit lines. Acquisition ids are given short names in the
-// order of their appearance: #3-7 is the seventh write of the third acquisition.
+// print writes what happened to one key ("": to all), the last limit lines before the first violation and a few after.
+// Acquisition ids are given short names in the order of their appearance: #3-7 is the seventh write of the third
+// acquisition.
 func (h *history) print(key string, limit int) string {
 	names := map[string]string{}
 	var lines []string
+	first := -1
 	for _, e := range h.events {
 		line := fmt.Sprintf("%10.3fms  %-5s ", float64(e.at)/1e6, e.who) + fmt.Sprintf(e.format, e.args...)
 		line = acquisitionID.ReplaceAllStringFunc(line, func(id string) string {
@@ -38,11 +40,20 @@ func (h *history) print(key string, limit int) string {
 			return names[id]
 		})
 		if key == "" || e.key == "" || e.key == key {
+			if first < 0 && e.who == violated {
+				first = len(lines)
+			}
 			lines = append(lines, line)
 		}
+	}
+	if first >= 0 {
+		lines = lines[:min(len(lines), first+10)]
 	}
 	if cut := len(lines) - limit; cut > 0 {
 		lines = append([]string{fmt.Sprintf("... %d lines", cut)}, lines[cut:]...)
 	}
 	return strings.Join(lines, "\n")
 }
+
+// violated is who tells of violations.
+const violated = "!!!!"

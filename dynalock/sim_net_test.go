@@ -194,7 +194,7 @@ func (x *simWire) back(q *request, a *http.Response) (*http.Response, bool) {
 	time.Sleep(q.fate.back)
 	x.client.clock.awake(context.Background())
 	if f := x.client.unreachable(x.w.now()); f != healthy {
-		x.w.note(x.client.name, q.key, "  %s %s: answer lost, %s", q.site, q.version, f)
+		x.w.lost(x.client, q, f)
 		return nil, false
 	}
 	x.w.answered(x.client, q, a)

@@ -16,7 +16,7 @@ type simPlan struct {
 	Monitor  time.Duration // between two looks at all locks; 0: only at writes and calls, since looking is itself an influence
 	Skew     time.Duration // how far wall clocks are from real time, at most, where clients rely on it; 0: they do not
 	Clients  []clientPlan
-	Operator []action
+	Operator clientPlan
 	Faults   faultPlan
 	Beyond   bool // the clocks go beyond the assumption
 }
@@ -30,6 +30,7 @@ type clientPlan struct {
 	Heartbeat, Attempt time.Duration
 	MinPoll, MaxPoll   time.Duration
 	Dynamolock         bool // writes leases in the other dialect
+	Retention          time.Duration
 	Actors             [][]action
 }
 
@@ -136,15 +137,95 @@ func newPlan(seed uint64) *simPlan {
 			}
 		}
 	}
-	if d.chance(0.3) {
-		for range 1 + d.IntN(3) {
-			p.Operator = append(p.Operator, action{
-				Wait: d.upTo(4 * p.Lease), Op: pick(d, opForce, opForce, opDelete), Key: d.IntN(p.Keys), Timeout: p.Lease,
-				Hold: []step{{Wait: d.upTo(p.Lease)}},
-			})
+	p.Operator = newOperatorPlan(d, p)
+	return p
+}
+
+// newOperatorPlan is of an operator who sometimes frees locks by force or deletes items.
+func newOperatorPlan(d dice, p *simPlan) clientPlan {
+	c := clientPlan{Clock: clockPlan{Mono: 1, Wall: 1}, MinPoll: p.Lease / 100, MaxPoll: p.Lease}
+	if !d.chance(0.3) {
+		return c
+	}
+	var actor []action
+	for range 1 + d.IntN(3) {
+		actor = append(actor, action{
+			Wait: d.upTo(4 * p.Lease), Op: pick(d, opForce, opForce, opForce, opDelete), Key: d.IntN(p.Keys), Timeout: p.Lease,
+			Hold: []step{{Wait: d.upTo(p.Lease)}},
+		})
+	}
+	c.Actors = [][]action{actor}
+	if d.chance(0.2) {
+		c.Partitions = []partition{{d.upTo(2 * p.Lease), d.upTo(6 * p.Lease), d.chance(0.5)}}
+	}
+	if d.chance(0.2) {
+		c.Crash = d.upTo(5 * p.Lease)
+	}
+	return c
+}
+
+// newDriftPlan lets the clocks run apart by 20 % and more in each direction, beyond the assumption, and cuts clients off
+// for about a lease, so that the difference shows.
+func newDriftPlan(seed uint64) *simPlan {
+	p, d := newContest(seed)
+	p.Beyond = true
+	for i := range p.Clients {
+		c := &p.Clients[i]
+		rate := pick(d, d.rate(0.7, 0.8), d.rate(1.2, 1.3))
+		c.Clock.Mono, c.Clock.Wall = rate, rate
+		for at := d.upTo(p.Lease); at < p.horizon(); at += d.between(p.Lease*2, 4*p.Lease) {
+			c.Partitions = append(c.Partitions, partition{At: at, For: d.between(p.Lease, p.Lease*3/2)})
 		}
 	}
 	return p
+}
+
+// newPausePlan has processes stop between the check, or the read, and the use.
+func newPausePlan(seed uint64) *simPlan { return newPausesPlan(seed, stopped, suspended) }
+
+// newUntracedPlan has them stop without any of their clocks showing it, which is beyond the assumption.
+func newUntracedPlan(seed uint64) *simPlan {
+	p := newPausesPlan(seed, untraced)
+	p.Beyond = true
+	return p
+}
+
+func newPausesPlan(seed uint64, kinds ...pauseKind) *simPlan {
+	p, d := newContest(seed)
+	for i := range p.Clients {
+		c := &p.Clients[i]
+		for at := d.upTo(p.Lease); at < p.horizon(); {
+			pz := pause{at, d.between(p.Lease, p.Lease*2), pick(d, kinds...)}
+			c.Clock.Pauses = append(c.Clock.Pauses, pz)
+			at = pz.end() + d.between(p.Lease/2, 3*p.Lease)
+		}
+	}
+	return p
+}
+
+// newContest has clients take turns on one key and add to its registers, with few faults.
+func newContest(seed uint64) (*simPlan, dice) {
+	d := newDice(seed, 2)
+	p := &simPlan{Seed: seed, Lease: time.Second, Latency: 2 * time.Millisecond, Keys: 1, Monitor: 20 * time.Millisecond}
+	p.Faults = newFaultPlan(d, p.Lease)
+	p.Faults.Rate = 0.02
+	for range 2 + d.IntN(3) {
+		c := clientPlan{Clock: clockPlan{Mono: 1, Wall: 1}, MinPoll: p.Lease / 100, MaxPoll: p.Lease / 5}
+		var actor []action
+		for range 4 {
+			actor = append(actor, action{
+				Op: opAcquire, Wait: d.upTo(p.Lease / 4), Timeout: 5 * p.Lease, End: endRelease,
+				Hold: []step{
+					{Op: stepUnfenced, Wait: d.upTo(p.Lease / 2), Pause: d.upTo(p.Lease / 2), Timeout: 4 * p.Lease},
+					{Op: stepFenced, Wait: d.upTo(p.Lease / 2), Pause: d.upTo(p.Lease / 2), Timeout: 4 * p.Lease},
+				},
+			})
+		}
+		c.Actors = [][]action{actor}
+		p.Clients = append(p.Clients, c)
+	}
+	p.Operator = clientPlan{Clock: clockPlan{Mono: 1, Wall: 1}, MinPoll: p.Lease / 100, MaxPoll: p.Lease}
+	return p, d
 }
 
 // horizon is about how long a schedule goes on.
@@ -152,6 +233,9 @@ func (p *simPlan) horizon() time.Duration { return 10 * p.Lease }
 
 func newClientPlan(d dice, p *simPlan) clientPlan {
 	c := clientPlan{MinPoll: p.Lease / 100, MaxPoll: d.between(p.Lease/20, p.Lease), Dynamolock: d.chance(0.1)}
+	if d.chance(0.1) {
+		c.Retention = time.Hour
+	}
 	if d.chance(0.3) {
 		c.Heartbeat = d.between(p.Lease/10, p.Lease*11/20)
 	}

@@ -74,6 +74,11 @@ type simClient struct {
 
 func (c *simClient) crashed() bool { return c.plan.Crash > 0 && c.w.now() >= c.plan.Crash }
 
+// disturb notes that a fault has hit the client; it may be felt until an attempt has timed out.
+func (c *simClient) disturb() {
+	c.disturbed = max(c.disturbed, c.w.now()+max(time.Second, c.w.plan.Lease))
+}
+
 // unreachable tells whether an answer reaches the client now.
 func (c *simClient) unreachable(now time.Duration) fault {
 	if c.crashed() {
@@ -115,7 +120,6 @@ func simulate(t *testing.T, p *simPlan) (res result) {
 func newWorld(t *testing.T, p *simPlan) *world {
 	w := &world{t: t, plan: p, began: time.Now(), ctx: t.Context(), acked: map[string][]string{}, unknown: map[string]bool{}}
 	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}}
-	w.check.count.Met = map[site]map[fault]int{}
 	w.server = dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.OnRequest, o.History = w.observe, -1 })
 	w.raw = w.server.ClientFor(operator)
 	for _, table := range []string{lockTable, dataTable} {
@@ -129,6 +133,7 @@ func newWorld(t *testing.T, p *simPlan) *world {
 	for i, cp := range p.Clients {
 		w.clients = append(w.clients, w.newClient("c"+strconv.Itoa(i), cp))
 	}
+	w.clients = append(w.clients, w.newClient(operator, p.Operator))
 	return w
 }
 
@@ -137,7 +142,7 @@ func (w *world) newClient(name string, cp clientPlan) *simClient {
 	direct := w.server.ClientFor(name).Options()
 	c.db = dynamodb.New(direct, func(o *dynamodb.Options) {
 		o.HTTPClient = &simWire{w, c, direct.HTTPClient}
-		o.Retryer = aws.NopRetryer{}
+		o.Retryer, o.Credentials = aws.NopRetryer{}, aws.AnonymousCredentials{} // signatures cost much and show nothing
 	})
 	var err error
 	c.lock, err = dynalock.New(c.db, lockTable, dynalock.WithClock(c.clock), func(o *dynalock.Options) {
@@ -146,6 +151,7 @@ func (w *world) newClient(name string, cp clientPlan) *simClient {
 		if cp.Dynamolock {
 			o.Dialect = dynalock.DialectDynamolock
 		}
+		o.Retention = cp.Retention
 	})
 	must(w.t, err)
 	return c
@@ -181,13 +187,6 @@ func (w *world) run() {
 				w.close(c)
 			})
 		}
-	}
-	if len(w.plan.Operator) > 0 {
-		ops := w.newClient(operator, clientPlan{Clock: clockPlan{Mono: 1, Wall: 1}, MinPoll: w.plan.Lease / 100, MaxPoll: w.plan.Lease})
-		actors.Go(func() {
-			(&actor{w, ops, operator}).run(ctx, w.plan.Operator)
-			w.close(ops)
-		})
 	}
 	over := make(chan struct{})
 	var monitor sync.WaitGroup
@@ -299,16 +298,11 @@ func (w *world) send(c *simClient, q *request) {
 		if f != dead && f != cutOff {
 			w.hits = append(w.hits, q.fate.name)
 		}
-		met := k.count.Met[q.site]
-		if met == nil {
-			met = map[fault]int{}
-			k.count.Met[q.site] = met
-		}
-		met[f]++
-		c.disturbed = max(c.disturbed, now+max(time.Second, w.plan.Lease))
+		k.count.meet(q.site, f, 1)
+		c.disturb()
 	}
 	if q.version != "" && k.sent[q.version] == nil {
-		k.sent[q.version] = &sentWrite{*q, c, now}
+		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, informed: c.answered}
 	}
 	admits := ""
 	if q.site == siteTakeOver || q.site == siteHandOver {
@@ -352,6 +346,15 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 	}
 }
 
+// lost takes note of an answer that does not reach its client, which is cut off or has crashed.
+func (w *world) lost(c *simClient, q *request, f fault) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c.disturb()
+	w.check.count.meet(q.site, f, 1)
+	w.history.add(w.now(), c.name, q.key, "  %s %s: answer lost, %s", q.site, q.version, f)
+}
+
 // staleAnswer is what an eventually consistent read may show: the item as it was a moment ago.
 func (w *world) staleAnswer(q *request) *http.Response {
 	w.mu.Lock()
@@ -381,13 +384,4 @@ func (w *world) staleAnswer(q *request) *http.Response {
 		return nil
 	}
 	return response(http.StatusOK, b)
-}
-
-// clocksAllow tells whether the clocks allow a token that is not above the one before the deletion.
-func (w *world) clocksAllow(c *simClient, before *keyState) bool {
-	apart := 3 * time.Second // the service tells its time in whole seconds, and answers take time
-	for _, s := range c.plan.Clock.Steps {
-		apart += s.By.Abs()
-	}
-	return !c.answered || w.now()-before.deleted < apart
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package dynalock_test
+
+const defaultSchedules = coveringSchedules
