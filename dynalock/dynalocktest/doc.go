@@ -1,2 +1,58 @@
-// Package dynalocktest is an embedded DynamoDB for tests and for trying things out.
+// Package dynalocktest is an embedded DynamoDB for tests of code that holds locks, and for trying such code out. It speaks the
+// service's JSON protocol, so the real SDK client stands in front of it: in process and without a socket, or over HTTP.
+//
+//	server := dynalocktest.NewServer()
+//	defer server.Close()
+//	db := server.Client() // a *dynamodb.Client
+//
+// # Virtual time
+//
+// In process the server runs inside a testing/synctest bubble. Make it there; its time is the bubble's, also in the Date header that
+// the SDK takes for the server's time. Everything that waits, waits on channels and timers, so the bubble's clock advances over
+// latencies, leases and lost answers alike. A request goes its own way: when its caller gives up, it is still applied when its time
+// comes, as on a real network. After Close, or when the bubble's time has passed over them, no goroutine of the server is left.
+//
+// # Faults
+//
+// Inject makes things go wrong: slow, lost, duplicated and late requests, lost answers, broken connections, errors before or after
+// the write was applied, throttling, conflicts. A Fault says which requests it hits, by operation, table, key and client, and how
+// many of them:
+//
+//	// The first heartbeat of worker-2 is applied, but its answer is lost.
+//	server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostResponse, Operation: "UpdateItem", Client: "worker-2", Times: 1})
+//
+//	// worker-1 is cut off until heal is called.
+//	heal := server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "worker-1"})
+//
+//	// worker-1 hears nothing, but what it writes arrives: a partition one way.
+//	heal := server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostResponse, Client: "worker-1"})
+//
+// Clients are told apart by the name given to ClientFor; over HTTP by the access key id that they sign with. In process a lost
+// answer leaves the caller waiting until its context ends. Over HTTP the connection stays open until the client closes it; a reset
+// closes it at once. What is random is seeded.
+//
+// # Proofs
+//
+// Requests and ServerOptions.OnRequest tell every request with what it wrote, in the order in which requests were applied. Usage
+// counts requests and capacity units, whether or not a request asked for its units.
+//
+// # What is faithful
+//
+// All operations apply one at a time: every history is linearizable, and a transaction is atomic. The expression grammar is the
+// service's own, with all functions, document paths, reserved words, limits and type rules; numbers have 38 digits; sizes and units are
+// counted byte by byte. Answers, items, errors and their texts, units and the order in which mistakes are found are compared with
+// DynamoDB Local 3.3.1 over random operations (TestItemOperationsAnswerAsOnDynamoDBLocal and its sibling). Where DynamoDB Local is
+// known to differ from the service, for instance in the units of a transaction, the server does what the service does.
+//
+// Operations: CreateTable, DescribeTable, UpdateTable, DeleteTable, ListTables, UpdateTimeToLive, DescribeTimeToLive,
+// UpdateContinuousBackups, DescribeContinuousBackups, TagResource, UntagResource, ListTagsOfResource, DescribeLimits, GetItem,
+// PutItem, UpdateItem, DeleteItem, Query, Scan, BatchGetItem, BatchWriteItem, TransactGetItems and TransactWriteItems.
+//
+// # What is not
+//
+// Tables are active at once, throughput is never exceeded and transactions never conflict by themselves: Throttled and Conflict
+// faults do that. There are no secondary indexes, streams, backups, global tables or PartiQL, and none of the parameters from before
+// expressions (Expected, AttributeUpdates, KeyConditions and their like); each is refused with an error that says so. Items expire only when
+// ExpireItems is called. Signatures and permissions are not checked. Scans go through the partitions in an order that is stable but
+// not the service's. Nothing is stored on disk.
 package dynalocktest

@@ -229,14 +229,12 @@ func (t *table) checkKey(key attr.Item) error {
 // scalarKey refuses expressions that look for something inside a key attribute.
 func (t *table) scalarKey(p parsed) error {
 	names := []string{t.hash.name, t.sort.name}
-	name, ok := p.condition.Nested(names...)
-	if !ok {
-		name, ok = p.filter.Nested(names...)
+	for _, c := range []*expr.Cond{p.condition, p.key, p.filter} {
+		if name, ok := c.Nested(names...); ok {
+			return nestedKey(name)
+		}
 	}
-	if !ok {
-		name, ok = expr.Nested(p.projection, names...)
-	}
-	if ok {
+	if name, ok := expr.Nested(p.projection, names...); ok {
 		return nestedKey(name)
 	}
 	return nil

@@ -1,0 +1,274 @@
+package dynalocktest_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+)
+
+// count adds 1 to an item's counter and tells what the caller learned.
+func count(ctx context.Context, db *dynamodb.Client, key string) error {
+	_, err := db.UpdateItem(ctx, &dynamodb.UpdateItemInput{
+		TableName: aws.String("locks"), Key: item{"key": str(key)}, UpdateExpression: aws.String("ADD n :one"),
+		ExpressionAttributeValues: item{":one": num("1")},
+	}, func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} })
+	return err
+}
+
+// counter is how often count was applied.
+func counter(t *testing.T, s *dynalocktest.Server, key string) string {
+	t.Helper()
+	out, err := s.ClientFor("reader").GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("locks"), Key: item{"key": str(key)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, ok := out.Item["n"].(*types.AttributeValueMemberN); ok {
+		return n.Value
+	}
+	return "0"
+}
+
+func code(err error) string {
+	var api smithy.APIError
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.As(err, &api):
+		return api.ErrorCode()
+	case errors.Is(err, context.DeadlineExceeded):
+		return "deadline"
+	case errors.Is(err, syscall.ECONNRESET):
+		return "reset"
+	}
+	return err.Error()
+}
+
+func TestEachFaultDoesWhatItsKindSays(t *testing.T) {
+	const deadline = 10 * time.Second
+	for _, tt := range []struct {
+		fault   dynalocktest.Fault
+		answer  string        // what the caller learns
+		after   time.Duration // and when
+		applied string        // how often by then
+		later   string        // and a minute later
+	}{
+		{dynalocktest.Fault{Kind: dynalocktest.SlowRequest, Delay: time.Second}, "ok", time.Second, "1", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.SlowRequest, Delay: 20 * time.Second}, "deadline", deadline, "0", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Delay: time.Second}, "ok", time.Second, "1", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Delay: 20 * time.Second}, "deadline", deadline, "1", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.LostRequest}, "deadline", deadline, "0", "0"},
+		{dynalocktest.Fault{Kind: dynalocktest.LostResponse}, "deadline", deadline, "1", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.LostResponse, Delay: 20 * time.Second}, "deadline", deadline, "0", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.Duplicated, Delay: 20 * time.Second}, "ok", 0, "1", "2"},
+		{dynalocktest.Fault{Kind: dynalocktest.ErrorBefore}, "InternalServerError", 0, "0", "0"},
+		{dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Code: "ServiceUnavailable", Delay: time.Second}, "ServiceUnavailable", time.Second, "0", "0"},
+		{dynalocktest.Fault{Kind: dynalocktest.ErrorAfter, Code: "ThrottlingException"}, "ThrottlingException", 0, "1", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.ResetBefore, Delay: time.Second}, "reset", time.Second, "0", "0"},
+		{dynalocktest.Fault{Kind: dynalocktest.ResetAfter}, "reset", 0, "1", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.Throttled}, "ProvisionedThroughputExceededException", 0, "0", "0"},
+		{dynalocktest.Fault{Kind: dynalocktest.Conflict}, "TransactionConflictException", 0, "0", "0"},
+	} {
+		t.Run(string(tt.fault.Kind)+" "+tt.fault.Delay.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := dynalocktest.NewServer()
+				defer s.Close()
+				db := createLocks(t, s)
+				tt.fault.Operation, tt.fault.Times = "UpdateItem", 1
+				s.Inject(tt.fault)
+				ctx, cancel := context.WithTimeout(t.Context(), deadline)
+				defer cancel()
+				start := time.Now()
+				err := count(ctx, db, "a")
+				if got := code(err); got != tt.answer || time.Since(start) != tt.after {
+					t.Errorf("the caller learns %q (%v) after %v, want %q after %v", got, err, time.Since(start), tt.answer, tt.after)
+				}
+				if got := counter(t, s, "a"); got != tt.applied {
+					t.Errorf("applied %s times when the caller returns, want %s", got, tt.applied)
+				}
+				time.Sleep(time.Minute)
+				if got := counter(t, s, "a"); got != tt.later {
+					t.Errorf("applied %s times in the end, want %s", got, tt.later)
+				}
+			})
+		})
+	}
+}
+
+func TestAFaultHitsOnlyTheRequestsItNames(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := dynalocktest.NewServer()
+		defer s.Close()
+		createLocks(t, s)
+		for name, f := range map[string]dynalocktest.Fault{
+			"client": {Client: "worker"}, "key": {Key: "a"}, "table": {Table: "locks"}, "operation": {Operation: "UpdateItem"},
+			"match": {Match: func(r dynalocktest.Request) bool { return r.Client == "worker" && r.Key == "a" && !r.Applied }},
+		} {
+			f.Kind = dynalocktest.ErrorBefore
+			remove := s.Inject(f)
+			if got := code(count(t.Context(), s.ClientFor("worker"), "a")); got != "InternalServerError" {
+				t.Errorf("%s: a request that matches gets %s", name, got)
+			}
+			remove()
+			if got := code(count(t.Context(), s.ClientFor("worker"), "a")); got != "ok" {
+				t.Errorf("%s: after its removal a request gets %s", name, got)
+			}
+		}
+		for name, f := range map[string]dynalocktest.Fault{
+			"client": {Client: "other"}, "key": {Key: "b"}, "table": {Table: "others"}, "operation": {Operation: "PutItem"},
+			"match": {Match: func(dynalocktest.Request) bool { return false }},
+		} {
+			f.Kind = dynalocktest.ErrorBefore
+			remove := s.Inject(f)
+			if got := code(count(t.Context(), s.ClientFor("worker"), "a")); got != "ok" {
+				t.Errorf("%s: a request that does not match gets %s", name, got)
+			}
+			remove()
+		}
+	})
+}
+
+func TestSkipAndTimesBoundWhichMatchingRequestsAreHit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := dynalocktest.NewServer()
+		defer s.Close()
+		db := createLocks(t, s)
+		s.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Skip: 2, Times: 2})
+		var got []string
+		for range 6 {
+			got = append(got, code(count(t.Context(), db, "a")))
+		}
+		if want := "ok ok InternalServerError InternalServerError ok ok"; strings.Join(got, " ") != want {
+			t.Errorf("got %v, want %s", got, want)
+		}
+	})
+}
+
+func TestTheSameSeedMakesTheSameAccidents(t *testing.T) {
+	run := func(seed uint64) (answers string) {
+		synctest.Test(t, func(t *testing.T) {
+			s := dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) {
+				o.Seed, o.Latency, o.Jitter = seed, time.Millisecond, time.Millisecond
+			})
+			defer s.Close()
+			db := createLocks(t, s)
+			s.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Probability: 0.5})
+			for range 30 {
+				start := time.Now()
+				answers += code(count(t.Context(), db, "a")) + time.Since(start).String()
+			}
+		})
+		return answers
+	}
+	if a, b := run(1), run(1); a != b {
+		t.Errorf("seed 1 gives %s and then %s", a, b)
+	}
+	if a, b := run(1), run(2); a == b {
+		t.Errorf("seeds 1 and 2 both give %s", a)
+	}
+}
+
+func TestLatencyIsTheRoundTripOfARequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.Latency = 10 * time.Millisecond })
+		defer s.Close()
+		db := createLocks(t, s)
+		start := time.Now()
+		go func() { _ = count(t.Context(), db, "a") }()
+		time.Sleep(5 * time.Millisecond)
+		synctest.Wait()
+		last := s.Requests()[1]
+		if last.Operation != "UpdateItem" || last.At.Sub(start) != 5*time.Millisecond {
+			t.Errorf("%s was applied %v after it was sent, want half the latency", last.Operation, last.At.Sub(start))
+		}
+		start = time.Now()
+		if err := count(t.Context(), db, "b"); err != nil || time.Since(start) != 10*time.Millisecond {
+			t.Errorf("answered with %v after %v, want 10ms", err, time.Since(start))
+		}
+	})
+}
+
+func TestAConflictInATransactionNamesTheItem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := dynalocktest.NewServer()
+		defer s.Close()
+		db := createLocks(t, s)
+		s.Inject(dynalocktest.Fault{Kind: dynalocktest.Conflict, Key: "b", Times: 1})
+		in := &dynamodb.TransactWriteItemsInput{}
+		for _, key := range []string{"a", "b"} {
+			in.TransactItems = append(in.TransactItems, types.TransactWriteItem{Put: &types.Put{TableName: aws.String("locks"), Item: item{"key": str(key)}}})
+		}
+		_, err := db.TransactWriteItems(t.Context(), in)
+		var canceled *types.TransactionCanceledException
+		if !errors.As(err, &canceled) {
+			t.Fatalf("got %v", err)
+		}
+		var codes []string
+		for _, r := range canceled.CancellationReasons {
+			codes = append(codes, *r.Code)
+		}
+		if want := []string{"None", "TransactionConflict"}; !slices.Equal(codes, want) {
+			t.Errorf("reasons %v, want %v", codes, want)
+		}
+		if _, err := db.TransactWriteItems(t.Context(), in); err != nil {
+			t.Errorf("the next one gets %v", err)
+		}
+	})
+}
+
+func TestCloseEndsEveryWaitAndDropsWhatIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := dynalocktest.NewServer()
+		db := createLocks(t, s)
+		answers := map[string]chan error{}
+		for name, f := range map[string]dynalocktest.Fault{
+			"slow":       {Kind: dynalocktest.SlowRequest, Delay: time.Hour},
+			"lost":       {Kind: dynalocktest.LostRequest},
+			"unanswered": {Kind: dynalocktest.LostResponse, Delay: time.Hour},
+			"again":      {Kind: dynalocktest.Duplicated, Delay: time.Hour},
+		} {
+			f.Key = name
+			s.Inject(f)
+			answers[name] = make(chan error, 1)
+			go func() { answers[name] <- count(t.Context(), db, name) }()
+		}
+		synctest.Wait()
+		if err := <-answers["again"]; err != nil {
+			t.Errorf("the first copy of a duplicated request: %v", err)
+		}
+		start := time.Now()
+		s.Close()
+		for name := range answers {
+			if name != "again" && <-answers[name] == nil {
+				t.Errorf("%s: answered after Close", name)
+			}
+		}
+		if err := count(t.Context(), db, "z"); err == nil {
+			t.Error("a request after Close is answered")
+		}
+		if time.Since(start) != 0 {
+			t.Errorf("Close and the waits end after %v, want at once", time.Since(start))
+		}
+		var applied []string
+		for _, r := range s.Requests() {
+			if r.Applied && r.Operation == "UpdateItem" {
+				applied = append(applied, r.Key)
+			}
+		}
+		if !slices.Equal(applied, []string{"again"}) {
+			t.Errorf("applied %v, want only the first copy of the duplicated request", applied)
+		}
+		s.Close() // once more is fine
+	})
+}
