@@ -44,7 +44,7 @@ func (in *updateTTLInput) plan(e *Engine) (func(*tx) (any, error), error) {
 			return nil, validation("TimeToLiveSpecification cannot be null")
 		case spec.AttributeName == nil:
 			return nil, validation("AttributeName cannot be null when time to live is being enabled")
-		case *spec.AttributeName == "" || len(*spec.AttributeName) > maxKeyName:
+		case spec.Enabled && (*spec.AttributeName == "" || len(*spec.AttributeName) > maxKeyName):
 			return nil, validation("Names of key attributes and attributes projected into an index must be between 1 and 255 characters, inclusive")
 		case table.ttl == "" && !spec.Enabled:
 			return nil, validation("TimeToLive is already disabled")
