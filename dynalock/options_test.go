@@ -67,6 +67,8 @@ func TestABadOptionIsAnErrorThatNamesTheFieldAndWhatIsAllowed(t *testing.T) {
 		{"SortValue", func(o o) { o.SortKey, o.SortValue = "sort", strings.Repeat("v", 1025) }},
 		{"Namespace", func(o o) { o.Namespace = strings.Repeat("n", 2048) }},
 		{"Owner", func(o o) { o.Owner = strings.Repeat("o", 257) }},
+		{"Owner", func(o o) { o.Owner = "\xff" }},
+		{"Namespace", func(o o) { o.Namespace = "\xff" }},
 	} {
 		c, err := dynalock.New(new(dynamodb.Client), "locks", tt.set)
 		check(t, c == nil, "a client was made with a bad %s", tt.field)
@@ -77,13 +79,14 @@ func TestABadOptionIsAnErrorThatNamesTheFieldAndWhatIsAllowed(t *testing.T) {
 func TestOneErrorNamesEveryBadOption(t *testing.T) {
 	t.Parallel()
 	_, err := dynalock.New(nil, "", func(o *dynalock.Options) {
-		o.Lease, o.MinPoll, o.MaxPoll, o.MaxClockSkew, o.Retention, o.Dialect = 1, -1, -2, -1, -1, -1
+		o.Lease, o.Heartbeat, o.SafetyMargin, o.AttemptTimeout = 1, -1, -1, -1
+		o.MinPoll, o.MaxPoll, o.MaxClockSkew, o.Retention, o.Dialect = -1, -2, -1, -1, -1
 		o.PartitionKey, o.SortKey, o.SortValue = "data", "data", strings.Repeat("v", 2000)
 		o.Owner, o.Namespace = strings.Repeat("o", 1000), strings.Repeat("n", 5000)
 	})
 	wantErr(t, err, dynalock.ErrInvalid)
 	for _, field := range []string{
-		"db", "table", "Lease", "MinPoll", "MaxPoll", "MaxClockSkew", "Retention", "Dialect", "PartitionKey", "SortKey", "SortValue", "Owner", "Namespace",
+		"db", "table", "Lease", "Heartbeat", "SafetyMargin", "AttemptTimeout", "MinPoll", "MaxPoll", "MaxClockSkew", "Retention", "Dialect", "PartitionKey", "SortKey", "SortValue", "Owner", "Namespace",
 	} {
 		check(t, strings.Contains(err.Error(), field+" is ") || strings.Contains(err.Error(), field+" has "), "%s is not named in: %v", field, err)
 	}
@@ -144,6 +147,7 @@ func TestBadInputOfACallIsAnErrorThatNamesTheFieldAndSendsNothing(t *testing.T) 
 			fields []string
 		}{
 			{"", func(a) {}, []string{"key has"}},
+			{"\xfe", func(a) {}, []string{"key is"}}, // on the wire it would be the same as "\xff"
 			{strings.Repeat("k", 2049), func(a) {}, []string{"key has"}},
 			{"key", func(a a) { a.Lease = 50 * time.Millisecond }, []string{"Lease"}},
 			{"key", func(a a) { a.Lease = 48 * time.Hour }, []string{"Lease"}},
@@ -229,6 +233,16 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 						kept(key, "acquired")
 						must(e, l.Renew(e.ctx))
 						kept(key, "renewed")
+						next := make(chan *dynalock.Lock)
+						go func() {
+							l, err := c.Acquire(e.ctx, key)
+							check(e, err == nil, "%v", err)
+							next <- l
+						}()
+						time.Sleep(20 * time.Millisecond)
+						must(e, l.Release(e.ctx))
+						l = <-next
+						kept(key, "handed over")
 						l, err = c.Resume(e.ctx, l.Handle())
 						must(e, err)
 						kept(key, "resumed")

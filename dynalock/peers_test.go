@@ -345,6 +345,10 @@ func TestARecordThatWasReadFreesNoOtherTenureOfTheSameOwnerName(t *testing.T) {
 		wantErr(e, c2.ForceRelease(e.ctx, seen), dynalock.ErrChanged)
 		e.put("theirs", goRow("one name for all", "version 1"))
 		must(e, c2.ForceRelease(e.ctx, seen))
+		e.put("nobody's", with(goRow("", "version 1"), attributes{"ownerName": nil}))
+		seen, err = c2.Get(e.ctx, "nobody's")
+		must(e, err)
+		must(e, c2.ForceRelease(e.ctx, seen))
 	})
 }
 
@@ -365,7 +369,7 @@ func TestARowThatIsNoLockIsNotTakenHoweverLongItStandsStill(t *testing.T) {
 			for key, row := range rows {
 				_, err := c.TryAcquire(e.ctx, key)
 				wantErr(e, err, dynalock.ErrForeign)
-				_, err = c.Acquire(e.ctx, key)
+				_, err = c.Acquire(e.within(lease), key)
 				wantErr(e, err, dynalock.ErrForeign)
 				check(e, reflect.DeepEqual(e.item(key), row), "%s was changed to %v", key, e.item(key))
 			}
