@@ -1,6 +1,7 @@
 package attr
 
 import (
+	"cmp"
 	"math/big"
 	"strconv"
 	"strings"
@@ -124,20 +125,13 @@ func (n Number) String() string {
 // Value makes an N.
 func (n Number) Value() Value { return Value{Kind: N, Str: n.String()} }
 
-// Compare orders by value.
+// Compare orders by value: -1, 0 or 1.
 func (n Number) Compare(m Number) int {
 	if n.sign() != m.sign() {
-		return n.sign() - m.sign()
+		return cmp.Compare(n.sign(), m.sign())
 	}
-	order := 0
-	switch {
-	case n.magnitude() != m.magnitude():
-		order = n.magnitude() - m.magnitude()
-	default:
-		// With one magnitude the digits compare as text: the shorter one is as if padded with zeros.
-		order = strings.Compare(n.digits, m.digits)
-	}
-	return order * n.sign()
+	// With one magnitude the digits compare as text: the shorter one is as if padded with zeros.
+	return n.sign() * cmp.Or(cmp.Compare(n.magnitude(), m.magnitude()), strings.Compare(n.digits, m.digits))
 }
 
 func (n Number) sign() int {
