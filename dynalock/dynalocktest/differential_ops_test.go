@@ -573,21 +573,28 @@ func (w *world) genItemOperation(rt *rapid.T) operation {
 	)(t)
 }
 
-// contents reads a whole table, as a set.
+// contents reads a whole table, as a set. A read that was not answered is repeated.
 func contents(ctx context.Context, db *dynamodb.Client, tb table) any {
-	items := []any{}
-	pages := dynamodb.NewScanPaginator(db, &dynamodb.ScanInput{TableName: &tb.name, ConsistentRead: aws.Bool(true)})
-	for pages.HasMorePages() {
-		page, err := pages.NextPage(ctx)
-		if err != nil {
-			return errorTree(err)
+	var failed any
+	for range 3 {
+		items := []any{}
+		var err error
+		pages := dynamodb.NewScanPaginator(db, &dynamodb.ScanInput{TableName: &tb.name, ConsistentRead: aws.Bool(true)})
+		for pages.HasMorePages() && err == nil {
+			var page *dynamodb.ScanOutput
+			if page, err = pages.NextPage(ctx); err == nil {
+				for _, it := range page.Items {
+					items = append(items, tree(reflect.ValueOf(it)))
+				}
+			}
 		}
-		for _, it := range page.Items {
-			items = append(items, tree(reflect.ValueOf(it)))
+		if err == nil {
+			unordered(items)
+			return items
 		}
+		failed = errorTree(err)
 	}
-	unordered(items)
-	return items
+	return failed
 }
 
 // anonymous replaces the tables' names of this sequence, so that a failure reads,
