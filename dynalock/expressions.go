@@ -22,8 +22,9 @@ const (
 		" AND (attribute_not_exists(#owner) OR attribute_type(#owner, :S))" +
 		" AND (attribute_not_exists(#data) OR attribute_type(#data, :B)) AND "
 
-	// condOurs: this library wrote the row. An existing item keeps its dialect: milliseconds are digits, and every Go
-	// duration ends in "s".
+	// condOurs: this library wrote the row, and nobody changed it by hand and left the version as it was. An existing
+	// item keeps its dialect: milliseconds are digits, and every Go duration ends in "s". Not the lease itself is asked
+	// for, since a key's users may have leases of their own.
 	condOurs           = "#stamp = #version AND #lease >= :digitLow AND #lease < :digitHigh AND attribute_type(#token, :N) AND "
 	condOursAWSLabs    = condOurs + "NOT contains(#lease, :unit)"
 	condOursDynamolock = condOurs + "contains(#lease, :unit)"

@@ -431,6 +431,7 @@ func (s *Scheduler) announce() {
 			return
 		}
 		next := s.losses[0]
+		s.losses[0] = loss{} // or the slice keeps the lease, and what it leads to, alive
 		s.losses = s.losses[1:]
 		silent := next.lease.stopped
 		s.mu.Unlock()
