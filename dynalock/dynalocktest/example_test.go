@@ -1,0 +1,136 @@
+package dynalocktest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+)
+
+// makeTable makes the table that the examples use.
+func makeTable(ctx context.Context, db *dynamodb.Client) {
+	if _, err := db.CreateTable(ctx, &dynamodb.CreateTableInput{
+		TableName:            aws.String("locks"),
+		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("key"), AttributeType: types.ScalarAttributeTypeS}},
+		BillingMode:          types.BillingModePayPerRequest,
+	}); err != nil {
+		panic(err)
+	}
+}
+
+// take is what the examples do: they write an item that must not exist.
+func take(ctx context.Context, db *dynamodb.Client, key, owner string) error {
+	_, err := db.PutItem(ctx, &dynamodb.PutItemInput{
+		TableName:                           aws.String("locks"),
+		Item:                                map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: key}, "owner": &types.AttributeValueMemberS{Value: owner}},
+		ConditionExpression:                 aws.String("attribute_not_exists(#k)"),
+		ExpressionAttributeNames:            map[string]string{"#k": "key"},
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	})
+	return err
+}
+
+func ExampleNewServer() {
+	server := dynalocktest.NewServer()
+	defer server.Close()
+	ctx, db := context.Background(), server.Client()
+	makeTable(ctx, db)
+
+	fmt.Println(take(ctx, db, "job", "alice"))
+	var held *types.ConditionalCheckFailedException
+	if errors.As(take(ctx, db, "job", "bob"), &held) {
+		fmt.Println("held by", held.Item["owner"].(*types.AttributeValueMemberS).Value)
+	}
+	usage := server.Usage()
+	fmt.Println(usage.Requests["PutItem"], "writes,", usage.WriteUnits, "write units")
+	// Output:
+	// <nil>
+	// held by alice
+	// 2 writes, 2 write units
+}
+
+// A write whose answer is lost is applied all the same. The caller learns nothing but that its time is over.
+func ExampleServer_Inject() {
+	server := dynalocktest.NewServer()
+	defer server.Close()
+	ctx, db := context.Background(), server.Client()
+	makeTable(ctx, db)
+
+	server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostResponse, Operation: "PutItem", Times: 1})
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	err := take(short, db, "job", "alice")
+	fmt.Println("in doubt:", errors.Is(err, context.DeadlineExceeded))
+
+	var held *types.ConditionalCheckFailedException
+	fmt.Println("refused by its own item:", errors.As(take(ctx, db, "job", "alice"), &held))
+	// Output:
+	// in doubt: true
+	// refused by its own item: true
+}
+
+// A client that is cut off from the server, until the partition heals.
+func ExampleServer_ClientFor() {
+	server := dynalocktest.NewServer()
+	defer server.Close()
+	ctx := context.Background()
+	makeTable(ctx, server.Client())
+	alice, bob := server.ClientFor("alice"), server.ClientFor("bob")
+
+	heal := server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "alice"})
+	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	defer cancel()
+	fmt.Println("alice reaches it:", take(short, alice, "a", "alice") == nil)
+	fmt.Println("bob reaches it:", take(ctx, bob, "b", "bob") == nil)
+	heal()
+	fmt.Println("alice reaches it:", take(ctx, alice, "a", "alice") == nil)
+	// Output:
+	// alice reaches it: false
+	// bob reaches it: true
+	// alice reaches it: true
+}
+
+// The order in which writes were applied, with what they wrote.
+func ExampleServer_Requests() {
+	server := dynalocktest.NewServer()
+	defer server.Close()
+	ctx := context.Background()
+	makeTable(ctx, server.Client())
+
+	_ = take(ctx, server.ClientFor("alice"), "job", "alice")
+	_ = take(ctx, server.ClientFor("bob"), "job", "bob")
+	for _, r := range server.Requests() {
+		fmt.Println(r.Client, r.Operation, r.Key, r.Error, len(r.Writes))
+	}
+	// Output:
+	// client CreateTable   0
+	// alice PutItem job  1
+	// bob PutItem job ConditionalCheckFailedException 0
+}
+
+// Over HTTP the server serves any client of the service: other SDKs, the AWS CLI, Terraform.
+func ExampleServer_ServeHTTP() {
+	server := dynalocktest.NewServer()
+	web := httptest.NewServer(server) // or http.ListenAndServe("localhost:8000", server)
+	defer web.Close()
+	defer server.Close()
+
+	db := dynamodb.New(dynamodb.Options{
+		BaseEndpoint: aws.String(web.URL), Region: "us-east-1", HTTPClient: http.DefaultClient,
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "alice", SecretAccessKey: "any"}, nil // the name of this client
+		}),
+	})
+	makeTable(context.Background(), db)
+	fmt.Println(server.Requests()[0].Client, server.Requests()[0].Operation)
+	// Output: alice CreateTable
+}
