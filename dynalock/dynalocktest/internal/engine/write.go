@@ -126,10 +126,10 @@ func (name keyChange) Error() string {
 
 var errUpdatedSize = validation("Item size to update has exceeded the maximum allowed size")
 
-// units is the cost of the write by the larger of the item before and after it; a check costs the least.
+// units is the cost of the write by the larger of the item before and after it; a check costs what a read does.
 func (c change) units() float64 {
 	if c.verb == check {
-		return 1
+		return readUnits(c.old.Size(), true)
 	}
 	return writeUnits(c.old, c.new)
 }
