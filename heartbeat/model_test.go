@@ -66,6 +66,7 @@ func TestWhateverHappensALeaseIsWhatItsHistorySays(t *testing.T) {
 }
 
 func runModel(t *testing.T, rnd *rand.Rand) {
+	t.Helper()
 	clock := newSkewedClock()
 	clock.slew = []time.Duration{0, time.Second / 12, -time.Second / 12}[rnd.IntN(3)]
 	parallelism := 1 + rnd.IntN(3)
@@ -211,6 +212,7 @@ func runModel(t *testing.T, rnd *rand.Rand) {
 }
 
 func stop(t *testing.T, m *modelled) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), m.cfg.Trust/8)
 	defer cancel()
 	m.mu.Lock()
