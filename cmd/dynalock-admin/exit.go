@@ -125,7 +125,7 @@ func heldMessage(r dynalock.Record, now time.Time) string {
 		text += fmt.Sprintf(", reason %q", r.Reason)
 	}
 	if expired(r, now) {
-		text += fmt.Sprintf("; its lease ran out %s, so its holder may be dead: wait for at least its lease of %v to take it over",
+		text += fmt.Sprintf("; its lease ran out %s, so its holder may be dead: wait for its lease of %v to take it over, or see --max-clock-skew",
 			relative(r.ExpiresAt, now), r.Lease)
 	}
 	return text

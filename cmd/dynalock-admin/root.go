@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
 
 	"github.com/dynalock/dynalock/dynalock"
@@ -98,6 +99,12 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 		Version:       version(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if a.timeout < 0 {
+				return usagef("--timeout is %v, allowed: 0 or more", a.timeout)
+			}
+			return nil
+		},
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -210,6 +217,9 @@ func (a *app) load(ctx context.Context, optFns ...func(*config.LoadOptions) erro
 	}
 	if a.profile != "" {
 		optFns = append(optFns, config.WithSharedConfigProfile(a.profile))
+	}
+	if !a.verbose { // an error is one line, and what the SDK remarks besides is none
+		optFns = append(optFns, config.WithLogger(logging.Nop{}))
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, optFns...)
 	if err != nil {

@@ -159,23 +159,29 @@ func startError(command string, err error) error {
 // take acquires the lock. The first attempt is one request that tells a store that does not answer, at once, from a
 // lock that is held: for that alone it is worth to wait.
 func (r *guarded) take(ctx context.Context, c *dynalock.Client) (*dynalock.Lock, error) {
-	var cancel context.CancelFunc
-	if r.forever || r.wait == 0 {
-		ctx, cancel = context.WithCancel(ctx)
-	} else {
-		ctx, cancel = context.WithTimeout(ctx, r.wait)
-	}
-	defer cancel()
 	fill := func(o *dynalock.AcquireOptions) { *o = r.acquire }
+	until := time.Now().Add(r.wait)
 	l, err := c.TryAcquire(ctx, r.key, fill)
-	var held *dynalock.HeldError
-	if !r.forever && r.wait == 0 || !errors.As(err, &held) {
+	var first, last *dynalock.HeldError
+	if !errors.As(err, &first) {
 		return l, err
 	}
-	if guard.IsTerminal(r.a.err) {
-		fmt.Fprintln(r.a.err, "dynalock-admin: waiting:", message(held))
+	if !r.forever {
+		if !time.Now().Before(until) {
+			return nil, first
+		}
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, until)
+		defer cancel()
 	}
-	return c.Acquire(ctx, r.key, fill)
+	if guard.IsTerminal(r.a.err) {
+		fmt.Fprintln(r.a.err, "dynalock-admin: waiting:", message(first))
+	}
+	l, err = c.Acquire(ctx, r.key, fill)
+	if errors.As(err, &last) && last.Record.Version == "" { // too short to look again
+		return nil, first
+	}
+	return l, err
 }
 
 // hold runs the command while l is held, and releases l once the command is dead.
@@ -224,6 +230,10 @@ func (r *guarded) supervise(l *dynalock.Lock, g *guard.Group, margin time.Durati
 	for {
 		select {
 		case <-g.Gone():
+			if err := l.Err(); err != nil && !lost { // both at once
+				lost = true
+				r.warn(message(err))
+			}
 			return lost
 		case s := <-r.signals:
 			if s, ok := s.(syscall.Signal); ok {

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -26,6 +24,24 @@ func TestTheCommandDiesWithDynalockAdmin(t *testing.T) {
 	if r := w.record(); r.State != dynalock.Held {
 		t.Errorf("the lock is %v, want held until its lease ends", r.State)
 	}
+}
+
+func TestACommandThatIsStoppedIsWokenToEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start(nil, "run", key, "--", "sh", "-c", `echo pid=$$; kill -STOP $$; echo woken`)
+	_, pid, _ := strings.Cut(p.expect("pid="), "=")
+	for deadline := time.Now().Add(patienceOfTests); ; time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("not stopped: %s, %v", stat, err)
+		}
+		if strings.Contains(string(stat), ") T ") {
+			break
+		}
+	}
+	p.signal(syscall.SIGTERM)
+	p.exits(128 + int(syscall.SIGTERM))
 }
 
 // terminal is a pseudo-terminal: the near end, as a person sees it, and the far end, as a program does.
@@ -49,8 +65,15 @@ func terminal(t *testing.T) (near, far *os.File) {
 
 func control(t *testing.T, f *os.File, request uintptr, arg unsafe.Pointer) {
 	t.Helper()
-	if _, _, errno := syscall.Syscall(syscall.SYS_IOCTL, f.Fd(), request, uintptr(arg)); errno != 0 {
-		t.Fatal(errno)
+	conn, err := f.SyscallConn() // Fd would make reading uninterruptible
+	if err != nil {
+		t.Fatal(err)
+	}
+	var errno syscall.Errno
+	if err := conn.Control(func(fd uintptr) {
+		_, _, errno = syscall.Syscall(syscall.SYS_IOCTL, fd, request, uintptr(arg))
+	}); err != nil || errno != 0 {
+		t.Fatal(err, errno)
 	}
 }
 
@@ -58,16 +81,13 @@ func control(t *testing.T, f *os.File, request uintptr, arg unsafe.Pointer) {
 func (w *world) onTerminal(script string) (near *os.File, lines <-chan string, done <-chan error) {
 	w.t.Helper()
 	near, far := terminal(w.t)
-	cmd := exec.Command("sh", "-c", script)
-	cmd.Env = append(os.Environ(), "DYNALOCK_ENDPOINT_URL="+w.endpoint, "DYNALOCK_TABLE="+w.table, "KEY="+key,
-		"PATH="+w.bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
-	cmd.Dir = w.dir
+	cmd := w.command(nil, "sh", "-c", script)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = far, far, far
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
-	_ = far.Close()
+	// The far end stays open here, too: with the last one, what was not read yet can be lost.
 	seen, ended := make(chan string, 1000), make(chan error, 1)
 	go func() {
 		defer close(seen)
@@ -78,8 +98,9 @@ func (w *world) onTerminal(script string) (near *os.File, lines <-chan string, d
 	}()
 	go func() { ended <- cmd.Wait() }()
 	w.t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		for range seen { // until the terminal hangs up
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // if the test has failed, there is something left
+		_ = near.Close()
+		for range seen {
 		}
 	})
 	return near, seen, ended
@@ -151,6 +172,32 @@ func TestInAPipelineTheTerminalStaysWithThePipeline(t *testing.T) {
 	await(t, lines, "pager read q")
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAReleaseThatWasConfirmedTooLateChangesNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first, err := w.other.Acquire(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	near, lines, done := w.onTerminal(`stty -echo; dynalock-admin release "$KEY"; echo "exit $?"`)
+	await(t, lines, "Its lease has not run out: its holder may be alive and at work.")
+	if err := first.Release(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second, err := w.other.Acquire(t.Context(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	press(t, near, "yes\n")
+	await(t, lines, "exit 77")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if r := w.record(); r.State != dynalock.Held || r.Token != second.Token() {
+		t.Errorf("the lock is %v with token %d, want held with %d", r.State, r.Token, second.Token())
 	}
 }
 

@@ -136,11 +136,20 @@ type process struct {
 // start runs dynalock-admin with more variables in its environment.
 func (w *world) start(env []string, args ...string) *process {
 	w.t.Helper()
-	cmd := exec.Command(filepath.Join(w.bin, "dynalock-admin"), args...)
-	cmd.Env = append(os.Environ(), "DYNALOCK_ENDPOINT_URL="+w.endpoint, "DYNALOCK_TABLE="+w.table)
+	return w.follow(w.command(env, "dynalock-admin", args...))
+}
+
+// command is a program in the environment of dynalock-admin.
+func (w *world) command(env []string, name string, args ...string) *exec.Cmd {
+	if name == "dynalock-admin" {
+		name = filepath.Join(w.bin, name)
+	}
+	cmd := exec.Command(name, args...)
+	cmd.Env = append(os.Environ(), "DYNALOCK_ENDPOINT_URL="+w.endpoint, "DYNALOCK_TABLE="+w.table, "KEY="+key,
+		"PATH="+w.bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 	cmd.Env = append(cmd.Env, env...)
 	cmd.Dir = w.dir
-	return w.follow(cmd)
+	return cmd
 }
 
 func (w *world) follow(cmd *exec.Cmd) *process {
@@ -149,10 +158,10 @@ func (w *world) follow(cmd *exec.Cmd) *process {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if cmd.Stdout == nil {
-		cmd.Stdout = in
+	cmd.Stdout = in
+	if cmd.Stderr == nil {
+		cmd.Stderr = in
 	}
-	cmd.Stderr = in
 	p := &process{t: w.t, cmd: cmd, lines: make(chan string, 1000), ended: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
@@ -285,6 +294,17 @@ func TestWhatAsksToEndReachesTheWholeGroupAndNewsTheCommandAlone(t *testing.T) {
 	p.exits(0)
 }
 
+func TestASignalThatWasIgnoredFromTheStartStaysSo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	// As nohup does it.
+	p := w.follow(w.command(nil, "sh", "-c", `trap "" HUP; exec dynalock-admin run "$KEY" -- sh -c 'trap "exit 3" TERM; echo ready; sleep 1000 & wait'`))
+	p.expect("ready")
+	p.signal(syscall.SIGHUP)
+	p.signal(syscall.SIGTERM)
+	p.exits(3)
+}
+
 func TestASignalEndsTheWaitForTheLockAndLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -400,6 +420,27 @@ func TestALockThatAnOperatorFreesEndsTheCommandsWholeGroup(t *testing.T) {
 	if !line.cut() {
 		line.await(t)
 	}
+}
+
+func TestACommandIsEndedThoughNobodyReadsWhatIsSaid(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line := w.lifeline()
+	reader, broken, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer broken.Close()
+	_ = reader.Close()
+	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", "run", key, "--lease", "2s", "--", "sh", "-c", stubborn)
+	cmd.Stderr = broken
+	p := w.follow(cmd)
+	p.expect("ready")
+	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
+		t.Fatal(err)
+	}
+	p.exits(76)
+	line.await(t)
 }
 
 func TestALostLockIsToldWhateverTheCommandSays(t *testing.T) {

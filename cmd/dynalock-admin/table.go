@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,7 +52,7 @@ one that does not fit is left as it is (exit code 78).`,
 				o.TimeToLive, o.DeletionProtection = ttl, protect
 			})
 			if errors.Is(err, dynalock.ErrInvalid) { // the options are good: it is the table
-				return &exitError{exitUnfit, err}
+				return &exitError{exitUnfit, cmp.Or(errors.Unwrap(err), err)}
 			}
 			if err != nil {
 				return err
