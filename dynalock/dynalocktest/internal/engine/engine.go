@@ -66,11 +66,11 @@ var operations = map[string]func() input{
 
 // Prepare reads the body of a request.
 func (e *Engine) Prepare(operation string, body []byte) (*Call, *Error) {
-	make, ok := operations[operation]
+	newInput, ok := operations[operation]
 	if !ok {
 		return nil, serviceError("UnknownOperationException", "An unknown operation was requested.")
 	}
-	in := make()
+	in := newInput()
 	if err := json.Unmarshal(body, in); err != nil {
 		return nil, serviceError("SerializationException", "%s", err)
 	}

@@ -10,36 +10,36 @@ import (
 )
 
 // do sends one request and gives the answer, with the status and the units that it consumed.
-func do(t testing.TB, e *Engine, operation, body string) (status int, answer map[string]any, done Applied) {
-	t.Helper()
+func do(tb testing.TB, e *Engine, operation, body string) (status int, answer map[string]any, done Applied) {
+	tb.Helper()
 	c, failed := e.Prepare(operation, []byte(body))
 	if failed != nil {
-		t.Fatalf("%s %s: %v", operation, body, failed)
+		tb.Fatalf("%s %s: %v", operation, body, failed)
 	}
 	status, raw := c.Apply(func(a Applied) { done = a })
 	if err := json.Unmarshal(raw, &answer); err != nil {
-		t.Fatalf("%s %s: %v in %s", operation, body, err, raw)
+		tb.Fatalf("%s %s: %v in %s", operation, body, err, raw)
 	}
 	return status, answer, done
 }
 
 // must is do for a request that has to succeed.
-func must(t testing.TB, e *Engine, operation, body string) (map[string]any, Applied) {
-	t.Helper()
-	status, answer, done := do(t, e, operation, body)
+func must(tb testing.TB, e *Engine, operation, body string) (map[string]any, Applied) {
+	tb.Helper()
+	status, answer, done := do(tb, e, operation, body)
 	if status != 200 {
-		t.Fatalf("%s %s: %d %v", operation, body, status, answer)
+		tb.Fatalf("%s %s: %d %v", operation, body, status, answer)
 	}
 	return answer, done
 }
 
 // withTables makes an engine with a table "locks" by key and one "range" by key and sk, a number.
-func withTables(t testing.TB) *Engine {
-	t.Helper()
+func withTables(tb testing.TB) *Engine {
+	tb.Helper()
 	e := New()
-	must(t, e, "CreateTable", `{"TableName":"locks","BillingMode":"PAY_PER_REQUEST","AttributeDefinitions":[{"AttributeName":"key","AttributeType":"S"}],
+	must(tb, e, "CreateTable", `{"TableName":"locks","BillingMode":"PAY_PER_REQUEST","AttributeDefinitions":[{"AttributeName":"key","AttributeType":"S"}],
 		"KeySchema":[{"AttributeName":"key","KeyType":"HASH"}]}`)
-	must(t, e, "CreateTable", `{"TableName":"range","BillingMode":"PAY_PER_REQUEST",
+	must(tb, e, "CreateTable", `{"TableName":"range","BillingMode":"PAY_PER_REQUEST",
 		"AttributeDefinitions":[{"AttributeName":"key","AttributeType":"S"},{"AttributeName":"sk","AttributeType":"N"}],
 		"KeySchema":[{"AttributeName":"key","KeyType":"HASH"},{"AttributeName":"sk","KeyType":"RANGE"}]}`)
 	return e

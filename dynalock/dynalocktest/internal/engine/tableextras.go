@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"strconv"
 	"time"
 
@@ -176,11 +177,11 @@ func (in *onResource) with(e *Engine, run func(*tx, *table) (any, error)) (func(
 		return nil, validation("Value null at 'resourceArn' failed to satisfy constraint: Member must not be null")
 	}
 	on := onTable{in.ResourceArn}
-	run2, err := on.with(e, run)
-	if err == errNoTable {
+	locked, err := on.with(e, run)
+	if errors.Is(err, errNoTable) {
 		err = serviceError("ResourceNotFoundException", "Requested resource not found: ResourceArn: %s not found", *in.ResourceArn)
 	}
-	return run2, err
+	return locked, err
 }
 
 type tagInput struct {

@@ -76,7 +76,7 @@ func (in *transactWriteInput) targets(e *Engine) (list []Target) {
 	return list
 }
 
-func (in *transactWriteInput) plan(e *Engine) (func(*tx) (any, error), error) {
+func (in *transactWriteInput) plan(*Engine) (func(*tx) (any, error), error) {
 	switch {
 	case in.TransactItems == nil:
 		return nil, errNoTransactItems

@@ -1,3 +1,5 @@
+// Package expr reads and evaluates the expressions of DynamoDB: conditions, filters and key conditions, updates and projections.
+// Mistakes are found in the order, and named in the words, of DynamoDB Local.
 package expr
 
 import (

@@ -9,15 +9,15 @@ import (
 )
 
 // item reads an item from its JSON.
-func item(t testing.TB, text string) attr.Item {
-	t.Helper()
+func item(tb testing.TB, text string) attr.Item {
+	tb.Helper()
 	var wire map[string]attr.Wire
 	if err := json.Unmarshal([]byte(text), &wire); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	it, err := attr.WireItem(wire)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return it
 }
@@ -29,11 +29,11 @@ const (
 		":t":{"BOOL":true},":type":{"S":"S"},":list":{"S":"L"},":bytes":{"B":"AA=="},":big":{"N":"9.9e125"},":map":{"M":{}}}`
 )
 
-func placeholders(t testing.TB) *Placeholders {
-	t.Helper()
+func placeholders(tb testing.TB) *Placeholders {
+	tb.Helper()
 	return &Placeholders{
 		Names:   map[string]string{"#s": "s", "#dot": "a.b", "#m": "m", "#gone": "gone"},
-		Values:  item(t, values),
+		Values:  item(tb, values),
 		Numbers: map[string]string{":one": "1", ":two": "2.0"},
 	}
 }

@@ -51,10 +51,10 @@ func (n *node) keyPart() (KeyPart, error) {
 			return part, Error("KeyConditionExpressions cannot contain nested operations")
 		case kid.op == opValue:
 			part.Values = append(part.Values, kid.val)
-		case len(kid.path) > 1:
-			return part, Error("KeyConditionExpressions cannot have conditions on nested attributes")
 		case part.Name != "":
 			return part, Error("Invalid condition in KeyConditionExpression: Multiple attribute names used in one condition")
+		case len(kid.path) > 1:
+			return part, Error("KeyConditionExpressions cannot have conditions on nested attributes")
 		default:
 			part.Name = kid.path[0].Name
 		}

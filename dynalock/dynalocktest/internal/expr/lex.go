@@ -1,6 +1,9 @@
 package expr
 
-import "fmt"
+import (
+	"fmt"
+	"unicode/utf8"
+)
 
 type tokenKind uint8
 
@@ -43,8 +46,8 @@ func (l *lexer) next() token {
 		l.pos = start + n
 		return token{kind: kind, text: l.text[start:l.pos], start: start, end: l.pos}
 	}
-	run := func(from int, ok func(byte) bool) int {
-		n := from
+	run := func(ok func(byte) bool) int {
+		n := 1
 		for start+n < len(l.text) && ok(l.text[start+n]) {
 			n++
 		}
@@ -52,13 +55,13 @@ func (l *lexer) next() token {
 	}
 	switch c := l.text[start]; {
 	case isLetter(c):
-		return take(tokName, run(1, isWord))
+		return take(tokName, run(isWord))
 	case c == '0':
 		return take(tokNumber, 1) // no other digit follows it in an index
 	case isDigit(c):
-		return take(tokNumber, run(1, isDigit))
+		return take(tokNumber, run(isDigit))
 	case c == '#', c == ':':
-		n := run(1, isWord)
+		n := run(isWord)
 		if n == 1 {
 			return take(tokUnknown, 1)
 		}
@@ -72,7 +75,8 @@ func (l *lexer) next() token {
 	case c == '(', c == ')', c == '[', c == ']', c == '.', c == ',', c == '=', c == '<', c == '>', c == '+', c == '-':
 		return take(tokPunct, 1)
 	default:
-		return take(tokUnknown, run(1, func(c byte) bool { return c >= 0x80 && c < 0xC0 }))
+		_, size := utf8.DecodeRuneInString(l.text[start:])
+		return take(tokUnknown, size)
 	}
 }
 
