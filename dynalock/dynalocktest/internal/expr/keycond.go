@@ -1,6 +1,10 @@
 package expr
 
-import "github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
+import (
+	"slices"
+
+	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
+)
 
 // KeyPart is one of the one or two conditions of a key condition.
 type KeyPart struct {
@@ -18,13 +22,13 @@ func (c *Cond) KeyParts() ([]KeyPart, error) {
 		if err != nil {
 			return nil, err
 		}
+		if slices.ContainsFunc(parts, func(p KeyPart) bool { return p.Name == part.Name }) {
+			return nil, Error("KeyConditionExpressions must only contain one condition per key")
+		}
 		parts = append(parts, part)
 	}
 	if len(parts) > 2 {
 		return nil, Error("Conditions can be of length 1 or 2 only")
-	}
-	if len(parts) == 2 && parts[0].Name == parts[1].Name {
-		return nil, Error("KeyConditionExpressions must only contain one condition per key")
 	}
 	return parts, nil
 }
