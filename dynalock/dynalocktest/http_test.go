@@ -83,6 +83,8 @@ func TestTheCommandsOfTheAWSCLIAreAnsweredOverHTTP(t *testing.T) {
 		{"TransactWriteItems", `{"TransactItems":[{"Delete":{"TableName":"locks","Key":{"key":{"S":"b"}}}}]}`, "", ""},
 		{"DeleteItem", key + `,"ReturnValues":"ALL_OLD"}`, "Attributes.n.N", "2.5"},
 		{"UpdateTable", `{"TableName":"locks","BillingMode":"PROVISIONED","ProvisionedThroughput":{"ReadCapacityUnits":5,"WriteCapacityUnits":5}}`, "TableDescription.ProvisionedThroughput.ReadCapacityUnits", "5"},
+		{"UpdateTable", `{"TableName":"locks","SSESpecification":{"Enabled":true,"KMSMasterKeyId":"arn:key"}}`, "TableDescription.SSEDescription.KMSMasterKeyArn", "arn:key"},
+		{"DescribeTable", `{"TableName":"locks"}`, "Table.SSEDescription.Status", "ENABLED"},
 		{"DescribeLimits", `{}`, "TableMaxReadCapacityUnits", "40000"},
 		{"DeleteTable", `{"TableName":"locks"}`, "TableDescription.TableName", "locks"},
 	} {
@@ -147,6 +149,7 @@ func TestWhatTheServerDoesNotKnowIsRefusedWithAnErrorThatSaysSo(t *testing.T) {
 		{"CreateTable", create + `,"StreamSpecification":{"StreamEnabled":true}}`, "ValidationException", "streams"},
 		{"CreateTable", create + `,"ProvisionedThroughput":{"ReadCapacityUnits":1,"WriteCapacityUnits":1}}`, "ValidationException", "PAY_PER_REQUEST"},
 		{"UpdateTable", `{"TableName":"locks","GlobalSecondaryIndexUpdates":[{}]}`, "ValidationException", "indexes"},
+		{"UpdateTable", `{"TableName":"locks","ReplicaUpdates":[{}]}`, "ValidationException", "global tables"},
 		{"ListTagsOfResource", `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/none"}`, "ResourceNotFoundException", "none"},
 	} {
 		response, answer := post(t, web.URL, "cli", tt.operation, tt.body)

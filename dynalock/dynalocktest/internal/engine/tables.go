@@ -25,6 +25,7 @@ type settings struct {
 	onDemandSince time.Time // zero: never was
 	reads, writes int64     // provisioned
 	class         string
+	encryption    *encryption // nil: by the service's own key
 	protected     bool
 	ttl           string    // the attribute, "" if disabled
 	recoverySince time.Time // point in time recovery; zero: off
@@ -79,7 +80,24 @@ type (
 	keySchemaElement    struct{ AttributeName, KeyType string }
 	throughput          struct{ ReadCapacityUnits, WriteCapacityUnits *int64 }
 	streamSpecification struct{ StreamEnabled bool }
+	sseSpecification    struct {
+		Enabled        bool
+		KMSMasterKeyID string
+	}
+	encryption struct{ Status, SSEType, KMSMasterKeyArn string }
 )
+
+// describe gives what the table says of its encryption; nothing is encrypted here.
+func (spec *sseSpecification) describe() *encryption {
+	if spec == nil || !spec.Enabled {
+		return nil
+	}
+	key := spec.KMSMasterKeyID
+	if key == "" {
+		key = fmt.Sprintf("arn:aws:kms:%s:%s:alias/aws/dynamodb", Region, account)
+	}
+	return &encryption{"ENABLED", "KMS", key}
+}
 
 type createTableInput struct {
 	onTable
@@ -90,6 +108,7 @@ type createTableInput struct {
 	GlobalSecondaryIndexes    []any
 	LocalSecondaryIndexes     []any
 	StreamSpecification       *streamSpecification
+	SSESpecification          *sseSpecification
 	TableClass                string
 	DeletionProtectionEnabled bool
 	Tags                      []tag
@@ -104,7 +123,10 @@ func (in *createTableInput) plan(*Engine) (func(*tx) (any, error), error) {
 	if err != nil {
 		return nil, err
 	}
-	s := settings{billing: in.BillingMode, class: in.TableClass, protected: in.DeletionProtectionEnabled, tags: map[string]string{}}
+	s := settings{
+		billing: in.BillingMode, class: in.TableClass, encryption: in.SSESpecification.describe(), protected: in.DeletionProtectionEnabled,
+		tags: map[string]string{},
+	}
 	if s.billing == "" {
 		s.billing = provisioned
 	}
@@ -232,9 +254,10 @@ type (
 		TableSizeBytes            int
 		ItemCount                 int
 		TableArn                  string
-		TableId                   string              //nolint:revive // the protocol's name
+		TableID                   string              `json:"TableId"`
 		BillingModeSummary        *billingModeSummary `json:",omitempty"`
 		TableClassSummary         *tableClassSummary  `json:",omitempty"`
+		SSEDescription            *encryption         `json:",omitempty"`
 		DeletionProtectionEnabled bool
 		WarmThroughput            warmThroughput
 	}
@@ -270,7 +293,8 @@ func (t *table) describe() tableDescription {
 		TableSizeBytes:            t.bytes,
 		ItemCount:                 t.count,
 		TableArn:                  arnPrefix + t.name,
-		TableId:                   t.uuid,
+		TableID:                   t.uuid,
+		SSEDescription:            t.encryption,
 		DeletionProtectionEnabled: t.protected,
 		WarmThroughput:            warmThroughput{max(t.reads, warmReads), max(t.writes, warmWrites), "ACTIVE"},
 	}
@@ -317,7 +341,8 @@ type updateTableInput struct {
 	ProvisionedThroughput       *throughput
 	GlobalSecondaryIndexUpdates []any
 	StreamSpecification         *streamSpecification
-	SSESpecification            *struct{}
+	SSESpecification            *sseSpecification
+	ReplicaUpdates              []any
 	TableClass                  string
 	DeletionProtectionEnabled   *bool
 	OnDemandThroughput          *struct{}
@@ -340,12 +365,17 @@ func (in *updateTableInput) changed(t *tx, s settings) (settings, error) {
 	switch {
 	case in.BillingMode == "" && in.ProvisionedThroughput == nil && in.TableClass == "" && in.DeletionProtectionEnabled == nil &&
 		in.GlobalSecondaryIndexUpdates == nil && in.StreamSpecification == nil && in.SSESpecification == nil &&
-		in.OnDemandThroughput == nil && in.WarmThroughput == nil:
+		in.ReplicaUpdates == nil && in.OnDemandThroughput == nil && in.WarmThroughput == nil:
 		return s, validation("Nothing to update")
 	case len(in.GlobalSecondaryIndexUpdates) > 0:
 		return s, errNoIndexes
 	case in.StreamSpecification != nil && in.StreamSpecification.StreamEnabled:
 		return s, errNoStreams
+	case len(in.ReplicaUpdates) > 0:
+		return s, validation("This server does not support global tables")
+	}
+	if in.SSESpecification != nil {
+		s.encryption = in.SSESpecification.describe()
 	}
 	if in.BillingMode != "" || in.ProvisionedThroughput != nil {
 		before := s
