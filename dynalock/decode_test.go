@@ -145,11 +145,11 @@ func FuzzHandle(f *testing.F) {
 	f.Cleanup(func() { must(f, c.Close(ctx)) })
 	l, err := c.Acquire(ctx, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat, o.Lease = true, 24*time.Hour })
 	must(f, err)
-	real := l.Handle()
+	genuine := l.Handle()
 	f.Add("")
 	f.Add("no handle")
-	f.Add(real[:len(real)-1])
-	f.Add(real + "x")
+	f.Add(genuine[:len(genuine)-1])
+	f.Add(genuine + "x")
 	f.Add("bnVsbA")                                                                                                             // null
 	f.Add("e30")                                                                                                                // {}
 	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzIiwibCI6MTAwMH0")                                                                    // an id that is too short
@@ -157,7 +157,7 @@ func FuzzHandle(f *testing.F) {
 	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjkyMjMzNzIwMzY4NTQ3NzU4MDcsImQiOi0xfQ") // a lease and a dialect that cannot be
 	f.Add("eyJ2IjoyLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjEwMDB9")                               // another format
 	f.Fuzz(func(t *testing.T, text string) {
-		if text == real {
+		if text == genuine {
 			t.Skip()
 		}
 		before := wire.Count()

@@ -94,7 +94,7 @@ func (w *world) lifeline() *lifeline {
 	w.t.Cleanup(func() { _ = first.Close() })
 	go func() {
 		defer close(l.dead)
-		defer f.Close()
+		defer func() { _ = f.Close() }()
 		if _, err := f.Read(make([]byte, 1)); err == nil { // the command's hello
 			_ = first.Close()
 			_, _ = io.Copy(io.Discard, f)
@@ -430,7 +430,7 @@ func TestACommandIsEndedThoughNobodyReadsWhatIsSaid(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer broken.Close()
+	defer func() { _ = broken.Close() }()
 	_ = reader.Close()
 	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", "run", key, "--lease", "2s", "--", "sh", "-c", stubborn)
 	cmd.Stderr = broken
