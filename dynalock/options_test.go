@@ -93,19 +93,22 @@ func TestOneErrorNamesEveryBadOption(t *testing.T) {
 	check(t, !strings.Contains(err.Error(), "\n"), "more than one line: %v", err)
 }
 
-func TestTheExtremesThatAreAllowedWork(t *testing.T) {
-	onServer(t, func(e *env) {
+func TestTheShortestAndTheLongestLeaseAreKept(t *testing.T) {
+	virtual(t, func(e *env) {
 		for _, lease := range []time.Duration{100 * time.Millisecond, 24 * time.Hour} {
-			c, _ := e.client(func(o *dynalock.Options) { o.Lease, o.AttemptTimeout = lease, lease/2 })
+			c, _ := e.client(func(o *dynalock.Options) { o.Lease = lease })
 			l := e.acquire(c, lease.String())
-			check(e, l.Held(), "%v: not held", lease)
+			time.Sleep(10 * lease)
+			check(e, l.Held(), "%v: lost: %v", lease, l.Err())
 			must(e, l.Release(e.ctx))
 		}
+	})
+}
 
-		// The longest key and the largest item at once.
-		c, wire := e.client(func(o *dynalock.Options) {
-			o.Namespace, o.Owner = strings.Repeat("n", 1000), strings.Repeat("o", 256)
-			o.Lease, o.Retention = 24*time.Hour, time.Hour
+func TestTheLongestKeyAndTheLargestItemAreStored(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(long, func(o *dynalock.Options) {
+			o.Namespace, o.Owner, o.Retention = strings.Repeat("n", 1000), strings.Repeat("o", 256), time.Hour
 		})
 		key := strings.Repeat("k", 1048)
 		_, err := c.TryAcquire(e.ctx, key+"k")
@@ -210,7 +213,7 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 		row attributes
 		fit func(leaseDuration string) bool
 	}{
-		"AWS Labs":   {javaRow("5d1e8a1c-0000-4000-8000-000000000000"), func(s string) bool { _, err := strconv.Atoi(s); return err == nil }},
+		"AWS Labs":   {javaRow("java", "5d1e8a1c-0000-4000-8000-000000000000"), func(s string) bool { _, err := strconv.Atoi(s); return err == nil }},
 		"dynamolock": {goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"), func(s string) bool { return strings.HasSuffix(s, "s") }},
 	}
 	for name, tt := range rows {
@@ -223,12 +226,13 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 				}
 				e.put("dead", tt.row)
 				e.put("free", with(tt.row, attributes{"isReleased": s("1")}))
+				reader, _ := e.client()
+				r, err := reader.Get(e.ctx, "dead")
+				must(e, err)
+				check(e, r.Lease == lease, "lease is %v", r.Lease)
 				for _, own := range []dynalock.Dialect{dynalock.DialectAWSLabs, dynalock.DialectDynamolock} {
-					c, _ := e.client(func(o *dynalock.Options) { o.Dialect = own })
+					c, _ := e.client(long, func(o *dynalock.Options) { o.Dialect = own })
 					for _, key := range []string{"dead", "free"} {
-						r, err := c.Get(e.ctx, key)
-						must(e, err)
-						check(e, r.Lease == lease, "%s: lease is %v", key, r.Lease)
 						l := e.acquire(c, key) // the first time around: a take-over of "dead"
 						kept(key, "acquired")
 						must(e, l.Renew(e.ctx))
@@ -243,7 +247,7 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 						must(e, l.Release(e.ctx))
 						l = <-next
 						kept(key, "handed over")
-						l, err = c.Resume(e.ctx, l.Handle())
+						l, err := c.Resume(e.ctx, l.Handle())
 						must(e, err)
 						kept(key, "resumed")
 						must(e, l.Release(e.ctx))
@@ -258,7 +262,7 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 func TestANewItemIsWrittenInTheDialectOfTheOptions(t *testing.T) {
 	onServer(t, func(e *env) {
 		for dialect, want := range map[dynalock.Dialect]string{dynalock.DialectAWSLabs: "61500", dynalock.DialectDynamolock: "1m1.5s"} {
-			c, _ := e.client(func(o *dynalock.Options) { o.Dialect = dialect })
+			c, _ := e.client(long, func(o *dynalock.Options) { o.Dialect = dialect })
 			l := e.acquire(c, dialect.String(), func(o *dynalock.AcquireOptions) { o.Lease = 61500 * time.Millisecond })
 			got := text(e.item(l.Key())["leaseDuration"])
 			check(e, got == want, "%v writes %q, want %q", dialect, got, want)
@@ -268,12 +272,12 @@ func TestANewItemIsWrittenInTheDialectOfTheOptions(t *testing.T) {
 
 func TestASortKeyIsWrittenAndItsValueSeparatesClients(t *testing.T) {
 	onServerWithSortKey(t, "sort", func(e *env) {
-		c, wire := e.client()
+		c, wire := e.client(long)
 		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.Data = []byte("x") })
 		check(e, text(e.item("key")["sort"]) == "lock", "the item is %v", e.item("key"))
 		must(e, l.Renew(e.ctx))
 		must(e, l.Transact(e.ctx, put(e, "guarded", "1")))
-		other, _ := e.client(func(o *dynalock.Options) { o.SortValue = "other" })
+		other, _ := e.client(long, func(o *dynalock.Options) { o.SortValue = "other" })
 		e.acquire(other, "key")
 		keys := []string{}
 		for r, err := range c.Records(e.ctx) {
@@ -291,7 +295,7 @@ func TestASortKeyIsWrittenAndItsValueSeparatesClients(t *testing.T) {
 func TestANamespaceSeparatesClientsAndIsNoPartOfTheirKeys(t *testing.T) {
 	onServer(t, func(e *env) {
 		in := func(namespace string) *dynalock.Client {
-			c, _ := e.client(func(o *dynalock.Options) { o.Namespace = namespace })
+			c, _ := e.client(long, func(o *dynalock.Options) { o.Namespace = namespace })
 			return c
 		}
 		a, b, all := in("a/"), in("b/"), in("")
@@ -322,7 +326,7 @@ func TestANamespaceSeparatesClientsAndIsNoPartOfTheirKeys(t *testing.T) {
 
 func TestRecordsComePageByPageAndEndWhereTheCallerStops(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, wire := e.client()
+		c, wire := e.client(long)
 		const n = 9 // of 300 KB each: a page has 1 MB at most
 		for i := range n {
 			must(e, e.acquire(c, fmt.Sprint("key", i), func(o *dynalock.AcquireOptions) { o.Data = make([]byte, 300<<10) }).Release(e.ctx))
@@ -334,8 +338,7 @@ func TestRecordsComePageByPageAndEndWhereTheCallerStops(t *testing.T) {
 		}
 		pages := wire.Count("Scan")
 		check(e, len(seen) == n && pages >= 3, "%d records in %d pages", len(seen), pages)
-		for _, err := range c.Records(e.ctx) {
-			must(e, err)
+		for range c.Records(e.ctx) {
 			break
 		}
 		check(e, wire.Count("Scan") == pages+1, "%d pages read for one record", wire.Count("Scan")-pages)
@@ -344,7 +347,7 @@ func TestRecordsComePageByPageAndEndWhereTheCallerStops(t *testing.T) {
 
 func TestRetentionIsSetAtReleaseAndNeverOnAHeldItem(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, _ := e.client(func(o *dynalock.Options) { o.Retention = 48 * time.Hour })
+		c, _ := e.client(long, func(o *dynalock.Options) { o.Retention = 48 * time.Hour })
 		held := func(when string) {
 			e.Helper()
 			check(e, e.item("key")["ttl"] == nil, "%s: a held item has a TTL: %v", when, text(e.item("key")["ttl"]))
@@ -354,7 +357,7 @@ func TestRetentionIsSetAtReleaseAndNeverOnAHeldItem(t *testing.T) {
 			ttl, err := strconv.ParseInt(text(e.item("key")["ttl"]), 10, 64)
 			must(e, err)
 			off := time.Until(time.Unix(ttl, 0)) - 48*time.Hour
-			check(e, off.Abs() < 10*time.Second, "%s: the TTL is off by %v", when, off)
+			check(e, off.Abs() < time.Minute, "%s: the TTL is off by %v", when, off)
 		}
 		for range 2 { // of a new item, and of one with a TTL
 			l := e.acquire(c, "key")
@@ -385,14 +388,14 @@ func TestRetentionIsSetAtReleaseAndNeverOnAHeldItem(t *testing.T) {
 		released("freed by an operator")
 
 		// A client without retention takes the TTL off, too.
-		plain, _ := e.client()
+		plain, _ := e.client(long)
 		l := e.acquire(plain, "key")
 		held("acquired by a client without retention")
 		must(e, l.Release(e.ctx))
 		check(e, e.item("key")["ttl"] == nil, "a TTL from a client without retention")
 
 		// A row that another library took over with our TTL in it loses it when we take that over.
-		e.put("key", with(e.item("key"), attributes{"isReleased": nil, "recordVersionNumber": s("theirs"), "ttl": n("1")}))
+		e.put("key", with(e.item("key"), attributes{"isReleased": nil, "recordVersionNumber": s("theirs"), "leaseDuration": s("100"), "ttl": n("1")}))
 		e.acquire(plain, "key")
 		held("taken over")
 	})
@@ -400,7 +403,7 @@ func TestRetentionIsSetAtReleaseAndNeverOnAHeldItem(t *testing.T) {
 
 func TestDeleteOnReleaseDeletesTheItemOfThisTenureOnly(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, wire := e.client()
+		c, wire := e.client(long)
 		deleting := func(o *dynalock.AcquireOptions) { o.DeleteOnRelease = true }
 		l := e.acquire(c, "key", deleting)
 		before := wire.Count()
@@ -413,7 +416,7 @@ func TestDeleteOnReleaseDeletesTheItemOfThisTenureOnly(t *testing.T) {
 		r, err := c.Get(e.ctx, "key")
 		must(e, err)
 		must(e, c.ForceRelease(e.ctx, r))
-		other, _ := e.client()
+		other, _ := e.client(long)
 		successor := e.acquire(other, "key")
 		wantErr(e, l.Release(e.ctx), dynalock.ErrLost)
 		must(e, successor.Renew(e.ctx))

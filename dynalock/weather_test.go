@@ -38,7 +38,7 @@ func everyCall(e *env, db dynalock.DynamoDB, table string, optFns ...func(*dynal
 	c, err := dynalock.New(db, table, optFns...)
 	must(e, err)
 	defer func() { must(e, c.Close(e.ctx)) }()
-	good, _ := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
+	good, _ := e.client(long)
 	l := e.acquire(good, "a lock elsewhere")
 	r, err := good.Get(e.ctx, l.Key())
 	must(e, err)
@@ -277,7 +277,7 @@ func TestDoEndsWithItsContextOnADeadNetworkAndReleasesInTheBackground(t *testing
 
 func TestDoTellsOfALossThatItsFunctionsOwnReleaseFound(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, _ := e.client()
+		c, _ := e.client(long)
 		err := c.Do(e.ctx, "key", func(_ context.Context, l *dynalock.Lock) error {
 			e.delete("key")
 			wantErr(e, l.Release(e.ctx), dynalock.ErrLost)
@@ -308,6 +308,12 @@ func TestAClosedClientRefusesCallsButStillReads(t *testing.T) {
 
 func TestEndedTenuresAreForgotten(t *testing.T) {
 	ends := map[string]func(e *env, l *dynalock.Lock, wire *testserver.Wire){
+		"lost at the deadline":  func(_ *env, l *dynalock.Lock, wire *testserver.Wire) { crash(wire); <-l.Done() },
+		"lost by its heartbeat": func(e *env, l *dynalock.Lock, _ *testserver.Wire) { e.delete("key"); <-l.Done() },
+		"lost by a transaction": func(e *env, l *dynalock.Lock, _ *testserver.Wire) {
+			e.delete("key")
+			wantErr(e, l.Transact(e.ctx, count(e)), dynalock.ErrLost)
+		},
 		"released": func(e *env, l *dynalock.Lock, _ *testserver.Wire) { must(e, l.Release(e.ctx)) },
 		"lost by its release": func(e *env, l *dynalock.Lock, _ *testserver.Wire) {
 			e.delete("key")
@@ -379,7 +385,7 @@ func TestAForeignItemIsToldAndNeverTouched(t *testing.T) {
 	for _, dialect := range []dynalock.Dialect{dynalock.DialectAWSLabs, dynalock.DialectDynamolock} {
 		t.Run(dialect.String(), func(t *testing.T) {
 			onServer(t, func(e *env) {
-				c, _ := e.client(func(o *dynalock.Options) { o.Dialect, o.MaxClockSkew = dialect, time.Millisecond })
+				c, _ := e.client(long, func(o *dynalock.Options) { o.Dialect, o.MaxClockSkew = dialect, time.Millisecond })
 				rows := map[string]attributes{}
 				for key, row := range foreignRows() {
 					e.put(key, row)
@@ -390,7 +396,7 @@ func TestAForeignItemIsToldAndNeverTouched(t *testing.T) {
 						_, err := c.TryAcquire(e.ctx, key)
 						foreign, ok := errors.AsType[*dynalock.ForeignError](err)
 						check(e, ok && errors.Is(err, dynalock.ErrForeign) && foreign.Key == key && foreign.Problem != "", "TryAcquire of %q: %v", key, err)
-						_, err = c.Acquire(e.within(lease), key)
+						_, err = c.Acquire(e.within(5*time.Second), key)
 						check(e, errors.Is(err, dynalock.ErrForeign), "Acquire of %q: %v", key, err)
 						r, err := c.Get(e.ctx, key)
 						must(e, err)
@@ -413,13 +419,13 @@ func TestAForeignItemIsToldAndNeverTouched(t *testing.T) {
 
 func TestARowOfAnotherLibraryIsALockEvenWithAttributesOfItsOwn(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, _ := e.client()
+		c, _ := e.client(long)
 		for key, row := range map[string]attributes{
-			"java":       javaRow("5d1e8a1c-0000-4000-8000-000000000000"),
+			"java":       javaRow("java", "5d1e8a1c-0000-4000-8000-000000000000"),
 			"go":         goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"),
 			"extra":      with(goRow("go", "v"), attributes{"team": s("billing"), "reason": n("1"), "waiters": s("many"), "acquiredAt": s("noon")}),
-			"data":       with(javaRow("v"), attributes{"data": b("payload")}),
-			"free":       with(javaRow("v"), attributes{"isReleased": s("1")}),
+			"data":       with(javaRow("java", "v"), attributes{"data": b("payload")}),
+			"free":       with(javaRow("java", "v"), attributes{"isReleased": s("1")}),
 			"other free": with(goRow("go", "v"), attributes{"isReleased": s("1"), "leaseDuration": s("1h30m")}),
 			"no owner":   with(goRow("", "v"), attributes{"ownerName": nil}),
 		} {
@@ -514,14 +520,14 @@ func (l *logged) Write(p []byte) (int, error) {
 }
 
 // records lists the log's records with this message.
-func (l *logged) records(tb testing.TB, msg string) []map[string]any {
-	tb.Helper()
+func (l *logged) records(t testing.TB, msg string) []map[string]any {
+	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var found []map[string]any
 	for _, line := range bytes.Split(bytes.TrimSpace(l.buf.Bytes()), []byte("\n")) {
 		record := map[string]any{}
-		must(tb, json.Unmarshal(line, &record))
+		must(t, json.Unmarshal(line, &record))
 		if record["msg"] == msg {
 			found = append(found, record)
 		}
@@ -732,8 +738,7 @@ func TestATransactionCommitsWhileTheLockIsHeldAndNeverAfter(t *testing.T) {
 	for name, end := range ends {
 		t.Run(name, func(t *testing.T) {
 			onServer(t, func(e *env) {
-				long := func(o *dynalock.Options) { o.Lease = time.Minute } // no heartbeat tells before the transaction does
-				c, _ := e.client(long)
+				c, _ := e.client(long) // no heartbeat tells before the transaction does
 				other, _ := e.client(long)
 				l := e.acquire(c, "key")
 				own := func() error {
@@ -765,12 +770,12 @@ func TestATransactionWhoseAnswerIsLostIsAppliedOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			onServer(t, func(e *env) {
-				c, wire := e.client(func(o *dynalock.Options) { o.Lease = 10 * time.Second })
+				c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
 				l := e.acquire(c, "key")
 				wire.Inject(testserver.Fault{Kind: kind, Op: "TransactWriteItems", Times: 2})
 				must(e, l.Transact(e.ctx, count(e)))
 				check(e, text(e.item("counter")["n"]) == "1", "applied %s times", text(e.item("counter")["n"]))
-				check(e, wire.Count("TransactWriteItems") == 3, "%d requests", wire.Count("TransactWriteItems"))
+				check(e, wire.Count("TransactWriteItems") >= 3, "%d requests", wire.Count("TransactWriteItems"))
 			})
 		})
 	}
@@ -788,7 +793,7 @@ func TestATransactionOfUnknownOutcomeIsNotReportedAsNothingWritten(t *testing.T)
 				err := l.Transact(e.ctx, count(e)) // its answer is lost, and the lock with it
 				wantErr(e, l.Err(), dynalock.ErrLost)
 				written := len(e.item("counter")) > 0
-				check(e, !written || !errors.Is(err, dynalock.ErrLost), "written, and reported as %v", err)
+				check(e, !(written && errors.Is(err, dynalock.ErrLost)), "written, and reported as %v", err)
 				check(e, written || err != nil, "reported as written")
 			})
 		})
@@ -815,7 +820,7 @@ func TestATransactionThatConflictsWithAHeartbeatIsRepeated(t *testing.T) {
 
 func TestATransactionUnderContentionWithHeartbeatsCommitsEveryTime(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, _ := e.client(func(o *dynalock.Options) { o.Lease = 10 * time.Second })
+		c, _ := e.client(long)
 		l := e.acquire(c, "key")
 		var wg sync.WaitGroup
 		for range 4 {
@@ -838,7 +843,7 @@ func TestATransactionUnderContentionWithHeartbeatsCommitsEveryTime(t *testing.T)
 
 func TestTheCallersOwnFailedConditionIsToldAndTheLockStaysHeld(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, wire := e.client(func(o *dynalock.Options) { o.Lease = 10 * time.Second })
+		c, wire := e.client(long)
 		l := e.acquire(c, "key")
 		item := put(e, "guarded", "x")
 		item.Put.ConditionExpression = aws.String("attribute_exists(nothing)")
@@ -858,7 +863,7 @@ func TestTheCallersOwnFailedConditionIsToldAndTheLockStaysHeld(t *testing.T) {
 
 func TestATransactionTakes99ItemsAndEndsWithItsContext(t *testing.T) {
 	onServer(t, func(e *env) {
-		c, wire := e.client(func(o *dynalock.Options) { o.Lease = 10 * time.Second })
+		c, wire := e.client(long)
 		l := e.acquire(c, "key")
 		var items []types.TransactWriteItem
 		for i := range 99 {
