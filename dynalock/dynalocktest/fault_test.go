@@ -240,8 +240,9 @@ func TestCloseEndsEveryWaitAndDropsWhatIsUnderWay(t *testing.T) {
 		} {
 			f.Key = name
 			s.Inject(f)
-			answers[name] = make(chan error, 1)
-			go func() { answers[name] <- count(t.Context(), db, name) }()
+			answer := make(chan error, 1)
+			answers[name] = answer
+			go func() { answer <- count(t.Context(), db, name) }()
 		}
 		synctest.Wait()
 		if err := <-answers["again"]; err != nil {

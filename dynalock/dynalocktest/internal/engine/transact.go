@@ -204,13 +204,15 @@ func (in *transactWriteInput) run(t *tx, planned []plannedWrite, digest [sha256.
 	for i, p := range planned {
 		w, err := p.resolve(t, i)
 		if err == nil {
-			id := w.table.id(w.key)
-			same = same || seen[id]
-			seen[id] = true
 			changes[i] = change{write: w}
 			if !replayed {
 				changes[i], err = w.evaluate(t)
 			}
+		}
+		if err == nil { // an action that is refused anyway does not count
+			id := w.table.id(w.key)
+			same = same || seen[id]
+			seen[id] = true
 		}
 		var key keyChange
 		switch {
