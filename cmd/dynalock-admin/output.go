@@ -57,7 +57,9 @@ func writeTable(w io.Writer, rows [][]string) error {
 				cells[i] = "-"
 			}
 		}
-		fmt.Fprintln(t, strings.Join(cells, "\t"))
+		if _, err := fmt.Fprintln(t, strings.Join(cells, "\t")); err != nil {
+			return err
+		}
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -84,9 +84,11 @@ func (a *app) confirm(r dynalock.Record) error {
 		return err
 	}
 	if !expired(r, now) {
-		fmt.Fprintln(a.err, "\nIts lease has not run out: its holder may be alive and at work.")
+		a.say("\nIts lease has not run out: its holder may be alive and at work.")
 	}
-	fmt.Fprint(a.err, "\nFree this lock? [y/N] ")
+	if _, err := fmt.Fprint(a.err, "\nFree this lock? [y/N] "); err != nil {
+		return err
+	}
 	answer, err := bufio.NewReader(a.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) { // the end of the input is an answer, too
 		return err

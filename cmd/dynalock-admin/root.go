@@ -73,10 +73,13 @@ func (a *app) run(ctx context.Context, args []string) int {
 		err = usagef("%s; see dynalock-admin --help", strings.Join(strings.Fields(err.Error()), " "))
 	}
 	if !errors.As(err, &exit) || exit.err != nil {
-		fmt.Fprintln(a.err, "dynalock-admin:", message(err))
+		a.say("dynalock-admin: " + message(err))
 	}
 	return exitCode(err)
 }
+
+// say writes a line for people. That nobody reads it changes nothing.
+func (a *app) say(line string) { _, _ = fmt.Fprintln(a.err, line) }
 
 // do wraps what a command does: from here on errors are not about the command line.
 func (a *app) do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {

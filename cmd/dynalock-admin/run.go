@@ -175,7 +175,7 @@ func (r *guarded) take(ctx context.Context, c *dynalock.Client) (*dynalock.Lock,
 		defer cancel()
 	}
 	if guard.IsTerminal(r.a.err) {
-		fmt.Fprintln(r.a.err, "dynalock-admin: waiting:", message(first))
+		r.warn("waiting: " + message(first))
 	}
 	l, err = c.Acquire(ctx, r.key, fill)
 	if errors.As(err, &last) && last.Record.Version == "" { // too short to look again
@@ -294,7 +294,7 @@ func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 	_, _ = untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Close(ctx) })
 }
 
-func (r *guarded) warn(text string) { fmt.Fprintln(r.a.err, "dynalock-admin:", clean(text)) }
+func (r *guarded) warn(text string) { r.a.say("dynalock-admin: " + clean(text)) }
 
 // untilSignal calls f with a context that a signal ends. After a signal its error is an exitError with the code of
 // that signal, and what f returned is returned nevertheless.

@@ -86,7 +86,7 @@ func reachable(addr net.Addr) string {
 
 func (a *app) announce(endpoint, table string, addr net.Addr) error {
 	if tcp, ok := addr.(*net.TCPAddr); ok && !tcp.IP.IsLoopback() {
-		fmt.Fprintln(a.err, "dynalock-admin: warning: others can reach this server, and it checks no credentials")
+		a.say("dynalock-admin: warning: others can reach this server, and it checks no credentials")
 	}
 	if a.output == formatJSON {
 		return writeJSON(a.out, struct {
@@ -97,9 +97,9 @@ func (a *app) announce(endpoint, table string, addr net.Addr) error {
 	if _, err := fmt.Fprintln(a.out, endpoint); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.err, "serving an embedded DynamoDB, in memory, until it is interrupted; to use it:\n  export DYNALOCK_ENDPOINT_URL=%s\n", endpoint)
+	a.say("serving an embedded DynamoDB, in memory, until it is interrupted; to use it:\n  export DYNALOCK_ENDPOINT_URL=" + endpoint)
 	if table != "" {
-		fmt.Fprintf(a.err, "  export DYNALOCK_TABLE=%s\n", clean(table))
+		a.say("  export DYNALOCK_TABLE=" + clean(table))
 	}
 	return nil
 }
