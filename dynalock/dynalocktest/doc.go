@@ -53,6 +53,7 @@
 // Tables are active at once, throughput is never exceeded and transactions never conflict by themselves: Throttled and Conflict
 // faults do that. There are no secondary indexes, streams, backups, global tables or PartiQL, and none of the parameters from before
 // expressions (Expected, AttributeUpdates, KeyConditions and their like); each is refused with an error that says so. Items expire only when
-// ExpireItems is called. Signatures and permissions are not checked. Scans go through the partitions in an order that is stable but
-// not the service's. Nothing is stored on disk.
+// ExpireItems is called. Signatures and permissions are not checked, nor that a transaction stays below 4 MB. Scans go through the
+// partitions in an order that is stable but not the service's. UPDATED_OLD and UPDATED_NEW give whole attributes where an update wrote
+// into a list or map, as DynamoDB Local does. Nothing is stored on disk.
 package dynalocktest

@@ -3,6 +3,7 @@ package dynalocktest
 import (
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/engine"
@@ -21,7 +22,8 @@ const (
 	LostRequest Kind = "lost request"
 	// LostResponse applies the request after Delay and never answers.
 	LostResponse Kind = "lost response"
-	// Duplicated applies and answers the request, and applies it once more Delay later.
+	// Duplicated applies and answers the request, and applies it once more Delay later. With another fault that loses or refuses the
+	// request only the late copy is applied.
 	Duplicated Kind = "duplicated"
 	// ErrorBefore answers with the error Code, after Delay, and does not apply the request.
 	ErrorBefore Kind = "error before"
@@ -33,7 +35,7 @@ const (
 	ResetAfter Kind = "reset after"
 	// Throttled is ErrorBefore with Code ProvisionedThroughputExceededException.
 	Throttled Kind = "throttled"
-	// Conflict is ErrorBefore as by a concurrent transaction: TransactionConflictException, and for TransactWriteItems a
+	// Conflict is ErrorBefore as by a concurrent transaction: TransactionConflictException, and for a transaction itself a
 	// TransactionCanceledException that names the matching items.
 	Conflict Kind = "conflict"
 )
@@ -217,9 +219,6 @@ var failureTexts = map[string]string{
 
 // failure is the injected answer.
 func (m *message) failure() (int, []byte) {
-	if m.plan.code == "" {
-		return 0, nil
-	}
 	e := &engine.Error{Status: 400, Code: m.plan.code, Message: failureTexts[m.plan.code]}
 	switch m.plan.code {
 	case "InternalServerError":
@@ -227,7 +226,7 @@ func (m *message) failure() (int, []byte) {
 	case "ServiceUnavailable":
 		e.Status = 503
 	}
-	if m.plan.conflicts != nil && m.name == "TransactWriteItems" {
+	if m.plan.conflicts != nil && strings.HasPrefix(m.name, "Transact") {
 		e = engine.Conflict(m.plan.conflicts)
 	}
 	return e.Status, e.Body()

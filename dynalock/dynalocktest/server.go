@@ -127,27 +127,25 @@ const (
 	reset            // the connection breaks
 )
 
-// exchange carries one request there and its answer back.
+// exchange carries one request there and its answer back. When the server is closed meanwhile there is no answer.
 func (s *Server) exchange(m *message) reply {
 	if !s.sleep(m.plan.before) {
-		return reply{outcome: reset}
+		return reply{outcome: lost}
 	}
 	r := reply{outcome: m.plan.outcome, id: m.id}
-	switch {
-	case !m.plan.apply:
-		s.note(m.request(m.plan.code))
-		r.status, r.body = m.failure()
-	default:
+	if m.plan.apply {
 		r.status, r.body = s.apply(m)
-		if m.plan.again {
-			s.later(m)
-		}
-		if m.plan.code != "" {
-			r.status, r.body = m.failure()
-		}
+	} else {
+		s.note(m.request(m.plan.code))
+	}
+	if m.plan.again {
+		s.later(m)
+	}
+	if m.plan.code != "" {
+		r.status, r.body = m.failure()
 	}
 	if !s.sleep(m.plan.after) {
-		return reply{outcome: reset}
+		return reply{outcome: lost}
 	}
 	return r
 }
