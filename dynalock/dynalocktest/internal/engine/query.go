@@ -338,6 +338,11 @@ func (in *queryInput) keyRange(table *table, c *expr.Cond) (r keyRange, err erro
 	if r.hash.Kind == "" {
 		return r, errMissedKey
 	}
+	for _, v := range r.sort.Values {
+		if len(v.Str) > maxSortKey {
+			return r, validation("One or more parameter values were invalid: Aggregated size of all range keys has exceeded the size limit of %d bytes", maxSortKey)
+		}
+	}
 	return r, nil
 }
 
