@@ -4,6 +4,7 @@
 locals {
   job_namespace      = "jobs/"
   consumer_namespace = "orders/"
+  consumer_timeout   = 30
 
   functions = {
     job = {
@@ -16,7 +17,7 @@ locals {
     consumer = {
       package     = var.consumer_package
       namespace   = local.consumer_namespace
-      timeout     = 30
+      timeout     = local.consumer_timeout
       environment = { QUEUE_URL = aws_sqs_queue.orders.url }
       policy      = module.locks.namespace_policies[local.consumer_namespace].holder
     }
@@ -156,7 +157,7 @@ resource "aws_iam_role_policy" "scheduler" {
 
 resource "aws_sqs_queue" "orders" {
   name                       = "${var.name}-orders"
-  visibility_timeout_seconds = 6 * local.functions.consumer.timeout # as AWS advises for functions
+  visibility_timeout_seconds = 6 * local.consumer_timeout # as AWS advises for functions
   redrive_policy = jsonencode({
     deadLetterTargetArn = aws_sqs_queue.dead.arn
     # A message whose key is locked comes back and is counted, so it may come back often.
