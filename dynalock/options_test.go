@@ -213,7 +213,7 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 		row attributes
 		fit func(leaseDuration string) bool
 	}{
-		"AWS Labs":   {javaRow("java", "5d1e8a1c-0000-4000-8000-000000000000"), func(s string) bool { _, err := strconv.Atoi(s); return err == nil }},
+		"AWS Labs":   {javaRow("5d1e8a1c-0000-4000-8000-000000000000"), func(s string) bool { _, err := strconv.Atoi(s); return err == nil }},
 		"dynamolock": {goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"), func(s string) bool { return strings.HasSuffix(s, "s") }},
 	}
 	for name, tt := range rows {

@@ -29,8 +29,8 @@ func n(v string) types.AttributeValue { return &types.AttributeValueMemberN{Valu
 func b(v string) types.AttributeValue { return &types.AttributeValueMemberB{Value: []byte(v)} }
 
 // javaRow is a held lock as the AWS Labs Java client writes it.
-func javaRow(owner, version string) attributes {
-	return attributes{"ownerName": s(owner), "leaseDuration": s(fmt.Sprint(lease.Milliseconds())), "recordVersionNumber": s(version)}
+func javaRow(version string) attributes {
+	return attributes{"ownerName": s("java"), "leaseDuration": s(fmt.Sprint(lease.Milliseconds())), "recordVersionNumber": s(version)}
 }
 
 // goRow is a held lock as dynamolock writes it.

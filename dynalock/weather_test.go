@@ -421,11 +421,11 @@ func TestARowOfAnotherLibraryIsALockEvenWithAttributesOfItsOwn(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, _ := e.client(long)
 		for key, row := range map[string]attributes{
-			"java":       javaRow("java", "5d1e8a1c-0000-4000-8000-000000000000"),
+			"java":       javaRow("5d1e8a1c-0000-4000-8000-000000000000"),
 			"go":         goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"),
 			"extra":      with(goRow("go", "v"), attributes{"team": s("billing"), "reason": n("1"), "waiters": s("many"), "acquiredAt": s("noon")}),
-			"data":       with(javaRow("java", "v"), attributes{"data": b("payload")}),
-			"free":       with(javaRow("java", "v"), attributes{"isReleased": s("1")}),
+			"data":       with(javaRow("v"), attributes{"data": b("payload")}),
+			"free":       with(javaRow("v"), attributes{"isReleased": s("1")}),
 			"other free": with(goRow("go", "v"), attributes{"isReleased": s("1"), "leaseDuration": s("1h30m")}),
 			"no owner":   with(goRow("", "v"), attributes{"ownerName": nil}),
 		} {
