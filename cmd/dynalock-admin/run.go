@@ -217,15 +217,12 @@ func (r *guarded) hold(ctx context.Context, l *dynalock.Lock, o dynalock.Options
 }
 
 // supervise passes signals on, and ends the command when the lock is lost. It returns when the whole group is dead,
-// and tells whether the lock was lost by then.
+// and tells whether the lock was lost by then. The killing is a timer's affair, so that a reader of our standard error
+// who holds up what is said there does not hold up that.
 func (r *guarded) supervise(l *dynalock.Lock, g *guard.Group, margin time.Duration) (lost bool) {
 	done, exited := l.Done(), g.Exited()
-	var killAt time.Time
-	var kill <-chan time.Time
-	killBy := func(at time.Time) {
-		if killAt.IsZero() || at.Before(killAt) {
-			killAt, kill = at, time.After(time.Until(at))
-		}
+	killBy := func(at time.Time) *time.Timer {
+		return time.AfterFunc(time.Until(at), func() { g.Signal(syscall.SIGKILL) })
 	}
 	for {
 		select {
@@ -242,15 +239,12 @@ func (r *guarded) supervise(l *dynalock.Lock, g *guard.Group, margin time.Durati
 		case <-done:
 			done, lost = nil, true
 			g.Signal(syscall.SIGTERM)
-			killBy(killTime(l, margin))
+			defer killBy(killTime(l, margin)).Stop()
 			r.warn(message(l.Err()) + "; ending the command")
 		case <-exited:
 			exited = nil
 			g.Signal(syscall.SIGTERM) // to what it left behind
-			killBy(time.Now().Add(r.killAfter))
-		case <-kill:
-			kill = nil
-			g.Signal(syscall.SIGKILL)
+			defer killBy(time.Now().Add(r.killAfter)).Stop()
 		}
 	}
 }

@@ -443,6 +443,40 @@ func TestACommandIsEndedThoughNobodyReadsWhatIsSaid(t *testing.T) {
 	line.await(t)
 }
 
+func TestACommandIsEndedThoughWhatIsSaidIsHeldUp(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	line := w.lifeline()
+	reader, full, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = full.Close() }()
+	if err := full.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	for err == nil { // until not one byte more fits
+		_, err = full.Write(make([]byte, 1))
+	}
+	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", "run", key, "--lease", "2s", "--", "sh", "-c", stubborn)
+	cmd.Stderr = full
+	p := w.follow(cmd)
+	p.expect("ready")
+	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
+		t.Fatal(err)
+	}
+	line.await(t)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		_, _ = io.Copy(io.Discard, reader)
+	}()
+	p.exits(76)
+	_ = full.Close()
+	<-drained
+	_ = reader.Close()
+}
+
 func TestALostLockIsToldWhateverTheCommandSays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
