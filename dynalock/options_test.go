@@ -338,7 +338,8 @@ func TestRecordsComePageByPageAndEndWhereTheCallerStops(t *testing.T) {
 		}
 		pages := wire.Count("Scan")
 		check(e, len(seen) == n && pages >= 3, "%d records in %d pages", len(seen), pages)
-		for range c.Records(e.ctx) {
+		for _, err := range c.Records(e.ctx) {
+			must(e, err)
 			break
 		}
 		check(e, wire.Count("Scan") == pages+1, "%d pages read for one record", wire.Count("Scan")-pages)
