@@ -452,11 +452,20 @@ func TestACommandIsEndedThoughWhatIsSaidIsHeldUp(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = full.Close() }()
-	if err := full.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+	conn, err := full.SyscallConn()
+	if err != nil {
 		t.Fatal(err)
 	}
-	for err == nil { // until not one byte more fits
-		_, err = full.Write(make([]byte, 1))
+	for size := 1 << 16; size > 0; size /= 2 { // until not one byte more fits
+		var full error
+		if err := conn.Write(func(fd uintptr) bool {
+			for full == nil {
+				_, full = syscall.Write(int(fd), make([]byte, size))
+			}
+			return true
+		}); err != nil || !errors.Is(full, syscall.EAGAIN) {
+			t.Fatal(err, full)
+		}
 	}
 	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", "run", key, "--lease", "2s", "--", "sh", "-c", stubborn)
 	cmd.Stderr = full
