@@ -479,10 +479,9 @@ func (w *world) genTransactWrite(t *source) operation {
 		case 0:
 			it := genItem(t, tb)
 			for _, name := range tb.keyNames() {
-				if value, ok := key[name]; ok {
-					it[name] = value
-				}
+				delete(it, name)
 			}
+			maps.Copy(it, key)
 			put := &types.Put{TableName: w.named(t, tb), Item: it, ConditionExpression: condition, ReturnValuesOnConditionCheckFailure: genOnFailure(t)}
 			put.ExpressionAttributeNames, put.ExpressionAttributeValues = x.finish()
 			one.Put = put
