@@ -68,6 +68,7 @@ func (u *Upd) Paths() []Path {
 
 func (p *parser) sections() ([]action, error) {
 	var actions []action
+	var repeated error // refused when the whole text has been read
 	seen := map[string]bool{}
 	for {
 		verb := strings.ToUpper(p.tok.text)
@@ -76,8 +77,8 @@ func (p *parser) sections() ([]action, error) {
 		default:
 			return nil, p.syntax()
 		}
-		if seen[verb] {
-			return nil, errorf("The %q section can only be used once in an update expression;", verb)
+		if seen[verb] && repeated == nil {
+			repeated = errorf("The %q section can only be used once in an update expression;", verb)
 		}
 		seen[verb] = true
 		p.advance()
@@ -93,7 +94,7 @@ func (p *parser) sections() ([]action, error) {
 			p.advance()
 		}
 		if p.tok.kind == tokEOF {
-			return actions, nil
+			return actions, repeated
 		}
 	}
 }
