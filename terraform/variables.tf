@@ -192,7 +192,7 @@ variable "namespaces" {
 }
 
 variable "alarms" {
-  description = "CloudWatch alarms of the table in its own Region, and the ARNs (at most 5, such as SNS topics) that are told when one goes off and when it is over. Thresholds: requests throttled and requests failed in DynamoDB itself, each in a minute, for 3 minutes of 5; and how many standard deviations conditional check failures may lie above what is usual for the hour. Refused conditions are everyday life of a lock, so no fixed number is wrong. Null: no alarms."
+  description = "CloudWatch alarms of the table in its own Region, and the ARNs (at most 5, such as SNS topics) that are told when one goes off and when it is over. Thresholds: requests throttled and requests failed in DynamoDB itself, each in a minute, for 3 minutes of 5; and how many standard deviations conditional check failures may lie above what is usual for the hour. Refused conditions are everyday life of a lock, so no fixed number fits. Null: no alarms."
   type = object({
     actions                    = optional(list(string), [])
     throttled_requests         = optional(number, 1)

@@ -52,10 +52,22 @@ func (m *Module) add(name string, text []byte) error {
 	return nil
 }
 
-// text is what was written for an expression, on one line.
+// text is what was written for an expression, on one line, with commas between lines where there were none.
 func (m *Module) text(e hclsyntax.Expression) string {
 	r := e.Range()
-	return strings.Join(strings.Fields(string(m.source[r.Filename][r.Start.Byte:r.End.Byte])), " ")
+	var one strings.Builder
+	for line := range strings.Lines(string(m.source[r.Filename][r.Start.Byte:r.End.Byte])) {
+		fields := strings.Join(strings.Fields(line), " ")
+		switch before := one.String(); {
+		case before == "":
+		case strings.HasPrefix(fields, "}") || strings.ContainsAny(before[len(before)-1:], "{[(,"):
+			one.WriteString(" ")
+		default:
+			one.WriteString(", ")
+		}
+		one.WriteString(fields)
+	}
+	return one.String()
 }
 
 // ofType gives the blocks of one type: "resource", "variable".

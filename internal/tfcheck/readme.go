@@ -2,12 +2,15 @@ package tfcheck
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
-// Tables are the tables of inputs and outputs in a module's README, by the marks between which they stand.
-func Tables(m *Module) map[string]string {
-	var in, out strings.Builder
+// Tables are the tables in a module's README, by the marks between which they stand: inputs, outputs, and the actions
+// that each role is allowed.
+func Tables(m *Module, l Library) map[string]string {
+	var in, out, actions strings.Builder
 	in.WriteString("| Name | Type | Default | What it is |\n|---|---|---|---|\n")
 	for _, v := range m.Variables() {
 		value := "required"
@@ -20,7 +23,21 @@ func Tables(m *Module) map[string]string {
 	for _, o := range m.Outputs() {
 		fmt.Fprintf(&out, "| `%s` | %s |\n", o.Name, o.Description)
 	}
-	return map[string]string{"inputs": in.String(), "outputs": out.String()}
+	actions.WriteString("| Role | On single items | On all items | On the table |\n|---|---|---|---|\n")
+	for _, role := range slices.Sorted(maps.Keys(l.Actions)) {
+		a := l.Actions[role]
+		fmt.Fprintf(&actions, "| %s | %s | %s | %s |\n", role, code(a.Item), code(a.Scan), code(a.Table))
+	}
+	return map[string]string{"inputs": in.String(), "outputs": out.String(), "actions": actions.String()}
+}
+
+// code is a list of actions as the table has it.
+func code(actions []string) string {
+	var list []string
+	for _, a := range actions {
+		list = append(list, "`"+strings.TrimPrefix(a, "dynamodb:")+"`")
+	}
+	return strings.Join(list, ", ")
 }
 
 // Fill puts the tables between their marks.

@@ -156,13 +156,14 @@ func TestThereIsOneTable(t *testing.T) {
 	}
 }
 
-func TestTheReadmeListsInputsAndOutputs(t *testing.T) {
+func TestTheReadmeListsInputsOutputsAndActions(t *testing.T) {
 	name := top + "/README.md"
 	text, err := os.ReadFile(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := Fill(string(text), Tables(load(t, top, ".tf")))
+	l, _ := library(t)
+	want, err := Fill(string(text), Tables(load(t, top, ".tf"), l))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,6 +438,14 @@ func TestTheSchemaIsTakenFromWhatTerraformPrints(t *testing.T) {
 	}
 	if _, err := FromProvider([]byte(text), Schema{Resources: map[string]Block{"aws_gone": {}}}); err == nil {
 		t.Error("a type that the provider does not know is no error")
+	}
+}
+
+func TestTypesAreWrittenOnOneLine(t *testing.T) {
+	m := parse(t, "variable v {\n type = object({\n  list = list(object({\n   a   = string\n   b = optional(number, 1)\n  }))\n  c = bool\n })\n}\n")
+	const want = "object({ list = list(object({ a = string, b = optional(number, 1) })), c = bool })"
+	if have := m.Variables()[0].Type; have != want {
+		t.Errorf("type: %s, want %s", have, want)
 	}
 }
 
