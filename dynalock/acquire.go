@@ -283,7 +283,6 @@ const maxGap = 50 * time.Millisecond
 func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbeat.Reading) *Lock {
 	c := a.c
 	r := c.decode(a.key, it)
-	c.service.saw(a.key, r.Token)
 	a.previous = r.previous
 	l := &Lock{
 		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options,

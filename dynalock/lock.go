@@ -103,6 +103,7 @@ func (l *Lock) end(err error) bool {
 	}
 	l.err = err
 	l.mu.Unlock()
+	l.c.service.saw(l.key, l.token)
 	l.cancel(err)
 	return true
 }

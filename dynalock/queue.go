@@ -141,7 +141,7 @@ func (c *Client) waiters(key string) int {
 func (c *Client) holds(l *Lock) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tenures[l.id] = l
+	c.tenures[l] = struct{}{}
 	c.holders[l.key] = l
 	if q := c.queues[l.key]; q != nil {
 		q.freed = false
@@ -204,7 +204,7 @@ func (c *Client) vacate(l *Lock, released bool) {
 func (c *Client) forget(l *Lock) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.tenures, l.id)
+	delete(c.tenures, l)
 }
 
 // watch is what is known of a lock that somebody else holds. It outlives the call that saw it, so that a process

@@ -84,10 +84,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 		}
 		switch {
 		case out.lock != nil:
-			c.mu.Lock()
-			old := c.tenures[h.ID]
-			c.mu.Unlock()
-			if old != nil {
+			if old := c.tenure(h.ID); old != nil {
 				lost := &LostError{Key: h.Key, Reason: fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), By: out.lock.record()}
 				old.lease.End(lost)
 				old.ended(lost)
@@ -115,4 +112,16 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 			return nil, fmt.Errorf("%w: %w", e, err)
 		}
 	}
+}
+
+// tenure finds the lock of an acquisition id in this client.
+func (c *Client) tenure(id string) *Lock {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for l := range c.tenures {
+		if l.id == id {
+			return l
+		}
+	}
+	return nil
 }
