@@ -45,13 +45,14 @@ func (a *actor) within(ctx context.Context, d time.Duration) (context.Context, c
 
 func (a *actor) do(parent context.Context, act action) {
 	w, c, key := a.w, a.c, keyName(act.Key)
-	ctx, cancel := a.within(parent, act.Timeout)
+	wait := &waitingCall{client: a.c, key: key, waits: act.Op != opTry}
+	ctx, cancel := a.within(context.WithValue(parent, callTag{}, wait), act.Timeout)
 	defer cancel()
 	var l *dynalock.Lock
 	var err error
 	switch act.Op {
 	case opAcquire, opTry:
-		wait := a.waits(act.Op == opAcquire, key)
+		a.waits(wait)
 		err = w.call(ctx, c, a.name, key, string(act.Op), func(ctx context.Context) error {
 			f := c.lock.Acquire
 			if act.Op == opTry {
@@ -65,7 +66,7 @@ func (a *actor) do(parent context.Context, act action) {
 			a.hold(parent, act, a.given(l, act))
 		}
 	case opDo:
-		wait := a.waits(true, key)
+		a.waits(wait)
 		w.note(a.name, key, "Do ...")
 		err = c.lock.Do(ctx, key, func(ctx context.Context, l *dynalock.Lock) error {
 			a.waited(wait)
@@ -132,23 +133,24 @@ func (a *actor) documented(what, key string, err error, targets ...error) {
 	}
 }
 
-// waits takes note of a waiter.
-func (a *actor) waits(really bool, key string) *waitingCall {
-	w := a.w
-	wait := &waitingCall{client: a.c, key: key, since: w.now()}
-	if really {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.waiting = append(w.waiting, wait)
-	}
-	return wait
-}
-
-func (a *actor) waited(wait *waitingCall) {
+// waits takes note of a call that asks for a lock.
+func (a *actor) waits(call *waitingCall) {
 	w := a.w
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.waiting = slices.DeleteFunc(w.waiting, func(x *waitingCall) bool { return x == wait })
+	call.since = w.now()
+	if call.waits {
+		w.waiting = append(w.waiting, call)
+	}
+}
+
+// waited takes note of its end.
+func (a *actor) waited(call *waitingCall) {
+	w := a.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	call.over = w.now()
+	w.waiting = slices.DeleteFunc(w.waiting, func(x *waitingCall) bool { return x == call })
 }
 
 // given takes note of a lock.
@@ -178,12 +180,12 @@ func (a *actor) hold(ctx context.Context, act action, t *tenure) {
 	case endCancelled:
 		over, cancel := context.WithCancel(ctx)
 		cancel()
-		_ = a.release(over, t) // once more below
+		a.release(over, t)
 	}
 	ctx, cancel := a.within(ctx, a.w.plan.Lease)
 	defer cancel()
 	if a.release(ctx, t) != nil && a.alive(ctx) {
-		_ = a.release(ctx, t) // once more, as an error allows
+		a.release(ctx, t) // once more, as an error allows
 	}
 }
 
@@ -245,7 +247,7 @@ func (a *actor) force(parent context.Context, act action) {
 	a.documented("ForceRelease", key, err, dynalock.ErrChanged, dynalock.ErrStore)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if t := w.check.tenures[idOf(r.Version)]; err == nil && t.ended == "" {
+	if err == nil && !w.check.freed[idOf(r.Version)] {
 		w.check.fail(ruleNil, key, "ForceRelease of %s returned nil, but the item shows %s", r.Version, w.check.key(key))
 	}
 }

@@ -42,6 +42,7 @@ const (
 	ruleGuarded    = "guarded writes lose no update"
 	ruleNotWritten = "a guarded write that was refused with ErrLost wrote nothing"
 	ruleTTL        = "a held item has no TTL"
+	ruleOrphan     = "what was won for a caller who had gone is given back"
 	ruleBroken     = "every goroutine ends with its client"
 )
 
@@ -59,6 +60,8 @@ type tenure struct {
 	data       []string          // payloads that were applied
 	renewals   int               // that applied
 	releasing  bool              // its owner has called Release
+	call       *waitingCall      // that asked for it
+	givenBack  bool              // a release or a clean-up was sent
 	since      heartbeat.Reading // when it was given to somebody
 	limit      time.Duration     // MaxHold; 0: none
 	overlapped bool              // it was held while another one was
@@ -72,11 +75,10 @@ type keyState struct {
 	version, id      string
 	lease            time.Duration
 	data             string
-	token            uint64        // of the item; kept over deletions
-	ahead            time.Duration // how far the clock that its floor came from may have been off
+	token            uint64 // of the item; kept over deletions
+	highest          uint64 // token that the key ever had
 	at               time.Duration
 	deleted          time.Duration // when it was last deleted; -1: never
-	changes          int           // of hands, deletions and releases
 	holders          []*tenure     // that somebody was given and that may be held
 	past             []pastItem
 }
@@ -99,6 +101,7 @@ type checker struct {
 	keys       map[string]*keyState
 	tenures    map[string]*tenure
 	sent       map[string]*sentWrite // by version
+	freed      map[string]bool       // tenures that an operator freed by force
 	last       map[string][]string   // the sets in the registers
 	violations []violation
 	count      counts
@@ -220,6 +223,9 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		k.fail(ruleOwnTenure, wr.Key, "a write of version %s that nobody sent", version)
 		return
 	}
+	if q.site != siteAcquire && q.site != siteTakeOver && q.site != siteHandOver && q.site != siteResume && token != before.token {
+		k.fail(ruleTokens, wr.Key, "%s changed the token from %d to %d", q.site, before.token, token)
+	}
 	k.w.history.add(now, "table", wr.Key, "%s by %s: %s, token %d", q.site, q.client.name, st.String(), token)
 	switch q.site {
 	case siteAcquire, siteTakeOver, siteHandOver, siteResume:
@@ -232,28 +238,24 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		}
 	case siteRelease, siteCleanUp:
 		t := k.own(st, &before, q)
-		st.changes++
 		if t.ended == "" {
 			t.ended = "released"
 		}
 	case siteForce:
-		st.changes++
 		if t := k.tenures[before.id]; t != nil {
 			if t.ended == "" {
 				t.ended = "freed by an operator"
 			}
 			t.overruled = true
 		}
+		k.freed[before.id] = true
 		if before.released || !before.exists {
 			k.fail(ruleOwnTenure, wr.Key, "a forced release of a free lock")
 		}
 	default:
 		k.fail(ruleOwnTenure, wr.Key, "%s wrote the lock", q.site)
 	}
-	if token < st.token {
-		k.fail(ruleTokens, wr.Key, "token %d after %d", token, st.token)
-	}
-	st.token = token
+	st.token, st.highest = token, max(st.highest, token)
 	k.look(wr.Key)
 }
 
@@ -282,7 +284,6 @@ func (k *checker) deleted(st *keyState, key, by string) {
 		k.fail(ruleOwnTenure, key, "%s deleted an item that it does not hold", by)
 	}
 	st.exists, st.released, st.version, st.id, st.at, st.deleted = false, false, "", "", k.w.now(), k.w.now()
-	st.changes++
 	k.look(key)
 }
 
@@ -306,7 +307,6 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 	now, key := k.w.now(), q.key
 	t := k.tenure(st.id, key, q.client)
-	st.changes++
 	if before.exists && !before.released {
 		old := k.tenures[before.id]
 		stood := now - before.at
@@ -348,24 +348,35 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 	if t.token == 0 {
 		t.token = token
 	}
-	if !before.exists {
-		st.ahead = k.off(q)
+	k.fresh(st, before, q, token)
+}
+
+// fresh checks the token of a tenure that begins.
+func (k *checker) fresh(st, before *keyState, q *sentWrite, token uint64) {
+	if before.exists {
+		if token <= before.token {
+			k.fail(ruleTokens, q.key, "token %d of %s after %d", token, q.client.name, before.token)
+		}
+		return
+	}
+	// The item was new, or deleted before: the token is a time. How far it may be off follows from the clocks.
+	now, off := time.Now().UnixMicro(), k.off(q).Microseconds()
+	late := (k.w.now() - q.at).Microseconds()                           // it is the time at which the request was made
+	if lead := int64(token) - now; lead > off && token > st.highest+1 { // up to there the client may know it from a tenure of its own
+		k.fail(ruleTokens, q.key, "token %d of %s is %v ahead of the time", token, q.client.name, time.Duration(lead)*time.Microsecond)
 	}
 	if token <= before.token {
-		if before.deleted >= 0 && !before.exists && now-before.deleted < before.ahead+k.off(q) {
-			k.count.TokensBack++
-			st.token = 0
-		} else {
-			k.fail(ruleTokens, key, "token %d of %s after %d", token, q.client.name, before.token)
+		if int64(before.token) < now-off-late {
+			k.fail(ruleTokens, q.key, "token %d of %s after %d, %v after the deletion", token, q.client.name, before.token, k.w.now()-before.deleted)
 		}
-		st.token = token
+		k.count.TokensBack++
 	}
 }
 
 // off is how far a client's idea of the service's time may be off: the service tells it in whole seconds and answers take
 // time; a process that has had no answer knows its own clock alone, and one whose clock was set learns of it with an answer.
 func (k *checker) off(q *sentWrite) time.Duration {
-	off := 1500 * time.Millisecond
+	off := 2 * time.Second
 	for _, s := range q.client.plan.Clock.Steps {
 		off += s.By.Abs()
 	}
@@ -467,6 +478,26 @@ func (k *checker) look(key string) {
 		return false
 	})
 	k.starving(key, st)
+	k.orphaned(key, st)
+}
+
+// orphaned checks that a client gives back what it has won for a caller who had gone.
+func (k *checker) orphaned(key string, st *keyState) {
+	t := k.tenures[st.id]
+	if t == nil || st.released || t.lock != nil || t.givenBack || t.call == nil || t.call.over == 0 || st.at > t.call.over || t.client.crashed() {
+		return
+	}
+	now, c := k.w.now(), t.client
+	wait := max(time.Second, 3*k.w.plan.Lease) // the attempt may still be under way
+	for _, p := range c.plan.Clock.Pauses {
+		if p.At < now {
+			wait += p.For
+		}
+	}
+	if now-t.call.over > wait {
+		t.givenBack = true
+		k.fail(ruleOrphan, key, "%s did not try to give %s back, whose caller has gone at %v", c.name, t.id, t.call.over)
+	}
 }
 
 // late checks that the news of a loss is not late, by the clocks of the holder. The timers of the scheduler run on one of
@@ -490,7 +521,7 @@ func (k *checker) late(t *tenure) {
 	if len(c.plan.Clock.Steps) > 0 { // the step itself is no time
 		left = max(left, t.trust-(now.Mono-t.acked.sentAt.Mono))
 	}
-	if now := k.w.now(); -left > slack && c.clock.paused(now-2*slack, now) == 0 {
+	if real := k.w.now(); -left > slack && c.clock.paused(real-2*slack, real) == 0 {
 		k.fail(ruleDone, t.key, "%s: Done of %s is open %v after the deadline", c.name, t.id, -left)
 	}
 }

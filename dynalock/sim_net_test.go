@@ -26,17 +26,16 @@ type simWire struct {
 
 // request is one request on the wire.
 type request struct {
-	site     site
-	op       string
-	key      string
-	version  string   // that it writes
-	seen     []string // versions that its condition admits
-	shown    bool     // it can show who holds the lock
-	header   http.Header
-	body     []byte
-	sentAt   heartbeat.Reading
-	fate     fate
-	consists bool
+	site    site
+	op      string
+	key     string
+	version string   // that it writes
+	seen    []string // versions that its condition admits
+	header  http.Header
+	body    []byte
+	sentAt  heartbeat.Reading
+	fate    fate
+	call    *waitingCall // that it is part of
 }
 
 // siteTag is the key under which a context names the call site, where the request itself does not tell.
@@ -62,6 +61,7 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 		return q
 	}
 	tag, _ := ctx.Value(siteTag{}).(site)
+	q.call, _ = ctx.Value(callTag{}).(*waitingCall)
 	q.key = in.Key["key"].S
 	q.version = in.ExpressionAttributeValues[":next"].S
 	for i := 0; ; i++ {
@@ -137,6 +137,7 @@ func (x *simWire) Do(r *http.Request) (*http.Response, error) {
 		if a == nil {
 			return nil, &net.OpError{Op: "read", Net: "simulated", Err: syscall.ECONNRESET}
 		}
+		x.w.answered(x.client, &q, a)
 		a.Request = r
 		return a, nil
 	case <-ctx.Done():
@@ -197,7 +198,6 @@ func (x *simWire) back(q *request, a *http.Response) (*http.Response, bool) {
 		x.w.lost(x.client, q, f)
 		return nil, false
 	}
-	x.w.answered(x.client, q, a)
 	return a, true
 }
 

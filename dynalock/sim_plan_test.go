@@ -25,6 +25,9 @@ type simPlan struct {
 type clientPlan struct {
 	Clock              clockPlan
 	Start, Crash       time.Duration // Crash: all further requests are lost for ever; 0: never
+	CrashSite          site          // it crashes with the CrashNth request of this call site, which is still sent or not
+	CrashNth           int
+	CrashSent          bool
 	Close              time.Duration // 0: when everybody is done
 	Partitions         []partition
 	Heartbeat, Attempt time.Duration
@@ -144,7 +147,7 @@ func newPlan(seed uint64) *simPlan {
 // newOperatorPlan is of an operator who sometimes frees locks by force or deletes items.
 func newOperatorPlan(d dice, p *simPlan) clientPlan {
 	c := clientPlan{Clock: clockPlan{Mono: 1, Wall: 1}, MinPoll: p.Lease / 100, MaxPoll: p.Lease}
-	if !d.chance(0.3) {
+	if !d.chance(0.35) {
 		return c
 	}
 	var actor []action
@@ -155,11 +158,11 @@ func newOperatorPlan(d dice, p *simPlan) clientPlan {
 		})
 	}
 	c.Actors = [][]action{actor}
-	if d.chance(0.2) {
+	if d.chance(0.3) {
 		c.Partitions = []partition{{d.upTo(2 * p.Lease), d.upTo(6 * p.Lease), d.chance(0.5)}}
 	}
-	if d.chance(0.2) {
-		c.Crash = d.upTo(5 * p.Lease)
+	if d.chance(0.1) {
+		c.CrashSite, c.CrashSent = siteForce, d.chance(0.5)
 	}
 	return c
 }
@@ -173,8 +176,13 @@ func newDriftPlan(seed uint64) *simPlan {
 		c := &p.Clients[i]
 		rate := pick(d, d.rate(0.7, 0.8), d.rate(1.2, 1.3))
 		c.Clock.Mono, c.Clock.Wall = rate, rate
-		for at := d.upTo(p.Lease); at < p.horizon(); at += d.between(p.Lease*2, 4*p.Lease) {
+		for at := d.upTo(p.Lease); at < 2*p.horizon(); at += d.between(p.Lease*2, 4*p.Lease) {
 			c.Partitions = append(c.Partitions, partition{At: at, For: d.between(p.Lease, p.Lease*3/2)})
+		}
+		for _, actor := range c.Actors {
+			for j := range actor { // it holds for long, so that it is cut off while it does
+				actor[j].Hold = append([]step{{Op: stepCheck, Wait: d.between(p.Lease, 2*p.Lease)}}, actor[j].Hold...)
+			}
 		}
 	}
 	return p
@@ -246,8 +254,11 @@ func newClientPlan(d dice, p *simPlan) clientPlan {
 		c.Start = d.upTo(p.horizon() / 2)
 	}
 	c.Clock = newClockPlan(d, p)
-	if d.chance(0.25) {
+	switch {
+	case d.chance(0.15):
 		c.Crash = d.between(p.Lease/20, p.horizon()/2)
+	case d.chance(0.2):
+		c.CrashSite, c.CrashNth, c.CrashSent = pick(d, sites...), d.IntN(2), d.chance(0.5)
 	}
 	if d.chance(0.1) {
 		c.Close = d.between(p.Lease, p.horizon())

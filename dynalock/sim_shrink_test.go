@@ -75,8 +75,8 @@ func changes(p *simPlan, res result) (list []func(*simPlan)) {
 		if len(c.Partitions) > 0 {
 			add(func(p *simPlan) { at(p).Partitions = nil })
 		}
-		if c.Crash > 0 && len(c.Actors) > 0 {
-			add(func(p *simPlan) { at(p).Crash = 0 })
+		if (c.Crash > 0 || c.CrashSite != "") && len(c.Actors) > 0 {
+			add(func(p *simPlan) { at(p).Crash, at(p).CrashSite = 0, "" })
 		}
 		if len(c.Clock.Pauses) > 0 {
 			add(func(p *simPlan) { at(p).Clock.Pauses = nil })

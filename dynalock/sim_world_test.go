@@ -2,15 +2,18 @@ package dynalock_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,12 +54,18 @@ type world struct {
 	refused []string
 }
 
+// waitingCall is an Acquire, TryAcquire or Do under way, or one that has ended.
 type waitingCall struct {
 	client   *simClient
 	key      string
+	waits    bool // until it has the lock
 	since    time.Duration
+	over     time.Duration // 0: under way
 	reported bool
 }
+
+// callTag is the key under which the context of a request names its call.
+type callTag struct{}
 
 // simClient is one process.
 type simClient struct {
@@ -67,12 +76,15 @@ type simClient struct {
 	db        *dynamodb.Client
 	lock      *dynalock.Client
 	requests  map[site]int
+	died      atomic.Bool   // with a request
 	disturbed time.Duration // until when a fault may still be felt
 	held      []*tenure
-	answered  bool // it has heard from the server, and knows its time
+	answered  bool // its lock requests have had an answer: it knows the server's time
 }
 
-func (c *simClient) crashed() bool { return c.plan.Crash > 0 && c.w.now() >= c.plan.Crash }
+func (c *simClient) crashed() bool {
+	return c.plan.Crash > 0 && c.w.now() >= c.plan.Crash || c.died.Load()
+}
 
 // disturb notes that a fault has hit the client; it may be felt until an attempt has timed out.
 func (c *simClient) disturb() {
@@ -118,9 +130,8 @@ func simulate(t *testing.T, p *simPlan) (res result) {
 }
 
 func newWorld(t *testing.T, p *simPlan) *world {
-	t.Helper()
 	w := &world{t: t, plan: p, began: time.Now(), ctx: t.Context(), acked: map[string][]string{}, unknown: map[string]bool{}}
-	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}}
+	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}, freed: map[string]bool{}}
 	w.server = dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.OnRequest, o.History = w.observe, -1 })
 	w.raw = w.server.ClientFor(operator)
 	for _, table := range []string{lockTable, dataTable} {
@@ -143,7 +154,7 @@ func (w *world) newClient(name string, cp clientPlan) *simClient {
 	direct := w.server.ClientFor(name).Options()
 	c.db = dynamodb.New(direct, func(o *dynamodb.Options) {
 		o.HTTPClient = &simWire{w, c, direct.HTTPClient}
-		o.Retryer, o.Credentials = aws.NopRetryer{}, aws.AnonymousCredentials{} // signatures cost much and show nothing
+		o.Credentials = aws.AnonymousCredentials{} // signatures cost much and show nothing
 	})
 	var err error
 	c.lock, err = dynalock.New(c.db, lockTable, dynalock.WithClock(c.clock), func(o *dynalock.Options) {
@@ -199,6 +210,9 @@ func (w *world) run() {
 		actors.Go(func() { w.close(c) })
 	}
 	actors.Wait()
+	if w.plan.Seed%16 == 0 { // it looks at all goroutines of the process, which costs
+		w.leftOver()
+	}
 	close(over)
 	monitor.Wait()
 	w.underway.Wait() // late requests still arrive
@@ -231,6 +245,23 @@ func (w *world) close(c *simClient) {
 	err := w.call(ctx, c, c.name, "", "Close", func(ctx context.Context) error { return c.lock.Close(ctx) })
 	if err != nil && !errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.DeadlineExceeded) {
 		w.fail(ruleErrors, "", "%s: Close: %v", c.name, err)
+	}
+}
+
+// leftOver looks for goroutines of the library after every client was closed.
+func (w *world) leftOver() {
+	synctest.Wait()
+	own := make([]byte, 200)
+	own = own[:runtime.Stack(own, false)]
+	_, bubble, _ := strings.Cut(strings.SplitN(string(own), "]", 2)[0], "synctest bubble ")
+	all := make([]byte, 1<<20)
+	all = all[:runtime.Stack(all, true)]
+	for g := range strings.SplitSeq(string(all), "\n\n") {
+		head, _, _ := strings.Cut(g, "\n")
+		if strings.Contains(head, "synctest bubble "+bubble+"]") &&
+			(strings.Contains(g, "dynalock/dynalock.(") || strings.Contains(g, "dynalock/heartbeat.(")) {
+			w.fail(ruleBroken, "", "left after Close: %s", g)
+		}
 	}
 }
 
@@ -283,17 +314,24 @@ func (w *world) send(c *simClient, q *request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	now := w.now()
+	k := &w.check
 	q.fate = w.plan.fate(c.name, q.site, c.requests[q.site])
-	c.requests[q.site]++
 	for _, p := range c.plan.Partitions {
 		if p.At <= now && now < p.At+p.For && !p.Answers {
 			q.fate.fault = cutOff
 		}
 	}
-	if c.crashed() {
+	if c.plan.CrashSite == q.site && c.requests[q.site] == c.plan.CrashNth && !c.crashed() {
+		c.died.Store(true)
+		w.history.add(now, c.name, "", "crashes, its last request was sent: %v", c.plan.CrashSent)
+		if q.fate.fault = dead; c.plan.CrashSent {
+			q.fate.fault = lostAnswer
+			k.count.meet(q.site, dead, 1)
+		}
+	} else if c.crashed() {
 		q.fate.fault = dead
 	}
-	k := &w.check
+	c.requests[q.site]++
 	k.count.Requests++
 	if f := q.fate.fault; f != healthy {
 		if f != dead && f != cutOff {
@@ -304,6 +342,9 @@ func (w *world) send(c *simClient, q *request) {
 	}
 	if q.version != "" && k.sent[q.version] == nil {
 		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, informed: c.answered}
+		t := k.tenure(idOf(q.version), q.key, c)
+		t.call = cmp.Or(t.call, q.call)
+		t.givenBack = t.givenBack || q.site == siteRelease || q.site == siteCleanUp || q.site == siteDelete
 	}
 	admits := ""
 	if q.site == siteTakeOver || q.site == siteHandOver {
@@ -330,7 +371,7 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 	a.Body = io.NopCloser(bytes.NewReader(body))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c.answered = true
+	c.answered = c.answered || q.site != siteList && q.site != siteApp
 	switch {
 	case a.StatusCode == http.StatusOK && q.version != "":
 		w.check.acknowledged(q.version)
