@@ -145,7 +145,7 @@ func TestOnATerminalInterruptsReachTheCommandAndStopsDoNot(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	near, lines, done := w.onTerminal(`stty -echo
-		dynalock-admin run "$KEY" -- sh -c 'trap "echo interrupted; exit 9" INT; echo ready; read x; echo "read $x"; read y'
+		dynalock-admin run "$KEY" -- sh -c 'trap "echo interrupted; exit 9" INT; echo ready; read x; echo "read $x"; ` + idle + `'
 		echo "exit $?"`)
 	await(t, lines, "ready")
 	press(t, near, "\x1a") // Ctrl-Z: neither the command nor its guard stops

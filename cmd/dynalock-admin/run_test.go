@@ -234,21 +234,19 @@ func (p *process) exits(code int) {
 	}
 }
 
-// wake is a pipe for which a command waits until the test lets it go on.
-func (w *world) wake() (path string, letGo func()) {
+// Shells wait in short sleeps: a signal that arrives just before they block for good is noticed only after that.
+const (
+	idle      = `while :; do sleep 0.01; done; `
+	untilWoke = `until [ -e "$WAKE" ]; do sleep 0.01; done; `
+)
+
+// wake is a file for which a command waits until the test lets it go on.
+func (w *world) wake() (env string, letGo func()) {
 	w.t.Helper()
-	path = filepath.Join(w.dir, "wake")
-	if err := syscall.Mkfifo(path, 0o600); err != nil {
-		w.t.Fatal(err)
-	}
-	f, err := os.OpenFile(path, os.O_RDWR, 0) // both ends: opening it waits for nobody
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.t.Cleanup(func() { _ = f.Close() })
-	return path, func() {
+	path := filepath.Join(w.dir, "wake")
+	return "WAKE=" + path, func() {
 		w.t.Helper()
-		if _, err := f.WriteString("go\n"); err != nil {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
 			w.t.Fatal(err)
 		}
 	}
@@ -266,7 +264,7 @@ func TestEverySignalIsPassedOnAndTheCommandsAnswerIsOurs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			p := w.start(nil, "run", key, "--", "sh", "-c", `trap "echo got `+name+`; exit 3" `+name+`; echo ready; sleep 1000 & wait`)
+			p := w.start(nil, "run", key, "--", "sh", "-c", `trap "echo got `+name+`; exit 3" `+name+`; echo ready; `+idle)
 			p.expect("ready")
 			p.signal(sig)
 			p.expect("got " + name)
@@ -281,11 +279,10 @@ func TestEverySignalIsPassedOnAndTheCommandsAnswerIsOurs(t *testing.T) {
 func TestWhatAsksToEndReachesTheWholeGroupAndNewsTheCommandAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	// The helper says which signals it gets; the command ends after both.
-	p := w.start(nil, "run", key, "--", "sh", "-c", `
-		trap "echo command got USR1" USR1; trap "echo command got TERM" TERM
-		sh -c 'trap "echo helper got USR1" USR1; trap "echo helper got TERM; exit" TERM; echo ready; while :; do sleep 1000 & wait; done' &
-		while wait; [ $? -gt 128 ]; do :; done`)
+	p := w.start([]string{"IDLE=" + idle}, "run", key, "--", "sh", "-c", `
+		trap "echo command got USR1" USR1; trap "echo command got TERM; exit 0" TERM
+		sh -c 'trap "echo helper got USR1" USR1; trap "echo helper got TERM; exit" TERM; echo ready; '"$IDLE" &
+		`+idle)
 	p.expect("ready")
 	p.signal(syscall.SIGUSR1)
 	p.expect("command got USR1") // a helper that got it, too, would have said so on the way to the next line
@@ -302,7 +299,7 @@ func TestASignalThatWasIgnoredFromTheStartStaysSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	// As nohup does it.
-	p := w.follow(w.command(nil, "sh", "-c", `trap "" HUP; exec dynalock-admin run "$KEY" -- sh -c 'trap "exit 3" TERM; echo ready; sleep 1000 & wait'`))
+	p := w.follow(w.command(nil, "sh", "-c", `trap "" HUP; exec dynalock-admin run "$KEY" -- sh -c 'trap "exit 3" TERM; echo ready; `+idle+`'`))
 	p.expect("ready")
 	p.signal(syscall.SIGHUP)
 	p.signal(syscall.SIGTERM)
@@ -350,10 +347,9 @@ func TestTheWaitEndsWithTheLockWhenItsHolderReleasesIt(t *testing.T) {
 func TestTheLockIsHeldUntilACommandThatIgnoresSIGTERMIsDead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	fifo, letGo := w.wake()
-	p := w.start([]string{"WAKE=" + fifo}, "run", key, "--", "sh", "-c", `
-		trap "echo got TERM" TERM; echo ready
-		while ! read go <"$WAKE"; do :; done; exit 5`)
+	wake, letGo := w.wake()
+	p := w.start([]string{wake}, "run", key, "--", "sh", "-c", `
+		trap "echo got TERM" TERM; echo ready; `+untilWoke+`exit 5`)
 	p.expect("ready")
 	held := w.record()
 	p.signal(syscall.SIGTERM)
@@ -371,10 +367,10 @@ func TestTheLockIsHeldUntilACommandThatIgnoresSIGTERMIsDead(t *testing.T) {
 func TestTheLockIsHeldUntilWhatTheCommandLeftBehindIsDead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	fifo, letGo := w.wake()
+	wake, letGo := w.wake()
 	line := w.lifeline()
-	p := w.start([]string{"WAKE=" + fifo, "LIFELINE=" + line.path}, "run", key, "--kill-after", "1h", "--", "sh", "-c", hold+`
-		sh -c 'trap "echo left got TERM" TERM; echo ready >&8; while ! read go <"$WAKE"; do :; done' 8>"$PWD/ready" &
+	p := w.start([]string{wake, "LIFELINE=" + line.path}, "run", key, "--kill-after", "1h", "--", "sh", "-c", hold+`
+		sh -c 'trap "echo left got TERM" TERM; echo ready >&8; `+untilWoke+`' 8>"$PWD/ready" &
 		until [ -s "$PWD/ready" ]; do sleep 0.01; done; exit 6`)
 	p.expect("left got TERM")
 	if r := w.record(); r.State != dynalock.Held || line.cut() {
@@ -393,7 +389,7 @@ func TestWhatTheCommandLeftBehindIsKilledInTheEnd(t *testing.T) {
 	w := newWorld(t)
 	line := w.lifeline()
 	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--kill-after", "100ms", "--", "sh", "-c", hold+`
-		sh -c 'trap "echo left got TERM" TERM; echo ready >&8; while :; do sleep 1000 & wait; done' 8>"$PWD/ready" &
+		sh -c 'trap "echo left got TERM" TERM; echo ready >&8; `+idle+`' 8>"$PWD/ready" &
 		until [ -s "$PWD/ready" ]; do sleep 0.01; done; exit 6`)
 	p.expect("left got TERM")
 	p.exits(6)
@@ -405,8 +401,8 @@ func TestWhatTheCommandLeftBehindIsKilledInTheEnd(t *testing.T) {
 
 // stubborn is a command that holds the line, and like its helper heeds no SIGTERM.
 const stubborn = hold + `
-	sh -c 'trap "" TERM; while :; do sleep 1000 & wait; done' &
-	trap "echo got TERM" TERM; echo ready; while :; do sleep 1000 & wait; done`
+	sh -c 'trap "" TERM; ` + idle + `' &
+	trap "echo got TERM" TERM; echo ready; ` + idle
 
 func TestALockThatAnOperatorFreesEndsTheCommandsWholeGroup(t *testing.T) {
 	t.Parallel()
@@ -493,7 +489,7 @@ func TestACommandIsEndedThoughWhatIsSaidIsHeldUp(t *testing.T) {
 func TestALostLockIsToldWhateverTheCommandSays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.start(nil, "run", key, "--lease", "2s", "--", "sh", "-c", `trap "exit 0" TERM; echo ready; sleep 1000 & wait`)
+	p := w.start(nil, "run", key, "--lease", "2s", "--", "sh", "-c", `trap "exit 0" TERM; echo ready; `+idle)
 	p.expect("ready")
 	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
 		t.Fatal(err)
@@ -504,9 +500,9 @@ func TestALostLockIsToldWhateverTheCommandSays(t *testing.T) {
 func TestALossThatTheReleaseNoticesIsToldToo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	fifo, letGo := w.wake()
+	wake, letGo := w.wake()
 	// No heartbeat comes before the command's end.
-	p := w.start([]string{"WAKE=" + fifo}, "run", key, "--lease", "10m", "--", "sh", "-c", `echo ready; read go <"$WAKE"`)
+	p := w.start([]string{wake}, "run", key, "--lease", "10m", "--", "sh", "-c", `echo ready; `+untilWoke)
 	p.expect("ready")
 	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
 		t.Fatal(err)
@@ -602,8 +598,8 @@ func TestAStoreThatIsGoneAtTheReleaseIsAWarningAndTheCommandsExitCodeStays(t *te
 	t.Parallel()
 	w := newWorld(t)
 	gate := w.gate()
-	fifo, letGo := w.wake()
-	p := w.start([]string{"WAKE=" + fifo}, "run", key, "--lease", "500ms", "--heartbeat", "300ms", "--", "sh", "-c", `echo ready; read go <"$WAKE"; exit 4`)
+	wake, letGo := w.wake()
+	p := w.start([]string{wake}, "run", key, "--lease", "500ms", "--heartbeat", "300ms", "--", "sh", "-c", `echo ready; `+untilWoke+`exit 4`)
 	p.expect("ready")
 	gate.shut.Store(true)
 	letGo()
@@ -624,8 +620,8 @@ func TestAStoreThatIsGoneAtTheStartIsNotWaitedFor(t *testing.T) {
 func TestTheTokenGuardsAWriteAsTheReadmeSays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	fifo, letGo := w.wake()
-	p := w.start([]string{"WAKE=" + fifo}, "run", key, "--lease", "10m", "--", "sh", "-c", `echo token=$DYNALOCK_TOKEN; read go <"$WAKE"`)
+	wake, letGo := w.wake()
+	p := w.start([]string{wake}, "run", key, "--lease", "10m", "--", "sh", "-c", `echo token=$DYNALOCK_TOKEN; `+untilWoke)
 	_, token, _ := strings.Cut(p.expect("token="), "=")
 	guarded := func() error {
 		_, err := w.server.Client().TransactWriteItems(t.Context(), &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
