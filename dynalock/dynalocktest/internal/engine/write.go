@@ -356,6 +356,9 @@ func (in *batchWriteInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		seen := map[string]bool{}
 		for _, w := range writes[name] {
 			w.table = table
+			if w.verb == put && len(w.item) == 0 {
+				return nil, errNoItem
+			}
 			if err := w.setKey(); err != nil {
 				return nil, err
 			}
@@ -393,11 +396,8 @@ func (b batchWrite) plan() (*write, error) {
 	default:
 		w.verb, raw = remove, b.DeleteRequest.Key
 	}
-	switch {
-	case raw == nil:
+	if raw == nil {
 		return nil, validation("The supplied Item contains a null AttributeValue")
-	case len(raw) == 0 && w.verb == put:
-		return nil, errNoItem
 	}
 	return w, w.setItem(raw)
 }
