@@ -204,11 +204,14 @@ func genKeyValue(t *source, kind string, limit int) types.AttributeValue {
 		switch upTo(t, 3) {
 		case 0: // just around the longest key
 			long := strings.Repeat("k", limit+pick(t, -1, 0, 1))
-			if kind == "B" {
+			switch kind {
+			case "B":
 				return &types.AttributeValueMemberB{Value: []byte(long)}
+			case "S":
+				return &types.AttributeValueMemberS{Value: long}
 			}
-			return &types.AttributeValueMemberS{Value: long}
-		case 1: // an empty key
+			return &types.AttributeValueMemberN{Value: genNumber(t)} // too long and of another type would be two mistakes
+		case 1: // an empty key, or of another type than a number
 			if kind == "B" {
 				return &types.AttributeValueMemberB{Value: []byte{}}
 			}
