@@ -18,7 +18,7 @@ import (
 )
 
 // lease of the tests of behaviour: short, because on a real server its time really passes.
-const lease = 2 * time.Second
+const lease = 3 * time.Second
 
 // env is a table on the server under test.
 type env struct {

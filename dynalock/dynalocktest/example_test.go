@@ -66,7 +66,7 @@ func ExampleServer_Inject() {
 	makeTable(ctx, db)
 
 	server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostResponse, Operation: "PutItem", Times: 1})
-	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	err := take(short, db, "job", "alice")
 	fmt.Println("in doubt:", errors.Is(err, context.DeadlineExceeded))
@@ -87,7 +87,7 @@ func ExampleServer_ClientFor() {
 	alice, bob := server.ClientFor("alice"), server.ClientFor("bob")
 
 	heal := server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "alice"})
-	short, cancel := context.WithTimeout(ctx, 10*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	fmt.Println("alice reaches it:", take(short, alice, "a", "alice") == nil)
 	fmt.Println("bob reaches it:", take(ctx, bob, "b", "bob") == nil)
