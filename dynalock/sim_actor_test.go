@@ -180,12 +180,12 @@ func (a *actor) hold(ctx context.Context, act action, t *tenure) {
 	case endCancelled:
 		over, cancel := context.WithCancel(ctx)
 		cancel()
-		a.release(over, t)
+		_ = a.release(over, t) // once more below
 	}
 	ctx, cancel := a.within(ctx, a.w.plan.Lease)
 	defer cancel()
 	if a.release(ctx, t) != nil && a.alive(ctx) {
-		a.release(ctx, t) // once more, as an error allows
+		_ = a.release(ctx, t) // once more, as an error allows
 	}
 }
 

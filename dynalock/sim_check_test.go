@@ -521,7 +521,7 @@ func (k *checker) late(t *tenure) {
 	if len(c.plan.Clock.Steps) > 0 { // the step itself is no time
 		left = max(left, t.trust-(now.Mono-t.acked.sentAt.Mono))
 	}
-	if real := k.w.now(); -left > slack && c.clock.paused(real-2*slack, real) == 0 {
+	if now := k.w.now(); -left > slack && c.clock.paused(now-2*slack, now) == 0 {
 		k.fail(ruleDone, t.key, "%s: Done of %s is open %v after the deadline", c.name, t.id, -left)
 	}
 }

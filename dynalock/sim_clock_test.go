@@ -43,27 +43,27 @@ type simClock struct {
 
 func (c *simClock) Now() heartbeat.Reading { return c.at(time.Since(c.began)) }
 
-func (c *simClock) at(real time.Duration) heartbeat.Reading {
+func (c *simClock) at(truly time.Duration) heartbeat.Reading {
 	var asleep, gone time.Duration // gone: no clock shows it
 	for _, p := range c.Pauses {
-		if real <= p.At {
+		if truly <= p.At {
 			break
 		}
-		switch d := min(real, p.end()) - p.At; p.Kind {
+		switch d := min(truly, p.end()) - p.At; p.Kind {
 		case suspended:
 			asleep += d
 		case untraced:
 			gone += d
 		}
 	}
-	mono := scale(real-asleep-gone, c.Mono)
+	mono := scale(truly-asleep-gone, c.Mono)
 	boot := mono + asleep
 	if c.NoBoot {
 		boot = mono
 	}
-	wall := c.began.Round(0).Add(c.Offset + scale(real-gone, c.Wall))
+	wall := c.began.Round(0).Add(c.Offset + scale(truly-gone, c.Wall))
 	for _, s := range c.Steps {
-		if real >= s.At {
+		if truly >= s.At {
 			wall = wall.Add(s.By)
 		}
 	}

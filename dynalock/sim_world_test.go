@@ -130,6 +130,7 @@ func simulate(t *testing.T, p *simPlan) (res result) {
 }
 
 func newWorld(t *testing.T, p *simPlan) *world {
+	t.Helper()
 	w := &world{t: t, plan: p, began: time.Now(), ctx: t.Context(), acked: map[string][]string{}, unknown: map[string]bool{}}
 	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}, freed: map[string]bool{}}
 	w.server = dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.OnRequest, o.History = w.observe, -1 })
