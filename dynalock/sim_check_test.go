@@ -107,43 +107,6 @@ type checker struct {
 	count      counts
 }
 
-// counts are what schedules met.
-type counts struct {
-	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes  int
-	Ghosts, GhostWrites, LateAcquires, TokensBack, Overlaps int
-	Fenced, Refused, Unfenced, LostUpdates                  int
-	Met                                                     map[site]map[fault]int
-}
-
-func (c *counts) add(o *counts) {
-	for to, from := range map[*int]int{
-		&c.Requests: o.Requests, &c.Writes: o.Writes, &c.Locks: o.Locks, &c.TakeOvers: o.TakeOvers,
-		&c.HandOvers: o.HandOvers, &c.Resumes: o.Resumes, &c.Ghosts: o.Ghosts, &c.GhostWrites: o.GhostWrites,
-		&c.TokensBack: o.TokensBack, &c.Overlaps: o.Overlaps, &c.Fenced: o.Fenced,
-		&c.Refused: o.Refused, &c.Unfenced: o.Unfenced, &c.LostUpdates: o.LostUpdates,
-	} {
-		*to += from
-	}
-	for s, met := range o.Met {
-		for f, n := range met {
-			c.meet(s, f, n) // counts the late ones, too
-		}
-	}
-}
-
-func (c *counts) meet(s site, f fault, n int) {
-	if c.Met == nil {
-		c.Met = map[site]map[fault]int{}
-	}
-	if c.Met[s] == nil {
-		c.Met[s] = map[fault]int{}
-	}
-	c.Met[s][f] += n
-	if (f == lateRequest || f == duplicated) && (s == siteAcquire || s == siteTakeOver || s == siteHandOver || s == siteResume) {
-		c.LateAcquires += n
-	}
-}
-
 func (k *checker) fail(rule, key, format string, args ...any) {
 	if len(k.violations) > 20 {
 		return

@@ -3,4 +3,4 @@
 package dynalock_test
 
 // The race detector makes a schedule ten times as expensive.
-const defaultSchedules = 200
+const defaultSchedules = 100

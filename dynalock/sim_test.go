@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"text/tabwriter"
 )
 
 var (
@@ -22,13 +21,10 @@ var (
 // clocks of their own. Every request may meet a fault. What holders and callers believe is compared with the server's own
 // order of writes; the sentences that must hold are those of the rules in sim_check_test.go.
 func TestSimulation(t *testing.T) {
-	if *simSeed != 0 {
-		repeat(t, *simSeed)
-		return
-	}
-	total := runSchedules(t, newPlan, *simFirst, *simSchedules)
-	t.Logf("%d schedules from seed %d:\n%s", *simSchedules, *simFirst, total)
-	if *simSchedules < coveringSchedules {
+	n := schedules()
+	total := runSchedules(t, newPlan, n)
+	t.Logf("%d schedules from seed %d:\n%s", n, *simFirst, total)
+	if n < coveringSchedules || t.Failed() || *simSeed != 0 {
 		return
 	}
 	for _, s := range sites {
@@ -47,35 +43,62 @@ const coveringSchedules = 2000
 // held twice and updates are lost, and the guard of the writes still holds.
 
 func TestDriftBeyondTheAssumptionBreaksExclusionAndGuardedWritesStillLoseNothing(t *testing.T) {
-	total := runSchedules(t, newDriftPlan, *simFirst, max(*simSchedules/20, 50))
-	t.Logf("%d locks were held while another one was; %d of %d unguarded updates were lost, none of %d guarded ones, %d more of which were refused",
-		total.Overlaps, total.LostUpdates, total.Unfenced, total.Fenced, total.Refused)
-	check(t, total.Overlaps > 0, "no two were ever seen to hold at once: the checker is blind")
-	check(t, total.Fenced > 0 && total.Refused > 0, "%d guarded writes, %d refused", total.Fenced, total.Refused)
+	beyond(t, newDriftPlan, func(c *counts) {
+		check(t, c.Overlaps > 0, "no two were ever seen to hold at once: the checker is blind")
+	})
 }
 
 func TestAPauseThatNoClockShowsBreaksExclusionAndGuardedWritesStillLoseNothing(t *testing.T) {
-	total := runSchedules(t, newUntracedPlan, *simFirst, max(*simSchedules/20, 50))
-	t.Logf("%d locks were held while another one was; %d of %d unguarded updates were lost, none of %d guarded ones, %d more of which were refused",
-		total.Overlaps, total.LostUpdates, total.Unfenced, total.Fenced, total.Refused)
-	check(t, total.Overlaps > 0, "no two were ever seen to hold at once: the checker is blind")
-	check(t, total.LostUpdates > 0, "no unguarded update was lost: the check is blind")
-	check(t, total.Fenced > 0 && total.Refused > 0, "%d guarded writes, %d refused", total.Fenced, total.Refused)
+	beyond(t, newUntracedPlan, func(c *counts) {
+		check(t, c.Overlaps > 0, "no two were ever seen to hold at once: the checker is blind")
+		check(t, c.LostUpdates > 0, "no unguarded update was lost: the check is blind")
+	})
 }
 
 func TestPausesBetweenCheckAndUseLoseUpdatesAndGuardedWritesLoseNone(t *testing.T) {
-	total := runSchedules(t, newPausePlan, *simFirst, max(*simSchedules/20, 50))
-	t.Logf("%d of %d unguarded updates were lost, none of %d guarded ones, %d more of which were refused",
-		total.LostUpdates, total.Unfenced, total.Fenced, total.Refused)
-	check(t, total.LostUpdates > 0, "no unguarded update was lost: the check is blind")
-	check(t, total.Fenced > 0 && total.Refused > 0, "%d guarded writes, %d refused", total.Fenced, total.Refused)
+	beyond(t, newPausePlan, func(c *counts) {
+		check(t, c.Overlaps == 0, "%d locks were held while another one was", c.Overlaps)
+		check(t, c.LostUpdates > 0, "no unguarded update was lost: the check is blind")
+	})
 }
 
-// runSchedules simulates n schedules on all processors and reports those that fail, the first one made smaller.
-func runSchedules(t *testing.T, plan func(seed uint64) *simPlan, first uint64, n int) *counts {
+// beyond runs a twentieth of the schedules and says what they broke. That a guarded write loses an update fails them by
+// itself.
+func beyond(t *testing.T, plan func(seed uint64) *simPlan, broke func(c *counts)) {
 	t.Helper()
+	n := max(schedules()/20, 50)
+	c := runSchedules(t, plan, n)
+	t.Logf("%d schedules: %d locks were held while another one was; %d of %d unguarded updates were lost, none of %d guarded ones, %d more of which were refused",
+		n, c.Overlaps, c.LostUpdates, c.Unfenced, c.Fenced, c.Refused)
+	if *simSeed != 0 {
+		return
+	}
+	check(t, c.Fenced > 0 && c.Refused > 0, "%d guarded writes, %d refused", c.Fenced, c.Refused)
+	broke(c)
+}
+
+// schedules is how many to simulate, a tenth with -short.
+func schedules() int {
+	if testing.Short() {
+		return *simSchedules / 10
+	}
+	return *simSchedules
+}
+
+// runSchedules simulates n schedules on all processors and reports those that fail, the first one made smaller. With
+// -sim.seed it runs that one alone until it fails.
+func runSchedules(t *testing.T, plan func(seed uint64) *simPlan, n int) *counts {
+	t.Helper()
+	first := *simFirst
+	if *simSeed != 0 {
+		of := plan
+		plan, n = func(uint64) *simPlan { return of(*simSeed) }, *simTries
+	}
 	defer debug.SetGCPercent(debug.SetGCPercent(400))
-	const enough = 3 // failing schedules
+	enough := 3 // failing schedules
+	if *simSeed != 0 {
+		enough = 1
+	}
 	var (
 		mu     sync.Mutex
 		next   = first
@@ -115,21 +138,6 @@ func runSchedules(t *testing.T, plan func(seed uint64) *simPlan, first uint64, n
 	return &total
 }
 
-// repeat runs the schedule of one seed until it fails.
-func repeat(t *testing.T, seed uint64) {
-	t.Helper()
-	p := newPlan(seed)
-	for range *simTries {
-		if res := simulate(t, p); len(res.violations) > 0 {
-			report(t, p, res)
-			t.Log("made smaller:")
-			p, res = shrink(t, p, res)
-			report(t, p, res)
-			return
-		}
-	}
-}
-
 // report fails the test with the time line of a schedule that broke a rule.
 func report(t *testing.T, p *simPlan, res result) {
 	t.Helper()
@@ -140,34 +148,7 @@ func report(t *testing.T, p *simPlan, res result) {
 	for _, v := range res.violations {
 		fmt.Fprintf(&b, "  after %v, %s: %s: %s\n", v.At, v.Key, v.Rule, v.Text)
 	}
-	t.Errorf("seed %d\n%s\n%s\nagain: go test ./dynalock -run '%s' -sim.seed=%d",
-		p.Seed, b.String(), res.history.print(res.violations[0].Key, 120), "TestSimulation$", p.Seed)
-}
-
-// String is the table of what was met.
-func (c *counts) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%d requests, %d writes of locks, %d locks held, %d taken over, %d handed over, %d resumed\n",
-		c.Requests, c.Writes, c.Locks, c.TakeOvers, c.HandOvers, c.Resumes)
-	fmt.Fprintf(&b, "%d guarded writes, %d refused; %d unguarded, %d updates lost by them\n", c.Fenced, c.Refused, c.Unfenced, c.LostUpdates)
-	fmt.Fprintf(&b, "%d ghosts (a late copy of an acquire behind another tenure or a deletion) of %d late copies, %d late writes to them; "+
-		"%d tokens not above the one before a deletion, within what clocks allow\n", c.Ghosts, c.LateAcquires, c.GhostWrites, c.TokensBack)
-	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', tabwriter.AlignRight)
-	for _, f := range faults {
-		fmt.Fprintf(w, "\t%s", strings.ReplaceAll(string(f), " ", "-"))
-	}
-	fmt.Fprintln(w, "\t")
-	for _, s := range sites {
-		fmt.Fprint(w, s)
-		for _, f := range faults {
-			if possible(s, f) {
-				fmt.Fprintf(w, "\t%d", c.Met[s][f])
-			} else {
-				fmt.Fprint(w, "\t.")
-			}
-		}
-		fmt.Fprintln(w, "\t")
-	}
-	_ = w.Flush() // to memory
-	return b.String()
+	root, _, _ := strings.Cut(t.Name(), "/")
+	t.Errorf("seed %d\n%s\n%s\nagain: go test ./dynalock -run '^%s$' -sim.seed=%d",
+		p.Seed, b.String(), res.history.print(res.violations[0].Key, 120), root, p.Seed)
 }

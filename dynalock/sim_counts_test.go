@@ -1,0 +1,72 @@
+package dynalock_test
+
+import (
+	"fmt"
+	"strings"
+	"text/tabwriter"
+)
+
+// counts are what schedules met.
+type counts struct {
+	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes  int
+	Ghosts, GhostWrites, LateAcquires, TokensBack, Overlaps int
+	Fenced, Refused, Unfenced, LostUpdates                  int
+	Met                                                     map[site]map[fault]int
+}
+
+func (c *counts) add(o *counts) {
+	for to, from := range map[*int]int{
+		&c.Requests: o.Requests, &c.Writes: o.Writes, &c.Locks: o.Locks, &c.TakeOvers: o.TakeOvers,
+		&c.HandOvers: o.HandOvers, &c.Resumes: o.Resumes, &c.Ghosts: o.Ghosts, &c.GhostWrites: o.GhostWrites,
+		&c.TokensBack: o.TokensBack, &c.Overlaps: o.Overlaps, &c.Fenced: o.Fenced,
+		&c.Refused: o.Refused, &c.Unfenced: o.Unfenced, &c.LostUpdates: o.LostUpdates,
+	} {
+		*to += from
+	}
+	for s, met := range o.Met {
+		for f, n := range met {
+			c.meet(s, f, n) // counts the late ones, too
+		}
+	}
+}
+
+func (c *counts) meet(s site, f fault, n int) {
+	if c.Met == nil {
+		c.Met = map[site]map[fault]int{}
+	}
+	if c.Met[s] == nil {
+		c.Met[s] = map[fault]int{}
+	}
+	c.Met[s][f] += n
+	if (f == lateRequest || f == duplicated) && (s == siteAcquire || s == siteTakeOver || s == siteHandOver || s == siteResume) {
+		c.LateAcquires += n
+	}
+}
+
+// String is the table of what was met.
+func (c *counts) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%d requests, %d writes of locks, %d locks held, %d taken over, %d handed over, %d resumed\n",
+		c.Requests, c.Writes, c.Locks, c.TakeOvers, c.HandOvers, c.Resumes)
+	fmt.Fprintf(&b, "%d guarded writes, %d refused; %d unguarded, %d updates lost by them\n", c.Fenced, c.Refused, c.Unfenced, c.LostUpdates)
+	fmt.Fprintf(&b, "%d ghosts (a late copy of an acquire behind another tenure or a deletion) of %d late copies, %d late writes to them; "+
+		"%d tokens not above the one before a deletion, within what clocks allow\n", c.Ghosts, c.LateAcquires, c.GhostWrites, c.TokensBack)
+	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', tabwriter.AlignRight)
+	for _, f := range faults {
+		fmt.Fprintf(w, "\t%s", strings.ReplaceAll(string(f), " ", "-"))
+	}
+	fmt.Fprintln(w, "\t")
+	for _, s := range sites {
+		fmt.Fprint(w, s)
+		for _, f := range faults {
+			if possible(s, f) {
+				fmt.Fprintf(w, "\t%d", c.Met[s][f])
+			} else {
+				fmt.Fprint(w, "\t.")
+			}
+		}
+		fmt.Fprintln(w, "\t")
+	}
+	_ = w.Flush() // to memory
+	return b.String()
+}

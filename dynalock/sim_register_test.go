@@ -1,0 +1,115 @@
+package dynalock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+)
+
+// The registers are sets that the holders of the locks add to: a read, a pause and a write. One register of each key is
+// written through Transact, the other one with no more than a look at Held before.
+
+// write adds an element to the set in a register: a read, a pause and a write, guarded by the lock or not.
+func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) error {
+	w := a.w
+	ctx = context.WithValue(ctx, siteTag{}, siteApp)
+	register := "unguarded " + t.key
+	if fenced {
+		register = "guarded " + t.key
+	}
+	w.mu.Lock()
+	w.writes++
+	element := fmt.Sprintf("%s-%d", a.name, w.writes)
+	w.mu.Unlock()
+	out, err := a.c.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: aws.String(dataTable), Key: itemKey(register), ConsistentRead: aws.Bool(true)})
+	if err != nil {
+		return ctx.Err()
+	}
+	set, _ := out.Item["set"].(*types.AttributeValueMemberSS)
+	next := &types.AttributeValueMemberSS{Value: []string{element}}
+	if set != nil {
+		next.Value = append(next.Value, set.Value...)
+	}
+	time.Sleep(st.Pause)
+	if !a.alive(ctx) {
+		return ctx.Err()
+	}
+	item := map[string]types.AttributeValue{"key": s(register), "set": next, "by": s(t.id)}
+	if !fenced {
+		_, err = a.c.db.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(dataTable), Item: item})
+	} else {
+		put := types.TransactWriteItem{Put: &types.Put{TableName: aws.String(dataTable), Item: item}}
+		err = w.call(context.WithValue(ctx, siteTag{}, siteTransact), a.c, a.name, t.key, "Transact", func(ctx context.Context) error { return t.lock.Transact(ctx, put) })
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	switch {
+	case err == nil:
+		w.acked[register] = append(w.acked[register], element)
+	case fenced && errors.Is(err, dynalock.ErrLost):
+		w.refused = append(w.refused, element)
+		w.check.count.Refused++
+	}
+	if !fenced {
+		return nil
+	}
+	return err
+}
+
+// stored follows the registers.
+func (k *checker) stored(wr dynalocktest.Write, r dynalocktest.Request) {
+	kind, key, _ := strings.Cut(wr.Key, " ")
+	fenced := kind == "guarded"
+	was, _ := wr.Old()["set"].(*types.AttributeValueMemberSS)
+	is, _ := wr.New()["set"].(*types.AttributeValueMemberSS)
+	k.w.history.add(k.w.now(), "table", key, "%s by %s of %s: %v", wr.Key, r.Client, textOf(wr.New(), "by"), is.Value)
+	k.last[wr.Key] = is.Value
+	if fenced {
+		k.count.Fenced++
+	} else {
+		k.count.Unfenced++
+	}
+	if was == nil {
+		return
+	}
+	for _, e := range was.Value {
+		if slices.Contains(is.Value, e) {
+			continue
+		}
+		if !fenced {
+			k.count.LostUpdates++
+			continue
+		}
+		k.fail(ruleGuarded, key, "%s of %s overwrote %s", r.Client, textOf(wr.New(), "by"), e)
+	}
+}
+
+// settle checks what can only be told at the end.
+func (w *world) settle() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for i := range w.plan.Keys {
+		register := "guarded " + keyName(i)
+		out := w.check.last[register]
+		for _, e := range w.acked[register] {
+			if !slices.Contains(out, e) {
+				w.check.fail(ruleGuarded, keyName(i), "%s was acknowledged and is not there", e)
+			}
+		}
+		for _, e := range w.refused {
+			if slices.Contains(out, e) {
+				w.check.fail(ruleNotWritten, keyName(i), "%s was refused and is there", e)
+			}
+		}
+	}
+}
