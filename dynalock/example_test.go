@@ -1,3 +1,4 @@
+//nolint:errcheck // as short as the code of a document is
 package dynalock_test
 
 import (
@@ -49,12 +50,12 @@ func Example() {
 	defer client.Close(ctx)
 
 	err = client.Do(ctx, "nightly-report", func(ctx context.Context, l *dynalock.Lock) error {
-		fmt.Println("working on", l.Key()) // ctx is cancelled when the lock is lost
+		fmt.Println("working on", l.Key(), ctx.Err()) // ctx is cancelled when the lock is lost
 		return nil
 	})
 	fmt.Println(err)
 	// Output:
-	// working on nightly-report
+	// working on nightly-report <nil>
 	// <nil>
 }
 
