@@ -57,6 +57,7 @@ type acquisition struct {
 	values      context.Context // the caller's, for its values
 	id          string
 	sent        uint64                       // counter of the last version sent
+	tries       int                          // how many requests were sent
 	first       heartbeat.Reading            // when the first was sent
 	doubt       map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
 	dialect     Dialect
@@ -222,6 +223,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 // send makes the request and makes of its answer what it says.
 func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	a.sent++
+	a.tries++
 	n := a.sent
 	if o != nil {
 		a.dialect = o.dialect
@@ -229,7 +231,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	in := a.c.updateInput(a.key, a.expressions(o))
 	in.ReturnValues = types.ReturnValueAllNew
 	out := outcome{answer: a.c.update(ctx, a.timing.attempt, in)}
-	if n == 1 {
+	if a.tries == 1 {
 		a.first = out.sent
 	}
 	if o != nil {
@@ -267,7 +269,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 			a.doubt = map[uint64]heartbeat.Reading{}
 		}
 		a.doubt[n] = out.sent
-		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: int(n), Err: out.err})
+		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: a.tries, Err: out.err})
 	}
 	return out
 }
@@ -339,12 +341,12 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 
 // restart makes a new acquisition of one whose tenure came and went.
 func (a *acquisition) restart() {
-	a.id, a.sent, a.doubt, a.admit, a.dead = newID(), 0, nil, nil, nil
+	a.id, a.sent, a.tries, a.doubt, a.admit, a.dead = newID(), 0, 0, nil, nil, nil
 }
 
 // acquired tells that the tenure has begun.
 func (a *acquisition) acquired(l *Lock) *Lock {
-	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: int(a.sent)}
+	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: a.tries}
 	if a.dead != nil && a.previous == a.dead.Version {
 		e.Kind, e.By = EventTakenOver, a.dead
 	}

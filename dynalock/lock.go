@@ -2,6 +2,8 @@ package dynalock
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -171,7 +173,7 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 		l.mu.Unlock()
 		return answer{verdict: rejected, err: errors.New("dynalock: too many requests are in doubt")}
 	}
-	l.sent++
+	l.sent += bump()
 	next := l.sent
 	w := &write{cond: condVersion(len(l.open)) + condToken, values: item{
 		":token": num(l.token), ":next": str(versionOf(l.id, next)), ":now": num(l.c.opt.clock.Now().Wall.UnixMilli()),
@@ -189,9 +191,23 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 		l.open = []uint64{next}
 	case inDoubt:
 		l.open = append(l.open, next)
+	case refused:
+		if l.c.decode(l.key, a.item).Version == versionOf(l.id, next) {
+			// This very request, repeated by something between us and the service: a proxy, or an SDK whose retries
+			// a wrapper has left on.
+			a.verdict, a.err, l.open = applied, nil, []uint64{next}
+		}
 	}
 	l.mu.Unlock()
 	return a
+}
+
+// bump is by how much a write of a tenure bumps its counter. It is random, so that a clone of this process does not
+// send the same version and the two are told apart by the first write.
+func bump() uint64 {
+	var b [2]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails: it aborts the process
+	return 1 + uint64(binary.BigEndian.Uint16(b[:]))
 }
 
 // renew makes one attempt of a heartbeat, which may store data on the way. The caller has the turn.

@@ -1,0 +1,95 @@
+package dynalock_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+
+	"github.com/dynalock/dynalock/dynalock"
+)
+
+// What stands between the library and DynamoDB may be a user's own wrapper, a proxy, or an SDK whose retries are on;
+// and it may fail for longer, or in other ways, than a network does.
+
+// wrapped is a user's own DynamoDB. nil functions pass.
+type wrapped struct {
+	dynalock.DynamoDB
+	update   func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error)
+	get      func(next func() (*dynamodb.GetItemOutput, error)) (*dynamodb.GetItemOutput, error)
+	transact func(next func() (*dynamodb.TransactWriteItemsOutput, error)) (*dynamodb.TransactWriteItemsOutput, error)
+}
+
+func (w *wrapped) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, optFns ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	next := func() (*dynamodb.UpdateItemOutput, error) { return w.DynamoDB.UpdateItem(ctx, in, optFns...) }
+	if w.update == nil {
+		return next()
+	}
+	return w.update(next)
+}
+
+func (w *wrapped) GetItem(ctx context.Context, in *dynamodb.GetItemInput, optFns ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	next := func() (*dynamodb.GetItemOutput, error) { return w.DynamoDB.GetItem(ctx, in, optFns...) }
+	if w.get == nil {
+		return next()
+	}
+	return w.get(next)
+}
+
+func (w *wrapped) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, optFns ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	next := func() (*dynamodb.TransactWriteItemsOutput, error) {
+		return w.DynamoDB.TransactWriteItems(ctx, in, optFns...)
+	}
+	if w.transact == nil {
+		return next()
+	}
+	return w.transact(next)
+}
+
+// through makes a client whose requests go through w.
+func (e *env) through(w *wrapped, optFns ...func(*dynalock.Options)) *dynalock.Client {
+	e.Helper()
+	w.DynamoDB = e.connect()
+	c, err := dynalock.New(w, e.table, append([]func(*dynalock.Options){func(o *dynalock.Options) { o.Lease = lease }}, optFns...)...)
+	must(e, err)
+	e.Cleanup(func() { _ = c.Close(context.WithoutCancel(e.ctx)) })
+	return c
+}
+
+// A proxy that sends every write twice and passes on the second answer: the refusal shows the write itself.
+func TestAWriteThatIsRepeatedOnItsWayIsNoLoss(t *testing.T) {
+	virtual(t, func(e *env) {
+		c := e.through(&wrapped{update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+			if _, err := next(); err != nil {
+				return nil, err
+			}
+			return next()
+		}})
+		l := e.acquire(c, "key")
+		time.Sleep(2 * lease)
+		check(e, l.Held(), "dropped: %v", l.Err())
+		must(e, l.Renew(e.ctx))
+		must(e, l.SetData(e.ctx, []byte("x")))
+		must(e, l.Release(e.ctx))
+		check(e, text(e.item("key")["isReleased"]) == "1", "not released")
+	})
+}
+
+// A clone of the process goes on from the same version, and bumps it as its original does.
+func TestAWriteOfACloneIsALossThoughItFollowsOurs(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client(long)
+		l := e.acquire(c, "key")
+		it := e.item("key")
+		id, n, _ := strings.Cut(text(it["recordVersionNumber"]), "-")
+		count, err := strconv.Atoi(n)
+		must(e, err)
+		it["recordVersionNumber"] = s(fmt.Sprintf("%s-%d", id, count+1))
+		e.put("key", it)
+		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
+	})
+}
