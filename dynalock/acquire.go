@@ -200,7 +200,8 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		}
 		if out.lock == nil {
 			a.cleanUp(bg)
-		} else if err := out.lock.release(bg); err != nil {
+		} else if err := out.lock.Release(bg); err != nil {
+			a.c.forget(out.lock) // nobody repeats it
 			a.c.opt.Logger.WarnContext(bg, "lock won after its caller had gone was not released", "key", a.key, "error", err)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 )
 
 // What stands between the library and DynamoDB may be a user's own wrapper, a proxy, or an SDK whose retries are on;
@@ -91,5 +92,21 @@ func TestAWriteOfACloneIsALossThoughItFollowsOurs(t *testing.T) {
 		it["recordVersionNumber"] = s(fmt.Sprintf("%s-%d", id, count+1))
 		e.put("key", it)
 		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
+	})
+}
+
+func TestALockWonAfterItsCallerHadGoneIsForgotten(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		for range 5 {
+			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: 100 * time.Millisecond, Times: 1})
+			_, err := c.Acquire(e.within(50*time.Millisecond), "key")
+			wantErr(e, err, context.DeadlineExceeded)
+			time.Sleep(time.Second)
+			check(e, text(e.item("key")["isReleased"]) == "1", "not released")
+		}
+		before := wire.Count()
+		must(e, c.Close(e.ctx))
+		check(e, wire.Count() == before, "Close sent %d requests for locks that were released", wire.Count()-before)
 	})
 }
