@@ -12,6 +12,7 @@ import (
 
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+	"github.com/dynalock/dynalock/internal/testserver"
 )
 
 // What stands between the library and DynamoDB may be a user's own wrapper, a proxy, or an SDK whose retries are on;
@@ -109,4 +110,31 @@ func TestALockWonAfterItsCallerHadGoneIsForgotten(t *testing.T) {
 		must(e, c.Close(e.ctx))
 		check(e, wire.Count() == before, "Close sent %d requests for locks that were released", wire.Count()-before)
 	})
+}
+
+func TestHoweverManyAnswersAreLostTheLeaseIsKeptAndReleased(t *testing.T) {
+	for name, kind := range map[string]testserver.Kind{"none applied": testserver.FailBefore, "all applied": testserver.FailAfter} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, wire := e.client(func(o *dynalock.Options) { o.Lease, o.Heartbeat = time.Minute, 100*time.Millisecond })
+				l := e.acquire(c, "key")
+				lose := func() { // one of them applied at least, then as many lost as make it an old one
+					before := wire.Count()
+					remove := wire.Inject(testserver.Fault{Kind: kind, Op: "UpdateItem"})
+					time.Sleep(5 * time.Second)
+					remove()
+					remove = wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem"})
+					time.Sleep(5 * time.Second)
+					remove()
+					check(e, wire.Count() > before+200, "%d requests", wire.Count()-before)
+				}
+				lose()
+				time.Sleep(time.Minute)
+				check(e, l.Held(), "lost: %v", l.Err())
+				lose()
+				must(e, l.Release(e.ctx))
+				check(e, text(e.item("key")["isReleased"]) == "1", "not released")
+			})
+		})
+	}
 }

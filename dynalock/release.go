@@ -129,9 +129,7 @@ func (l *Lock) endWith(final func(*write)) {
 func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	o := &offer{hold: average, dialect: l.dialect, done: make(chan verdict, 1)}
 	l.mu.Lock()
-	for _, n := range l.open {
-		o.versions = append(o.versions, versionOf(l.id, n))
-	}
+	o.versions = l.named()
 	l.mu.Unlock()
 	if !l.c.offerTo(l, o) {
 		return rejected
