@@ -118,7 +118,15 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.began.Wall, l.attempt, l.token
 
 	fnCtx, cancel := l.guard(ctx)
+	returned := false
+	defer func() {
+		if !returned { // fn ended its goroutine, as a failing test does: the run is begun again
+			cancel()
+			_ = l.Release(ctx)
+		}
+	}()
 	err = protect(func() error { return fn(fnCtx, l) })
+	returned = true
 	cancel()
 
 	run.FinishedAt = c.opt.clock.Now().Wall
