@@ -329,7 +329,9 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 
-	err := c.releaseAll(ctx, held)
+	late, done := linger(ctx, closeGrace*3/4) // the releases are sent, and a healthy store heard, also when ctx was over before
+	defer done()
+	err := c.releaseAll(late, held)
 	c.exit()
 	go func() { // ends when everything is joined; requests obey their contexts
 		<-c.idle
@@ -340,10 +342,10 @@ func (c *Client) Close(ctx context.Context) error {
 	select {
 	case <-c.isClosed:
 		return err
-	case <-ctx.Done():
+	case <-late.Done():
 	}
 	c.stop(ErrClosed) // what is still under way gives up now
-	grace := time.NewTimer(closeGrace)
+	grace := time.NewTimer(closeGrace / 4)
 	defer grace.Stop()
 	select {
 	case <-c.isClosed:
@@ -356,7 +358,17 @@ func (c *Client) Close(ctx context.Context) error {
 // closeGrace is how long after the end of its context a call waits for what it has just cancelled or is about to hear.
 const closeGrace = 40 * time.Millisecond
 
-// releaseAll releases many locks, a bounded number at a time.
+// linger makes a context that ends d after ctx does.
+func linger(ctx context.Context, d time.Duration) (context.Context, func()) {
+	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, func() { cancel(ctx.Err()) }) })
+	return late, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// releaseAll releases many locks, a bounded number at a time, until ctx ends.
 func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
 	var (
 		wg   sync.WaitGroup
@@ -367,11 +379,17 @@ func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
 	for range min(len(held), 64) {
 		wg.Go(func() {
 			for l := range next {
-				err := ctx.Err()
-				if err != nil { // no time is left to wait for an answer
+				err := context.Cause(ctx)
+				if err == nil {
+					r := l.startRelease()
+					select {
+					case <-r.done:
+						err = r.err
+					case <-ctx.Done():
+						err = c.storeError("release", l.key, context.Cause(ctx))
+					}
+				} else { // no time is left
 					err = c.storeError("release", l.key, err)
-				} else {
-					err = l.Release(ctx)
 				}
 				if err != nil && !errors.Is(err, ErrLost) {
 					mu.Lock()

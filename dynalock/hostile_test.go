@@ -157,3 +157,23 @@ func TestAFunctionOfOnceThatEndsItsGoroutineKeepsNoLock(t *testing.T) {
 		check(e, run.Ran && run.Attempt == 2, "%+v", run)
 	})
 }
+
+func TestCloseWithAnEndedContextStillReleases(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		keys := make([]string, 200)
+		for i := range keys {
+			keys[i] = fmt.Sprint("key", i)
+			e.acquire(c, keys[i])
+		}
+		ctx, cancel := context.WithCancel(e.ctx)
+		cancel()
+		start := time.Now()
+		err := c.Close(ctx)
+		check(e, time.Since(start) <= 50*time.Millisecond, "took %v", time.Since(start))
+		must(e, err)
+		for _, key := range keys {
+			check(e, text(e.item(key)["isReleased"]) == "1", "%s is still held", key)
+		}
+	})
+}

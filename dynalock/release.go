@@ -23,23 +23,7 @@ func backoff(n int) time.Duration {
 // for one lease; ctx bounds the wait only: after its end the release goes on in the background, and Close joins it.
 // Errors match ErrLost, ErrStore, ErrClosed or ctx.Err().
 func (l *Lock) Release(ctx context.Context) error {
-	l.mu.Lock()
-	r := l.rel
-	if r == nil {
-		r = &release{done: make(chan struct{})}
-		l.rel = r
-		l.mu.Unlock()
-		started := l.c.background(l.ctx, func(bg context.Context) {
-			r.err = l.release(bg)
-			l.finish(r)
-		})
-		if !started {
-			r.err = ErrClosed
-			l.finish(r)
-		}
-	} else {
-		l.mu.Unlock()
-	}
+	r := l.startRelease()
 	select {
 	case <-r.done:
 		return r.err
@@ -53,6 +37,27 @@ func (l *Lock) Release(ctx context.Context) error {
 	case <-grace.C:
 		return fmt.Errorf("dynalock: release of %q goes on in the background: %w", l.key, ctx.Err())
 	}
+}
+
+// startRelease starts the release, unless it is under way or done.
+func (l *Lock) startRelease() *release {
+	l.mu.Lock()
+	if r := l.rel; r != nil {
+		l.mu.Unlock()
+		return r
+	}
+	r := &release{done: make(chan struct{})}
+	l.rel = r
+	l.mu.Unlock()
+	started := l.c.background(l.ctx, func(bg context.Context) {
+		r.err = l.release(bg)
+		l.finish(r)
+	})
+	if !started {
+		r.err = ErrClosed
+		l.finish(r)
+	}
+	return r
 }
 
 // finish publishes the outcome of a release. One that failed for the store's sake may be repeated.
