@@ -514,7 +514,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 			}
 			got = out.answer
 		} else {
-			got = a.c.read(ctx, a.timing.attempt, a.key, false)
+			got = a.c.heed(ctx, func() answer { return a.c.read(ctx, a.timing.attempt, a.key, false) })
 			if got.verdict == inDoubt {
 				got.verdict = rejected // a read is in no doubt
 			}
@@ -587,7 +587,7 @@ func (c *Client) diagnose(ctx context.Context, key string, err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {
 		// An update of a foreign row can fail for its types before its condition is looked at.
-		if look := c.read(ctx, c.patience(), key, true); look.verdict == applied {
+		if look := c.look(ctx, key, true); look.verdict == applied {
 			if r := c.decode(key, look.item); r.State == Foreign {
 				return &ForeignError{Key: key, Problem: r.Problem}
 			}

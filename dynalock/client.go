@@ -132,6 +132,16 @@ func (c *Client) exit() {
 // background runs f in a goroutine that Close joins, on a context with the values of ctx that ends with the client.
 // It reports false, and does nothing, when the client is closed.
 func (c *Client) background(ctx context.Context, f func(ctx context.Context)) bool {
+	return c.spawn(func() {
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		defer cancel(nil)
+		defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
+		f(ctx)
+	})
+}
+
+// spawn runs f in a goroutine that Close joins. It reports false, and does nothing, when the client is closed.
+func (c *Client) spawn(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -142,12 +152,31 @@ func (c *Client) background(ctx context.Context, f func(ctx context.Context)) bo
 	c.tasks++
 	go func() {
 		defer c.exit()
-		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		defer cancel(nil)
-		defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
-		f(ctx)
+		f()
 	}()
 	return true
+}
+
+// heed makes a request for a caller, who gets the end of ctx for an answer where the store does not heed it: a
+// wrapper that sleeps, for one.
+func (c *Client) heed(ctx context.Context, request func() answer) answer {
+	done := make(chan answer, 1)
+	if !c.spawn(func() { done <- request() }) {
+		return request() // a closed client still reads
+	}
+	select {
+	case a := <-done:
+		return a
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(closeGrace / 2) // one that heeds it says more
+	defer grace.Stop()
+	select {
+	case a := <-done:
+		return a
+	case <-grace.C:
+		return answer{verdict: inDoubt, err: ctx.Err(), got: c.opt.clock.Now()}
+	}
 }
 
 // Get reads one record, strongly consistent: one read unit. A key that was never locked is Record{State: Free}, an
@@ -156,7 +185,7 @@ func (c *Client) Get(ctx context.Context, key string) (Record, error) {
 	if err := invalid(c.checkKey(key)); err != nil {
 		return Record{}, err
 	}
-	a := c.read(ctx, c.patience(), key, true)
+	a := c.look(ctx, key, true)
 	if a.err != nil {
 		return Record{}, c.storeError("get", key, a.err)
 	}
@@ -165,6 +194,16 @@ func (c *Client) Get(ctx context.Context, key string) (Record, error) {
 
 // patience bounds a request that is not part of keeping a lock.
 func (c *Client) patience() time.Duration { return max(10*time.Second, c.opt.AttemptTimeout) }
+
+// look reads an item for a caller.
+func (c *Client) look(ctx context.Context, key string, consistent bool) answer {
+	return c.heed(ctx, func() answer { return c.read(ctx, c.patience(), key, consistent) })
+}
+
+// ask makes one attempt of an update for a caller.
+func (c *Client) ask(ctx context.Context, in *dynamodb.UpdateItemInput) answer {
+	return c.heed(ctx, func() answer { return c.update(ctx, c.patience(), in) })
+}
 
 // Records yields every record of the table, or of the namespace where the client has one, page by page: a scan of
 // the whole table, strongly consistent. It ends after the first error, which matches ErrStore or ctx.Err().
@@ -175,9 +214,13 @@ func (c *Client) scan(ctx context.Context, prefix string) iter.Seq2[Record, erro
 	return func(yield func(Record, error) bool) {
 		in := c.scanInput(prefix)
 		for {
-			out, err := c.db.Scan(ctx, in)
-			if err != nil {
-				yield(Record{}, c.storeError("list", "", err))
+			var out *dynamodb.ScanOutput
+			a := c.heed(ctx, func() (a answer) {
+				out, a.err = c.db.Scan(ctx, in)
+				return a
+			})
+			if a.err != nil {
+				yield(Record{}, c.storeError("list", "", a.err))
 				return
 			}
 			for _, it := range out.Items {
@@ -250,7 +293,7 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	c.retain(w)
 	w.update += updReleaseRemove
 	err := c.persist(ctx, func() (bool, error) {
-		a := c.update(ctx, c.patience(), c.updateInput(r.Key, w))
+		a := c.ask(ctx, c.updateInput(r.Key, w))
 		switch a.verdict {
 		case applied:
 			return true, nil

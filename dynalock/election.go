@@ -241,7 +241,7 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 		}
 		var last *Record
 		for ctx.Err() == nil {
-			a := e.c.read(ctx, e.c.patience(), e.key, false)
+			a := e.c.look(ctx, e.key, false)
 			switch {
 			case ctx.Err() != nil:
 				return
@@ -290,7 +290,7 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 	}
 	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(candidate)}}
 	err = e.c.persist(ctx, func() (bool, error) {
-		a := e.c.update(ctx, e.c.patience(), e.c.updateInput(e.key, w))
+		a := e.c.ask(ctx, e.c.updateInput(e.key, w))
 		switch a.verdict {
 		case applied:
 			return true, nil

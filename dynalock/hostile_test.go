@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,4 +177,72 @@ func TestCloseWithAnEndedContextStillReleases(t *testing.T) {
 			check(e, text(e.item(key)["isReleased"]) == "1", "%s is still held", key)
 		}
 	})
+}
+
+func TestEveryCallReturnsWithItsContextThoughTheStoreIgnoresIt(t *testing.T) {
+	const late = 700 * time.Millisecond
+	calls := map[string]func(ctx context.Context, e *env, c *dynalock.Client, l *dynalock.Lock) error{
+		"Acquire": func(ctx context.Context, _ *env, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.Acquire(ctx, "held")
+			return err
+		},
+		"TryAcquire": func(ctx context.Context, _ *env, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.TryAcquire(ctx, "held")
+			return err
+		},
+		"Get": func(ctx context.Context, _ *env, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.Get(ctx, "held")
+			return err
+		},
+		"ForceRelease": func(ctx context.Context, _ *env, c *dynalock.Client, l *dynalock.Lock) error {
+			return c.ForceRelease(ctx, dynalock.Record{Key: l.Key(), State: dynalock.Held, Version: "v"})
+		},
+		"Renew": func(ctx context.Context, _ *env, _ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(ctx) },
+		"SetData": func(ctx context.Context, _ *env, _ *dynalock.Client, l *dynalock.Lock) error {
+			return l.SetData(ctx, []byte("x"))
+		},
+		"Transact": func(ctx context.Context, e *env, _ *dynalock.Client, l *dynalock.Lock) error {
+			return l.Transact(ctx, count(e))
+		},
+		"Release": func(ctx context.Context, _ *env, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				other, _ := e.client(long)
+				e.acquire(other, "held")
+				var slow atomic.Bool
+				sleep := func() {
+					if slow.Load() {
+						time.Sleep(late)
+					}
+				}
+				c := e.through(&wrapped{
+					update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+						sleep()
+						return next()
+					},
+					get: func(next func() (*dynamodb.GetItemOutput, error)) (*dynamodb.GetItemOutput, error) {
+						sleep()
+						return next()
+					},
+					transact: func(next func() (*dynamodb.TransactWriteItemsOutput, error)) (*dynamodb.TransactWriteItemsOutput, error) {
+						sleep()
+						return next()
+					},
+				}, long)
+				l := e.acquire(c, "mine")
+				slow.Store(true)
+				for _, patience := range []time.Duration{late / 7, late * 10 / 7} { // in the first request, and in a later one
+					start := time.Now()
+					_ = call(e.within(patience), e, c, l) // some end in time
+					took := time.Since(start) - patience
+					check(e, took <= 50*time.Millisecond, "returned %v after its context's end", took)
+				}
+				slow.Store(false)
+				must(e, c.Close(e.ctx))
+				check(e, text(e.item("mine")["isReleased"]) == "1", "not released in the end")
+			})
+		})
+	}
 }

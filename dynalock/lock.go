@@ -308,11 +308,13 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 		if err := l.take(ctx); err != nil {
 			return err
 		}
-		var a answer
-		if l.Err() == nil { // it may have ended while we waited for the turn
-			a = l.renew(ctx, data)
-		}
-		l.give()
+		a := l.c.heed(ctx, func() (a answer) {
+			defer l.give()
+			if l.Err() == nil { // it may have ended while we waited for the turn
+				a = l.renew(ctx, data)
+			}
+			return a
+		})
 		if err := l.Err(); err != nil {
 			return err
 		}

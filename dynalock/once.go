@@ -201,14 +201,14 @@ func (r *Run) read(rec *Record) {
 // mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.
 func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) error {
 	if atLeast == 0 {
-		a := c.read(ctx, c.patience(), jobKey(job), false)
+		a := c.look(ctx, jobKey(job), false)
 		if a.err != nil {
 			return c.storeError("look at job", jobKey(job), a.err)
 		}
 		return pausedError(job, a.item)
 	}
 	// A period that has run already, delivered late, is no start.
-	a := c.read(ctx, c.patience(), periodKey(job, period), false)
+	a := c.look(ctx, periodKey(job, period), false)
 	if a.err != nil {
 		return c.storeError("look at period", periodKey(job, period), a.err)
 	}
@@ -221,7 +221,7 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		w.cond = condSpaced
 		w.values[":now"], w.values[":limit"] = num(now), num(now-atLeast.Milliseconds())
 		w.values[":period"] = str(period)
-		a := c.update(ctx, c.patience(), c.updateInput(jobKey(job), w))
+		a := c.ask(ctx, c.updateInput(jobKey(job), w))
 		switch a.verdict {
 		case applied:
 			return true, nil
@@ -278,7 +278,7 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 	return c.persist(ctx, func() (bool, error) {
 		in := c.updateInput(jobKey(job), w)
 		in.ConditionExpression = nil // an operator's word needs none, and may be said twice
-		a := c.update(ctx, c.patience(), in)
+		a := c.ask(ctx, in)
 		if a.verdict == applied {
 			return true, nil
 		}

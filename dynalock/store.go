@@ -186,6 +186,17 @@ func (c *Client) delete(ctx context.Context, timeout time.Duration, in *dynamodb
 	})
 }
 
+// transact makes one attempt of a TransactWriteItems.
+func (c *Client) transact(ctx context.Context, timeout time.Duration, in *dynamodb.TransactWriteItemsInput) answer {
+	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
+		out, err := c.db.TransactWriteItems(ctx, in, once)
+		if err != nil {
+			return nil, middleware.Metadata{}, err
+		}
+		return nil, out.ResultMetadata, nil
+	})
+}
+
 // read looks at the item. Polling reads are eventually consistent, at half the price: the write decides.
 func (c *Client) read(ctx context.Context, timeout time.Duration, key string, consistent bool) answer {
 	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {

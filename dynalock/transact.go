@@ -9,7 +9,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go/middleware"
 )
 
 // maxTransactItems is DynamoDB's limit for one transaction.
@@ -49,13 +48,7 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		if err := l.Err(); err != nil && !doubt {
 			return err
 		}
-		a := l.c.request(ctx, l.timing.attempt, func(ctx context.Context) (item, middleware.Metadata, error) {
-			out, err := l.c.db.TransactWriteItems(ctx, in, once)
-			if err != nil {
-				return nil, middleware.Metadata{}, err
-			}
-			return nil, out.ResultMetadata, nil
-		})
+		a := l.c.heed(ctx, func() answer { return l.c.transact(ctx, l.timing.attempt, in) })
 		if a.verdict == applied {
 			return nil
 		}
