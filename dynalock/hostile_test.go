@@ -246,3 +246,16 @@ func TestEveryCallReturnsWithItsContextThoughTheStoreIgnoresIt(t *testing.T) {
 		})
 	}
 }
+
+func TestATransactionInDoubtIsNotRepeatedBeyondTheLifeOfItsToken(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
+		l := e.acquire(c, "key")
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "TransactWriteItems", Times: 1})
+		heal := wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "TransactWriteItems"})
+		time.AfterFunc(11*time.Minute, heal)
+		wantErr(e, l.Transact(e.ctx, count(e)), dynalock.ErrStore)
+		time.Sleep(5 * time.Minute)
+		check(e, text(e.item("counter")["n"]) == "1", "applied %s times", text(e.item("counter")["n"]))
+	})
+}
