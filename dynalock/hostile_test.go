@@ -3,6 +3,8 @@ package dynalock_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"runtime"
 	"strconv"
 	"strings"
@@ -11,6 +13,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
@@ -257,5 +261,49 @@ func TestATransactionInDoubtIsNotRepeatedBeyondTheLifeOfItsToken(t *testing.T) {
 		wantErr(e, l.Transact(e.ctx, count(e)), dynalock.ErrStore)
 		time.Sleep(5 * time.Minute)
 		check(e, text(e.item("counter")["n"]) == "1", "applied %s times", text(e.item("counter")["n"]))
+	})
+}
+
+func TestAWrappersErrorWithoutAResponseIsUnderstood(t *testing.T) {
+	virtual(t, func(e *env) {
+		for _, hopeless := range []error{
+			&types.ResourceNotFoundException{}, &smithy.GenericAPIError{Code: "AccessDeniedException"},
+			&smithy.GenericAPIError{Code: "SomethingNew", Fault: smithy.FaultClient},
+		} {
+			c := e.through(&wrapped{update: func(func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+				return nil, hopeless
+			}})
+			start := time.Now()
+			_, err := c.Acquire(e.within(30*time.Second), "key")
+			wantErr(e, err, dynalock.ErrStore)
+			wantErr(e, err, hopeless)
+			check(e, time.Since(start) < time.Second, "%v: told after %v", hopeless, time.Since(start))
+		}
+		for i, passing := range []error{
+			&types.ProvisionedThroughputExceededException{}, &types.RequestLimitExceeded{}, &types.ThrottlingException{},
+			&types.TransactionConflictException{}, &types.InternalServerError{}, &smithy.GenericAPIError{Code: "ServiceUnavailable"},
+			&smithy.GenericAPIError{Code: "TooManyRequestsException", Fault: smithy.FaultClient}, context.DeadlineExceeded, io.ErrUnexpectedEOF,
+		} {
+			fail := 2
+			c := e.through(&wrapped{update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+				if fail--; fail >= 0 {
+					return nil, passing
+				}
+				return next()
+			}})
+			_, err := c.TryAcquire(e.ctx, fmt.Sprint("key", i))
+			check(e, err == nil, "%v: %v", passing, err)
+			must(e, c.Close(e.ctx))
+		}
+	})
+}
+
+func TestAProxysTooManyRequestsIsWorthAnotherAttempt(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: http.StatusTooManyRequests, Type: "Unheard", Times: 1})
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: http.StatusBadRequest, Type: "SlowDown", Times: 1})
+		_, err := c.TryAcquire(e.ctx, "key")
+		must(e, err)
 	})
 }
