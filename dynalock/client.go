@@ -195,9 +195,16 @@ func (c *Client) Get(ctx context.Context, key string) (Record, error) {
 // patience bounds a request that is not part of keeping a lock.
 func (c *Client) patience() time.Duration { return max(10*time.Second, c.opt.AttemptTimeout) }
 
-// look reads an item for a caller.
+// look reads an item for a caller. A read that fails is repeated, twice at most and within the patience.
 func (c *Client) look(ctx context.Context, key string, consistent bool) answer {
-	return c.heed(ctx, func() answer { return c.read(ctx, c.patience(), key, consistent) })
+	patient, cancel := context.WithTimeout(ctx, c.patience())
+	defer cancel()
+	for n := 1; ; n++ {
+		a := c.heed(patient, func() answer { return c.read(patient, c.patience(), key, consistent) })
+		if a.verdict == applied || a.verdict == fatal || n == 3 || c.sleep(patient, backoff(n)) != nil {
+			return a
+		}
+	}
 }
 
 // ask makes one attempt of an update for a caller.

@@ -307,3 +307,20 @@ func TestAProxysTooManyRequestsIsWorthAnotherAttempt(t *testing.T) {
 		must(e, err)
 	})
 }
+
+func TestAReadThatFailsOnceFailsNoCall(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		for code, status := range map[string]int{"InternalServerError": 500, "ProvisionedThroughputExceededException": 400} {
+			fail := func() {
+				wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "GetItem", Status: status, Type: code, Times: 1})
+			}
+			fail()
+			run, err := c.Once(e.ctx, "job", code, nothing)
+			check(e, err == nil && run.Ran, "Once: ran %v, error %v", run.Ran, err)
+			fail()
+			_, err = c.Get(e.ctx, "key")
+			must(e, err)
+		}
+	})
+}
