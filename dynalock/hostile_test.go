@@ -2,6 +2,7 @@ package dynalock_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -322,5 +323,21 @@ func TestAReadThatFailsOnceFailsNoCall(t *testing.T) {
 			_, err = c.Get(e.ctx, "key")
 			must(e, err)
 		}
+	})
+}
+
+func TestATransactionThatItsReleaseOvertookIsNoLoss(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key")
+		wire.Inject(testserver.Fault{Op: "TransactWriteItems", Delay: 100 * time.Millisecond})
+		done := make(chan error)
+		go func() { done <- l.Transact(e.ctx, count(e)) }()
+		time.Sleep(10 * time.Millisecond)
+		must(e, l.Release(e.ctx))
+		err := <-done
+		wantErr(e, err, dynalock.ErrReleased)
+		check(e, !errors.Is(err, dynalock.ErrLost), "%v", err)
+		check(e, len(e.item("counter")) == 0, "it was written")
 	})
 }

@@ -68,6 +68,9 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		case errors.As(a.err, &cancelled):
 			check, again := cancellation(cancelled)
 			if check != nil {
+				if err := l.Err(); errors.Is(err, ErrReleased) { // by its holder, while this was under way
+					return err
+				}
 				return l.lose(check.Item)
 			}
 			if !again {
