@@ -406,7 +406,7 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
 		return stepFail
-	case r.id() == a.id: // an attempt in doubt was applied after all: the write finds out
+	case r.id() == a.id && r.State == Held: // an attempt in doubt was applied after all: the write finds out
 		return stepWrite
 	case a.options.claim > 0 && !r.finished.IsZero():
 		a.lastErr = &finishedError{r}

@@ -341,3 +341,19 @@ func TestATransactionThatItsReleaseOvertookIsNoLoss(t *testing.T) {
 		check(e, len(e.item("counter")) == 0, "it was written")
 	})
 }
+
+// An operator sets isReleased in the console while the answers of the acquisition that wrote the item are lost.
+func TestAnItemOfOursThatWasFreedByHandIsTakenAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})
+		heal := wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem"})
+		time.AfterFunc(lease/3, func() {
+			e.put("key", with(e.item("key"), attributes{"isReleased": s("1")}))
+			heal()
+		})
+		l := e.acquire(c, "key")
+		check(e, wire.Count() < 20, "%d requests", wire.Count())
+		must(e, l.Release(e.ctx))
+	})
+}
