@@ -357,3 +357,26 @@ func TestAnItemOfOursThatWasFreedByHandIsTakenAgain(t *testing.T) {
 		must(e, l.Release(e.ctx))
 	})
 }
+
+func TestHoweverManyWaitNoneForgetsWhatItHasWatched(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		const keys = 15_000
+		ends := make([]func() bool, keys)
+		for i := range ends {
+			ends[i] = c.Watch(fmt.Sprint(i), true)
+		}
+		time.Sleep(lease)
+		alive := 0
+		for _, end := range ends {
+			if !end() {
+				alive++
+			}
+		}
+		check(e, alive == 0, "%d of %d dead locks would not be taken", alive, keys)
+		for i := range keys { // and what nobody waits for takes no room
+			c.Watch(fmt.Sprint("passing", i), false)
+		}
+		check(e, c.Watches() <= keys, "%d are kept", c.Watches())
+	})
+}
