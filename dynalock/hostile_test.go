@@ -380,3 +380,12 @@ func TestHoweverManyWaitNoneForgetsWhatItHasWatched(t *testing.T) {
 		check(e, c.Watches() <= keys, "%d are kept", c.Watches())
 	})
 }
+
+func TestOnceWithoutAFunctionFinishesNoPeriod(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		_, err := c.Once(e.ctx, "job", "1", nil)
+		wantErr(e, err, dynalock.ErrInvalid)
+		check(e, wire.Count() == 0, "%d requests", wire.Count())
+	})
+}

@@ -89,7 +89,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	for _, f := range optFns {
 		f(&o)
 	}
-	if err := o.validate(c, job, period); err != nil {
+	if err := o.validate(c, job, period, fn == nil); err != nil {
 		return run, err
 	}
 	if err := c.mayStart(ctx, job, period, o.AtLeast); err != nil {
@@ -168,8 +168,11 @@ func label(s string) string {
 	return strings.ToValidUTF8(s, "")
 }
 
-func (o *OnceOptions) validate(c *Client, job, period string) error {
+func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	var errs []error
+	if noFn {
+		errs = append(errs, errors.New("fn is nil, allowed: a function")) // it would panic, and the period be finished with that
+	}
 	if job == "" {
 		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
 	}
