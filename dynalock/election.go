@@ -285,7 +285,7 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 		return &ForeignError{Key: e.key, Problem: r.Problem}
 	case r.State == Free || r.id() == "":
 		return fmt.Errorf("%w: election %q has no leader that can hand over", ErrChanged, e.key)
-	case r.Owner == candidate:
+	case r.Owner == candidate && !r.yielded:
 		return nil
 	}
 	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(candidate)}}
