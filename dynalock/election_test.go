@@ -142,6 +142,19 @@ func TestHandOverToALeaderThatStoodDownWaitsUntilItLeadsAgain(t *testing.T) {
 	})
 }
 
+func TestResignSaysThatTheLockWasNotReleased(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		<-a.leads
+		remove := e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Code: "AccessDeniedException"})
+		wantErr(e, a.Resign(e.ctx), dynalock.ErrStore)
+		remove()
+		r, err := a.Leader(e.ctx)
+		must(e, err)
+		check(e, r.State == dynalock.Held, "the lock was released after all: %+v", r)
+	})
+}
+
 func TestAnUnhealthyLeaderEndsItsTermInGoodOrderAndDoesNotCampaign(t *testing.T) {
 	virtual(t, func(e *env) {
 		var sick atomic.Bool
