@@ -197,15 +197,16 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		if a.err != nil {
 			return c.storeError("look at job", jobKey(job), a.err)
 		}
+	if atLeast > 0 {
+		a := c.read(ctx, c.patience(), periodKey(job, period), false)
+		if a.err != nil {
+			return c.storeError("look at period", periodKey(job, period), a.err)
+		}
+		if len(a.item) > 0 { // a period that was begun already is no start: delivered late, or crashed
+			atLeast = 0
+		}
+	}
 		return pausedError(job, a.item)
-	}
-	// A period that has run already, delivered late, is no start.
-	a := c.read(ctx, c.patience(), periodKey(job, period), false)
-	if a.err != nil {
-		return c.storeError("look at period", periodKey(job, period), a.err)
-	}
-	if len(a.item) > 0 {
-		return nil
 	}
 	return c.persist(ctx, func() (bool, error) {
 		now := c.service.millis(c.opt.clock.Now().Wall)

@@ -195,6 +195,28 @@ func TestAPausedJobDoesNotStart(t *testing.T) {
 	})
 }
 
+func TestAPausedJobDoesNotBeginACrashedRunAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		spaced := func(o *dynalock.OnceOptions) { o.AtLeast = time.Second }
+		a, wire := e.client()
+		ctx, die := context.WithCancel(e.ctx)
+		_, err := a.Once(ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			crash(wire)
+			die()
+			return nil
+		}, spaced)
+		wantErr(e, err, context.Canceled)
+		b, _ := e.client()
+		must(e, b.Pause(e.ctx, "job", "database upgrade"))
+		time.Sleep(2 * lease)
+		_, err = b.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			e.Error("a paused job ran")
+			return nil
+		}, spaced)
+		wantErr(e, err, dynalock.ErrPaused)
+	})
+}
+
 func TestAtLeastKeepsTheNextPeriodsFromStartingTooSoon(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client()
