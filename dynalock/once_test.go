@@ -217,6 +217,30 @@ func TestAPausedJobDoesNotBeginACrashedRunAgain(t *testing.T) {
 	})
 }
 
+func TestARunWhoseLockIsReleasedMeanwhileSaysThatItIsNotFinished(t *testing.T) {
+	for name, release := range map[string]func(e *env, c *dynalock.Client, l *dynalock.Lock) error{
+		"by Close":        func(e *env, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(e.ctx) },
+		"by the function": func(e *env, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(e.ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onServer(t, func(e *env) {
+				a, _ := e.client()
+				run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+					must(e, release(e, a, l))
+					wantErr(e, context.Cause(ctx), dynalock.ErrReleased)
+					return nil
+				})
+				wantErr(e, err, dynalock.ErrReleased)
+				check(e, run.Ran && run.FinishedAt.IsZero(), "run %+v", run)
+				b, _ := e.client()
+				run, err = b.Once(e.ctx, "job", "1", nothing)
+				must(e, err)
+				check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+			})
+		})
+	}
+}
+
 func TestAtLeastKeepsTheNextPeriodsFromStartingTooSoon(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client()

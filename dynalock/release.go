@@ -117,11 +117,16 @@ func (l *Lock) lostError() error {
 	return &LostError{Key: l.key, Reason: ErrReleased}
 }
 
-// endWith makes the release write something else than a plain release.
-func (l *Lock) endWith(final func(*write)) {
+// endWith makes the release write something else than a plain release. It reports false, and does nothing, when the
+// lock was released already, or is about to be: by its holder or by Close.
+func (l *Lock) endWith(final func(*write)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.rel != nil {
+		return false
+	}
 	l.final = final
+	return true
 }
 
 // handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
