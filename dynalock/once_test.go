@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
@@ -214,6 +215,32 @@ func TestAPausedJobDoesNotBeginACrashedRunAgain(t *testing.T) {
 			return nil
 		}, spaced)
 		wantErr(e, err, dynalock.ErrPaused)
+	})
+}
+
+func TestARunThatAnOperatorFreedWhileItsEndWasInDoubtIsLost(t *testing.T) {
+	virtual(t, func(e *env) {
+		a, _ := e.client()
+		ops, _ := e.client()
+		freed := make(chan error, 1)
+		run, err := a.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Operation: "UpdateItem", Times: 1}) // the end of the run
+			go func() {
+				time.Sleep(lease / 100)
+				r, err := ops.Get(e.ctx, "once/job/1")
+				if err == nil {
+					err = ops.ForceRelease(e.ctx, r)
+				}
+				freed <- err
+			}()
+			return nil
+		})
+		must(e, <-freed)
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, run.Ran, "run %+v", run)
+		run, err = a.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 2, "run %+v", run)
 	})
 }
 

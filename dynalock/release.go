@@ -172,8 +172,9 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			return nil
 		case refused:
 			now := l.c.decode(l.key, a.item)
-			if own := now.id() == l.id; own && (now.State == Free || now.yielded) || doubt && !own {
-				return nil // it was applied, and its answer lost
+			own, run := now.id() == l.id, l.options.claim > 0
+			if own && (now.State == Free || now.yielded) || doubt && !own && !run {
+				return nil // it was applied, and its answer lost. A run that was finished nobody takes: it would be our own still
 			}
 			lost := l.lose(a.item)
 			if errors.Is(l.Err(), ErrReleased) { // else it has been told
