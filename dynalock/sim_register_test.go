@@ -98,17 +98,17 @@ func (k *checker) stored(wr dynalocktest.Write, r dynalocktest.Request) {
 func (w *world) settle() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := range w.plan.Keys {
-		register := "guarded " + keyName(i)
+	for _, key := range w.keys {
+		register := "guarded " + key
 		out := w.check.last[register]
 		for _, e := range w.acked[register] {
 			if !slices.Contains(out, e) {
-				w.check.fail(ruleGuarded, keyName(i), "%s was acknowledged and is not there", e)
+				w.check.fail(ruleGuarded, key, "%s was acknowledged and is not there", e)
 			}
 		}
 		for _, e := range w.refused {
 			if slices.Contains(out, e) {
-				w.check.fail(ruleNotWritten, keyName(i), "%s was refused and is there", e)
+				w.check.fail(ruleNotWritten, key, "%s was refused and is there", e)
 			}
 		}
 	}
