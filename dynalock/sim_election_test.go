@@ -35,11 +35,11 @@ func newCandidates(d dice, p *simPlan, c *clientPlan) {
 	}
 	for range pick(d, 1, 1, 1, 2) {
 		key := voteName(d.IntN(p.Votes))
-		c.Actors = append(c.Actors, newActor(d, 1+d.IntN(3), func() action { return newTerm(d, p, key) }))
+		c.Actors = append(c.Actors, newActor(1+d.IntN(3), func() action { return newTerm(d, p, key) }))
 	}
 	if d.chance(0.6) {
 		candidates := c.candidates()
-		c.Actors = append(c.Actors, newActor(d, 1+d.IntN(4), func() action {
+		c.Actors = append(c.Actors, newActor(1+d.IntN(4), func() action {
 			return action{
 				Op: pick(d, opHandOver, opHandOver, opHandOver, opResign, opLeader, opObserve), Key: voteName(d.IntN(p.Votes)),
 				Candidate: pick(d, candidates...), Wait: d.upTo(2 * p.Lease), Timeout: d.between(p.Lease/2, 4*p.Lease),
@@ -113,7 +113,7 @@ func (c *simClient) campaign(key, candidate string) *campaign {
 	return c.campaigns[name]
 }
 
-// own is the candidate of a goroutine.
+// campaign is the candidate that an action is about: the own one of the goroutine, or another one of the client.
 func (a *actor) campaign(act action) *campaign {
 	name := a.name
 	if act.Op != opLead && act.Op != opHandOver {

@@ -161,7 +161,7 @@ func (p *simPlan) fate(client string, s site, n int) fate {
 	f.there, f.back = d.between(p.Latency/10, p.Latency), d.between(p.Latency/10, p.Latency)
 	rate, kinds := p.Faults.Rate, p.Faults.Kinds
 	if rare[s] && rate > 0 {
-		rate, kinds = max(rate, 0.4), faults[:firstOfClient]
+		rate, kinds = max(rate, 0.5), faults[:firstOfClient]
 	}
 	if s == siteApp || len(kinds) == 0 || !d.chance(rate) {
 		return f

@@ -67,7 +67,7 @@ func newRun(d dice, p *simPlan) action {
 		a.Fails = panics
 	case d.chance(0.1):
 		a.Timeout = d.upTo(p.Lease / 5)
-	case d.chance(0.25):
+	case d.chance(0.3):
 		a.Op, a.Key, a.Hold = pick(d, opPause, opUnpause, opUnpause, opRuns), jobName(job), nil
 	}
 	if d.chance(0.2) {

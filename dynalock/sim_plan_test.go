@@ -181,7 +181,7 @@ func newPlan(seed uint64) *simPlan {
 // newOperatorPlan is of an operator who sometimes frees locks by force or deletes items.
 func newOperatorPlan(d dice, p *simPlan) clientPlan {
 	c := clientPlan{Clock: clockPlan{Mono: 1, Wall: 1}, MinPoll: p.Lease / 100, MaxPoll: p.Lease}
-	if !d.chance(0.35) {
+	if !d.chance(0.5) {
 		return c
 	}
 	var actor []action
@@ -199,7 +199,7 @@ func newOperatorPlan(d dice, p *simPlan) clientPlan {
 	if d.chance(0.3) {
 		c.Partitions = []partition{{d.upTo(2 * p.Lease), d.upTo(6 * p.Lease), d.chance(0.5)}}
 	}
-	if d.chance(0.1) {
+	if d.chance(0.15) {
 		c.CrashSite, c.CrashSent = siteForce, d.chance(0.5)
 	}
 	return c
@@ -302,11 +302,11 @@ func newClientPlan(d dice, p *simPlan) clientPlan {
 	}
 	if len(p.Jobs)+p.Votes == 0 || d.chance(0.5) {
 		for range pick(d, 1, 1, 1, 2, 3) {
-			c.Actors = append(c.Actors, newActor(d, 1+d.IntN(4), func() action { return newAction(d, p) }))
+			c.Actors = append(c.Actors, newActor(1+d.IntN(4), func() action { return newAction(d, p) }))
 		}
 	}
 	if len(p.Jobs) > 0 && d.chance(0.8) {
-		c.Actors = append(c.Actors, newActor(d, 1+d.IntN(4), func() action { return newRun(d, p) }))
+		c.Actors = append(c.Actors, newActor(1+d.IntN(4), func() action { return newRun(d, p) }))
 	}
 	if p.Votes > 0 && d.chance(0.8) {
 		newCandidates(d, p, &c)
@@ -315,10 +315,10 @@ func newClientPlan(d dice, p *simPlan) clientPlan {
 	case d.chance(0.15):
 		c.Crash = d.between(p.Lease/20, p.horizon()/2)
 	case d.chance(0.2):
-		c.CrashSite, c.CrashNth, c.CrashSent = c.site(d), d.IntN(2), d.chance(0.5)
+		c.CrashSite, c.CrashNth, c.CrashSent = c.site(d), pick(d, 0, 0, 1), d.chance(0.5)
 	}
 	if d.chance(0.15) {
-		c.CutSite, c.CutNth, c.Cut = c.site(d), d.IntN(2), partition{For: d.upTo(2 * p.Lease), Answers: d.chance(0.3)}
+		c.CutSite, c.CutNth, c.Cut = c.site(d), pick(d, 0, 0, 1), partition{For: d.upTo(2 * p.Lease), Answers: d.chance(0.3)}
 	}
 	return c
 }
@@ -352,7 +352,7 @@ var opSites = map[opKind][]site{
 	opHandOver: {siteLeader, siteSuccessor, siteSuccessor}, opResign: {siteRelease}, opLeader: {siteLeader}, opObserve: {siteObserve},
 }
 
-func newActor(d dice, calls int, one func() action) (actor []action) {
+func newActor(calls int, one func() action) (actor []action) {
 	for range calls {
 		actor = append(actor, one())
 	}
@@ -405,7 +405,7 @@ func newAction(d dice, p *simPlan) action {
 		Wait: d.upTo(2 * p.Lease), Timeout: d.between(p.Lease/2, 6*p.Lease),
 	}
 	switch {
-	case d.chance(0.05):
+	case d.chance(0.1):
 		a.Op = pick(d, opGet, opRecords)
 	case d.chance(0.1):
 		a.Timeout = d.upTo(p.Lease / 5) // cancelled early
