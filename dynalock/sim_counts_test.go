@@ -11,6 +11,7 @@ type counts struct {
 	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes  int
 	Ghosts, GhostWrites, LateAcquires, TokensBack, Overlaps int
 	Fenced, Refused, Unfenced, LostUpdates                  int
+	Caught                                                  int // refused to a holder that believed that it held what another one had taken
 	Runs, Repeated, Finished, Told                          int
 	Exhausted, Paused, TooSoon                              int
 	Terms, Yields, Resigned, Observed                       int
@@ -22,7 +23,7 @@ func (c *counts) add(o *counts) {
 		&c.Requests: o.Requests, &c.Writes: o.Writes, &c.Locks: o.Locks, &c.TakeOvers: o.TakeOvers,
 		&c.HandOvers: o.HandOvers, &c.Resumes: o.Resumes, &c.Ghosts: o.Ghosts, &c.GhostWrites: o.GhostWrites,
 		&c.TokensBack: o.TokensBack, &c.Overlaps: o.Overlaps, &c.Fenced: o.Fenced,
-		&c.Refused: o.Refused, &c.Unfenced: o.Unfenced, &c.LostUpdates: o.LostUpdates,
+		&c.Refused: o.Refused, &c.Unfenced: o.Unfenced, &c.LostUpdates: o.LostUpdates, &c.Caught: o.Caught,
 		&c.Runs: o.Runs, &c.Repeated: o.Repeated, &c.Finished: o.Finished, &c.Told: o.Told,
 		&c.Exhausted: o.Exhausted, &c.Paused: o.Paused, &c.TooSoon: o.TooSoon,
 		&c.Terms: o.Terms, &c.Yields: o.Yields, &c.Resigned: o.Resigned, &c.Observed: o.Observed,

@@ -44,6 +44,7 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	if !a.alive(ctx) {
 		return ctx.Err()
 	}
+	believes := t.lock.Held()
 	item := map[string]types.AttributeValue{"key": s(register), "set": next, "by": s(t.id)}
 	if !fenced {
 		_, err = a.c.db.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(dataTable), Item: item})
@@ -59,6 +60,9 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	case fenced && errors.Is(err, dynalock.ErrLost):
 		w.refused = append(w.refused, element)
 		w.check.count.Refused++
+		if st := w.check.key(t.key); believes && st.exists && !st.released && st.id != t.id {
+			w.check.count.Caught++
+		}
 	}
 	if !fenced {
 		return nil
