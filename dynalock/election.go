@@ -49,6 +49,7 @@ type term struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	done   chan struct{} // the leadership has been given up
+	err    error         // why it may not have been; valid when done is closed
 	mu     sync.Mutex
 	asked  bool   // to hand over
 	to     string // whom it is handed over to
@@ -154,9 +155,11 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 		if to := t.successor(); to != "" {
 			l.endWith(func(w *write) { w.update, w.values[":successor"] = updYield, str(to) })
 		}
-		released := l.Release(ctx)
-		if over && released != nil && !errors.Is(released, ErrLost) {
-			err = errors.Join(err, released)
+		if t.err = l.Release(ctx); errors.Is(t.err, ErrLost) {
+			t.err = nil
+		}
+		if over && t.err != nil {
+			err = errors.Join(err, t.err)
 		}
 	}()
 
@@ -208,7 +211,8 @@ func (t *term) successor() string {
 }
 
 // Resign ends this candidate's term, if it leads: lead's context is cancelled (ErrResigned), and when lead has
-// returned the lock is released. It returns when that is done, or with ctx.Err(). Run lets others go first and then
+// returned the lock is released. It returns when that is done, with an error that matches ErrStore or ErrClosed when
+// the release failed (others lead when the lease has run out), or with ctx.Err(). Run lets others go first and then
 // campaigns again; to leave the election, end Run's context.
 func (e *Election) Resign(ctx context.Context) error {
 	e.mu.Lock()
@@ -220,7 +224,7 @@ func (e *Election) Resign(ctx context.Context) error {
 	t.cancel(ErrResigned)
 	select {
 	case <-t.done:
-		return nil
+		return t.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -285,7 +289,7 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 		return &ForeignError{Key: e.key, Problem: r.Problem}
 	case r.State == Free || r.id() == "":
 		return fmt.Errorf("%w: election %q has no leader that can hand over", ErrChanged, e.key)
-	case r.Owner == candidate:
+	case r.Owner == candidate && !r.yielded:
 		return nil
 	}
 	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(candidate)}}

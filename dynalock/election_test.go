@@ -129,6 +129,32 @@ func TestHandOverToNobodyEndsWithTheLease(t *testing.T) {
 	})
 }
 
+func TestHandOverToALeaderThatStoodDownWaitsUntilItLeadsAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		first := <-a.leads
+		wantErr(e, a.HandOver(e.within(lease/2), "nobody"), context.DeadlineExceeded)
+		wantErr(e, <-a.ends, dynalock.ErrHandedOver)
+		must(e, a.HandOver(e.ctx, "a"))
+		r, err := a.Leader(e.ctx)
+		must(e, err)
+		check(e, r.Owner == "a" && r.Token > first.Token(), "handed over to %+v, whose last token was %d", r, first.Token())
+	})
+}
+
+func TestResignSaysThatTheLockWasNotReleased(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		<-a.leads
+		remove := e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Code: "AccessDeniedException"})
+		wantErr(e, a.Resign(e.ctx), dynalock.ErrStore)
+		remove()
+		r, err := a.Leader(e.ctx)
+		must(e, err)
+		check(e, r.State == dynalock.Held, "the lock was released after all: %+v", r)
+	})
+}
+
 func TestAnUnhealthyLeaderEndsItsTermInGoodOrderAndDoesNotCampaign(t *testing.T) {
 	virtual(t, func(e *env) {
 		var sick atomic.Bool

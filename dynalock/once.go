@@ -72,8 +72,9 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
 // for the result (see NoWait) and gets a Run that tells who ran it, when and with what result, and no error.
 //
-// fn holds a lock while it runs, must not release it (the run would count as not finished), and gets it, and a context that ends when the lease can no longer be trusted or ctx
-// is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
+// fn holds a lock while it runs, and gets it, and a context that ends when the lease can no longer be trusted or ctx is
+// done. Where the lock is released meanwhile, by fn or by [Client.Close], the run counts as not finished, and the error
+// matches ErrReleased. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
 // finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
 // writes with the lock ([Lock.Transact]).
 //
@@ -133,10 +134,14 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	if err != nil {
 		run.Err = label(err.Error())
 	}
-	l.endWith(func(w *write) {
+	ttl := num(run.FinishedAt.Add(o.Keep).Unix())
+	if !l.endWith(func(w *write) {
 		w.update = updRelease + setResult + updReleaseRemove
-		w.values[":result"], w.values[":ttl"] = str(run.Err), num(run.FinishedAt.Add(o.Keep).Unix())
-	})
+		w.values[":result"], w.values[":ttl"] = str(run.Err), ttl
+	}) {
+		run.FinishedAt = time.Time{}
+		err = errors.Join(err, fmt.Errorf("%w: run %q of %q is not recorded as finished", ErrReleased, period, job))
+	}
 	return run, errors.Join(err, l.finally(ctx))
 }
 
@@ -203,20 +208,21 @@ func (r *Run) read(rec *Record) {
 
 // mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.
 func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) error {
+	if atLeast > 0 {
+		a := c.look(ctx, periodKey(job, period), false)
+		if a.err != nil {
+			return c.storeError("look at period", periodKey(job, period), a.err)
+		}
+		if len(a.item) > 0 { // a period that was begun already is no start: delivered late, or crashed
+			atLeast = 0
+		}
+	}
 	if atLeast == 0 {
 		a := c.look(ctx, jobKey(job), false)
 		if a.err != nil {
 			return c.storeError("look at job", jobKey(job), a.err)
 		}
 		return pausedError(job, a.item)
-	}
-	// A period that has run already, delivered late, is no start.
-	a := c.look(ctx, periodKey(job, period), false)
-	if a.err != nil {
-		return c.storeError("look at period", periodKey(job, period), a.err)
-	}
-	if len(a.item) > 0 {
-		return nil
 	}
 	return c.persist(ctx, func() (bool, error) {
 		now := c.service.millis(c.opt.clock.Now().Wall)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
@@ -193,6 +194,78 @@ func TestAPausedJobDoesNotStart(t *testing.T) {
 		must(e, err)
 		check(e, run.Ran, "run %+v", run)
 	})
+}
+
+func TestAPausedJobDoesNotBeginACrashedRunAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		spaced := func(o *dynalock.OnceOptions) { o.AtLeast = time.Second }
+		a, wire := e.client()
+		ctx, die := context.WithCancel(e.ctx)
+		_, err := a.Once(ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			crash(wire)
+			die()
+			return nil
+		}, spaced)
+		wantErr(e, err, context.Canceled)
+		b, _ := e.client()
+		must(e, b.Pause(e.ctx, "job", "database upgrade"))
+		time.Sleep(2 * lease)
+		_, err = b.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			e.Error("a paused job ran")
+			return nil
+		}, spaced)
+		wantErr(e, err, dynalock.ErrPaused)
+	})
+}
+
+func TestARunThatAnOperatorFreedWhileItsEndWasInDoubtIsLost(t *testing.T) {
+	virtual(t, func(e *env) {
+		a, _ := e.client()
+		ops, _ := e.client()
+		freed := make(chan error, 1)
+		run, err := a.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Operation: "UpdateItem", Times: 1}) // the end of the run
+			go func() {
+				time.Sleep(lease / 100)
+				r, err := ops.Get(e.ctx, "once/job/1")
+				if err == nil {
+					err = ops.ForceRelease(e.ctx, r)
+				}
+				freed <- err
+			}()
+			return nil
+		})
+		must(e, <-freed)
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, run.Ran, "run %+v", run)
+		run, err = a.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+	})
+}
+
+func TestARunWhoseLockIsReleasedMeanwhileSaysThatItIsNotFinished(t *testing.T) {
+	for name, release := range map[string]func(e *env, c *dynalock.Client, l *dynalock.Lock) error{
+		"by Close":        func(e *env, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(e.ctx) },
+		"by the function": func(e *env, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(e.ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onServer(t, func(e *env) {
+				a, _ := e.client()
+				run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+					must(e, release(e, a, l))
+					wantErr(e, context.Cause(ctx), dynalock.ErrReleased)
+					return nil
+				})
+				wantErr(e, err, dynalock.ErrReleased)
+				check(e, run.Ran && run.FinishedAt.IsZero(), "run %+v", run)
+				b, _ := e.client()
+				run, err = b.Once(e.ctx, "job", "1", nothing)
+				must(e, err)
+				check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+			})
+		})
+	}
 }
 
 func TestAtLeastKeepsTheNextPeriodsFromStartingTooSoon(t *testing.T) {

@@ -122,11 +122,16 @@ func (l *Lock) lostError() error {
 	return &LostError{Key: l.key, Reason: ErrReleased}
 }
 
-// endWith makes the release write something else than a plain release.
-func (l *Lock) endWith(final func(*write)) {
+// endWith makes the release write something else than a plain release. It reports false, and does nothing, when the
+// lock was released already, or is about to be: by its holder or by Close.
+func (l *Lock) endWith(final func(*write)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.rel != nil {
+		return false
+	}
 	l.final = final
+	return true
 }
 
 // handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
@@ -170,8 +175,9 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			return nil
 		case refused:
 			now := l.c.decode(l.key, a.item)
-			if own := now.id() == l.id; own && (now.State == Free || now.yielded) || doubt && !own {
-				return nil // it was applied, and its answer lost
+			own, run := now.id() == l.id, l.options.claim > 0
+			if own && (now.State == Free || now.yielded) || doubt && !own && !run {
+				return nil // it was applied, and its answer lost. A run that was finished nobody takes: it would be our own still
 			}
 			lost := l.lose(a.item)
 			if errors.Is(l.Err(), ErrReleased) { // else it has been told
