@@ -72,13 +72,14 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
 // for the result (see NoWait) and gets a Run that tells who ran it, when and with what result, and no error.
 //
-// fn holds a lock while it runs, must not release it (the run would count as not finished), and gets it, and a context that ends when the lease can no longer be trusted or ctx
-// is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
+// fn holds a lock while it runs, and gets it, and a context that ends when the lease can no longer be trusted or ctx
+// is done. It must not release it, nor may Close come before its end: the run would not count as finished, and the
+// error matches ErrReleased. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
 // finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
 // writes with the lock ([Lock.Transact]).
 //
-// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost (Ran says whether
-// fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted, ErrInvalid
+// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost or
+// ErrReleased (Ran says whether fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted, ErrInvalid
 // (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
 //
 // Cost: a read for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
@@ -118,18 +119,35 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.began.Wall, l.attempt, l.token
 
 	fnCtx, cancel := l.guard(ctx)
+	err = errExited
+	defer func() {
+		cancel()
+		if errors.Is(err, errExited) { // nobody hears of it, but the lock must not stay
+			_ = l.conclude(ctx, &run, o.Keep, err)
+		}
+	}()
 	err = protect(func() error { return fn(fnCtx, l) })
 	cancel()
+	return run, l.conclude(ctx, &run, o.Keep, err)
+}
 
-	run.FinishedAt = c.opt.clock.Now().Wall
+// errExited is the result of a function that ended its goroutine, as testing's FailNow does.
+var errExited = errors.New("dynalock: function called runtime.Goexit")
+
+// conclude records how a run ended, and gives its lock back.
+func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err error) error {
+	run.FinishedAt = l.c.opt.clock.Now().Wall
 	if err != nil {
 		run.Err = label(err.Error())
 	}
 	l.endWith(func(w *write) {
 		w.update = updRelease + setResult + updReleaseRemove
-		w.values[":result"], w.values[":ttl"] = str(run.Err), num(run.FinishedAt.Add(o.Keep).Unix())
+		w.values[":result"], w.values[":ttl"] = str(run.Err), num(run.FinishedAt.Add(keep).Unix())
 	})
-	return run, errors.Join(err, l.finally(ctx))
+	if e := l.Err(); errors.Is(e, ErrReleased) { // by fn or by Close, before anything could be recorded
+		return errors.Join(err, fmt.Errorf("%w before its run was recorded: %q", e, l.key), l.finally(ctx))
+	}
+	return errors.Join(err, l.finally(ctx))
 }
 
 // guard makes the context for a function that runs under the lock.
