@@ -88,7 +88,7 @@ func (f *fleet) command(endpoint, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(f.Context(), os.Args[0], args...)
 	cmd.Env = []string{
 		workerEnv + "=1", "DYNALOCK_TABLE=" + f.table, "DYNALOCK_NAMESPACE=" + namespace,
-		"AWS_ENDPOINT_URL_DYNAMODB=" + endpoint, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=" + name, "AWS_SECRET_ACCESS_KEY=secret",
+		"AWS_ENDPOINT_URL_DYNAMODB=" + endpoint, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=worker" + strings.ReplaceAll(name, "-", ""), "AWS_SECRET_ACCESS_KEY=secret",
 		"GORACE=atexit_sleep_ms=0", // a race build would wait for 1 s at its end
 	}
 	return cmd

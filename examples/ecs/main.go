@@ -20,6 +20,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/dynalock/dynalock/dynalock"
 )
@@ -83,7 +84,10 @@ func createTable(ctx context.Context, table string) error {
 
 // serve runs a worker until ctx ends, and then stops it in good order.
 func serve(ctx context.Context, s settings, log *slog.Logger) error {
-	cfg, err := config.LoadDefaultConfig(ctx)
+	remarks := logging.LoggerFunc(func(_ logging.Classification, format string, v ...any) {
+		log.Debug("SDK", "remark", fmt.Sprintf(format, v...))
+	})
+	cfg, err := config.LoadDefaultConfig(ctx, config.WithLogger(remarks))
 	if err != nil {
 		return err
 	}

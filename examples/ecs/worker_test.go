@@ -55,8 +55,10 @@ func TestARollingReplacementLeavesOnePollWithoutALeader(t *testing.T) {
 	}
 	for _, h := range gaps {
 		t.Logf("%s to %s: %.2f polls without a leader", h.from.worker, h.to.worker, float64(h.gap)/float64(poll))
-		if h.gap > lease/2 {
-			t.Errorf("%s led %v after %s: a lease ran out", h.to.worker, h.gap, h.from.worker)
+	}
+	for _, r := range f.log() {
+		if r.Msg == "lock taken over" || r.Msg == "lock lost" { // a lease ran out
+			t.Errorf("%s: %s", r.worker, r.text)
 		}
 	}
 	if srv := f.srv.Embedded(); srv != nil {
@@ -101,7 +103,7 @@ func checkPermissions(t *testing.T, srv *dynalocktest.Server) {
 	must(t, json.Unmarshal(text, &library))
 	allowed := library.Actions.Holder.Item
 	for _, r := range srv.Requests() {
-		if !strings.Contains(r.Client, "-") { // not a worker
+		if !strings.HasPrefix(r.Client, "worker") {
 			continue
 		}
 		action := "dynamodb:" + r.Operation
@@ -130,7 +132,7 @@ func TestAKilledLeaderIsFollowedALeaseAndAPollLater(t *testing.T) {
 	if gap < lease-lease/5-lease/5 {
 		t.Errorf("a leader %v after the death of the last: its lease is %v", gap, lease)
 	}
-	if gap > lease+poll+lease/2 { // half a lease for a machine that is busy with other tests
+	if gap > 2*lease { // a lease, a poll and two requests, on a machine that is busy with other tests
 		t.Errorf("a leader only %v after the death of the last: its lease is %v, a poll %v", gap, lease, poll)
 	}
 	f.work(next.Token)
