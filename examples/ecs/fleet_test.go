@@ -37,8 +37,6 @@ func TestMain(m *testing.M) {
 }
 
 const (
-	lease     = 3 * time.Second
-	poll      = lease / 10 // the worker's MaxPoll
 	tick      = 20 * time.Millisecond
 	namespace = "ecs/"
 	patience  = 30 * time.Second // of the tests, for what comes sooner or later
@@ -49,6 +47,8 @@ type fleet struct {
 	*testing.T
 	srv   *testserver.Server
 	table string
+	lease time.Duration
+	poll  time.Duration // the worker's MaxPoll
 
 	mu      sync.Mutex
 	records []record // of all workers, in the order in which they were read
@@ -70,7 +70,12 @@ func newFleet(t *testing.T) *fleet {
 	t.Helper()
 	t.Parallel()
 	srv := testserver.New(t)
-	return &fleet{T: t, srv: srv, table: srv.Table(t, "key", ""), grew: make(chan struct{})}
+	f := &fleet{T: t, srv: srv, table: srv.Table(t, "key", ""), lease: 3 * time.Second, grew: make(chan struct{})}
+	if srv.Embedded() == nil {
+		f.lease = 8 * time.Second // a server that has just started answers late
+	}
+	f.poll = f.lease / 10
+	return f
 }
 
 // task is a worker's process.
@@ -98,7 +103,7 @@ func (f *fleet) command(endpoint, name string, args ...string) *exec.Cmd {
 func (f *fleet) start(endpoint, name string) *task {
 	f.Helper()
 	k := &task{f: f, name: name, ended: make(chan struct{})}
-	k.cmd = f.command(endpoint, name, "-listen=127.0.0.1:0", "-lease="+lease.String(), "-tick="+tick.String())
+	k.cmd = f.command(endpoint, name, "-listen=127.0.0.1:0", "-lease="+f.lease.String(), "-tick="+tick.String())
 	k.cmd.Stderr = os.Stderr
 	out, err := k.cmd.StdoutPipe()
 	must(f, err)

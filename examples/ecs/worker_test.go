@@ -37,7 +37,7 @@ func TestARollingReplacementLeavesOnePollWithoutALeader(t *testing.T) {
 		if k.err != nil {
 			t.Errorf("%s ended with %v", leaving, k.err)
 		}
-		t.Logf("%s was gone %.2f leases after SIGTERM", leaving, float64(took)/float64(lease))
+		t.Logf("%s was gone %.2f leases after SIGTERM", leaving, float64(took)/float64(f.lease))
 		if leaving == lead.worker {
 			lead = f.leader(lead.Token)
 		}
@@ -54,7 +54,7 @@ func TestARollingReplacementLeavesOnePollWithoutALeader(t *testing.T) {
 		t.Fatalf("the lead changed %d times, want 3 or more", len(gaps))
 	}
 	for _, h := range gaps {
-		t.Logf("%s to %s: %.2f polls without a leader", h.from.worker, h.to.worker, float64(h.gap)/float64(poll))
+		t.Logf("%s to %s: %.2f polls without a leader", h.from.worker, h.to.worker, float64(h.gap)/float64(f.poll))
 	}
 	for _, r := range f.log() {
 		if r.Msg == "lock taken over" || r.Msg == "lock lost" { // a lease ran out
@@ -127,13 +127,13 @@ func TestAKilledLeaderIsFollowedALeaseAndAPollLater(t *testing.T) {
 	delete(tasks, lead.worker)
 	next := f.leader(lead.Token)
 	gap := next.Time.Sub(killed)
-	t.Logf("%.2f leases without a leader", float64(gap)/float64(lease))
+	t.Logf("%.2f leases without a leader", float64(gap)/float64(f.lease))
 	// Its last heartbeat was at most one period and one attempt before its death.
-	if gap < lease-lease/5-lease/5 {
-		t.Errorf("a leader %v after the death of the last: its lease is %v", gap, lease)
+	if gap < f.lease-f.lease/5-f.lease/5 {
+		t.Errorf("a leader %v after the death of the last: its lease is %v", gap, f.lease)
 	}
-	if gap > 2*lease { // a lease, a poll and two requests, on a machine that is busy with other tests
-		t.Errorf("a leader only %v after the death of the last: its lease is %v, a poll %v", gap, lease, poll)
+	if gap > 2*f.lease { // a lease, a poll and two requests, on a machine that is busy with other tests
+		t.Errorf("a leader only %v after the death of the last: its lease is %v, a poll %v", gap, f.lease, f.poll)
 	}
 	f.work(next.Token)
 	for _, k := range tasks {
@@ -160,7 +160,7 @@ func TestALeaderWithoutNetworkIsUnwellAndStopsBeforeTheNextOneLeads(t *testing.T
 	if other.health() != nil {
 		t.Error("the next leader is unwell")
 	}
-	t.Logf("unwell %.2f leases after the cut, followed after %.2f", float64(unwell.Sub(severed))/float64(lease), float64(next.Time.Sub(severed))/float64(lease))
+	t.Logf("unwell %.2f leases after the cut, followed after %.2f", float64(unwell.Sub(severed))/float64(f.lease), float64(next.Time.Sub(severed))/float64(f.lease))
 	f.work(next.Token)
 	if cut.health() == nil {
 		t.Error("a worker without network is well again")
@@ -193,7 +193,7 @@ func TestALeaderWithoutNetworkIsGoneBeforeECSKillsIt(t *testing.T) {
 	f.leader(0)
 	net.sever("UpdateItem") // a heartbeat
 	took := cut.stop()
-	t.Logf("gone %.2f leases after SIGTERM", float64(took)/float64(lease))
+	t.Logf("gone %.2f leases after SIGTERM", float64(took)/float64(f.lease))
 	if took > closeWithin+2*time.Second {
 		t.Errorf("gone only after %v, the limit is %v", took, closeWithin)
 	}
@@ -290,7 +290,7 @@ func (f *fleet) work(term uint64) {
 // eventually waits for something that only asking tells, and returns when it was.
 func (f *fleet) eventually(what string, is func() bool) time.Time {
 	f.Helper()
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(poll / 10) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(f.poll / 10) {
 		if is() {
 			return time.Now()
 		}
