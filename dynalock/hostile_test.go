@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -144,24 +143,6 @@ func TestHoweverManyAnswersAreLostTheLeaseIsKeptAndReleased(t *testing.T) {
 			})
 		})
 	}
-}
-
-func TestAFunctionOfOnceThatEndsItsGoroutineKeepsNoLock(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, _ := e.client()
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			_, _ = c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
-				runtime.Goexit() // as t.FailNow does
-				return nil
-			})
-		}()
-		<-done
-		run, err := c.Once(e.within(lease/2), "job", "1", nothing)
-		must(e, err)
-		check(e, run.Ran && run.Attempt == 2, "%+v", run)
-	})
 }
 
 func TestCloseWithAnEndedContextStillReleases(t *testing.T) {

@@ -78,8 +78,8 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
 // writes with the lock ([Lock.Transact]).
 //
-// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost (Ran says whether
-// fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted, ErrInvalid
+// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost or
+// ErrReleased (Ran says whether fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted, ErrInvalid
 // (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
 //
 // Cost: a read for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
@@ -119,30 +119,37 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.began.Wall, l.attempt, l.token
 
 	fnCtx, cancel := l.guard(ctx)
-	returned := false
+	err = errExited
 	defer func() {
-		if !returned { // fn ended its goroutine, as a failing test does: the run is begun again
-			cancel()
-			_ = l.Release(ctx)
+		cancel()
+		if errors.Is(err, errExited) { // nobody hears of it, but the lock must not stay
+			_ = l.conclude(ctx, &run, o.Keep, err)
 		}
 	}()
 	err = protect(func() error { return fn(fnCtx, l) })
-	returned = true
 	cancel()
+	err = l.conclude(ctx, &run, o.Keep, err)
+	return run, err
+}
 
-	run.FinishedAt = c.opt.clock.Now().Wall
+// errExited is the result of a function that ended its goroutine, as testing's FailNow does.
+var errExited = errors.New("dynalock: function called runtime.Goexit")
+
+// conclude records how a run ended, and gives its lock back.
+func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err error) error {
+	run.FinishedAt = l.c.opt.clock.Now().Wall
 	if err != nil {
 		run.Err = label(err.Error())
 	}
-	ttl := num(run.FinishedAt.Add(o.Keep).Unix())
+	ttl := num(run.FinishedAt.Add(keep).Unix())
 	if !l.endWith(func(w *write) {
 		w.update = updRelease + setResult + updReleaseRemove
 		w.values[":result"], w.values[":ttl"] = str(run.Err), ttl
-	}) {
+	}) { // by fn or by Close, before anything could be recorded
 		run.FinishedAt = time.Time{}
-		err = errors.Join(err, fmt.Errorf("%w: run %q of %q is not recorded as finished", ErrReleased, period, job))
+		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not recorded as finished", ErrReleased, l.key))
 	}
-	return run, errors.Join(err, l.finally(ctx))
+	return errors.Join(err, l.finally(ctx))
 }
 
 // guard makes the context for a function that runs under the lock.
