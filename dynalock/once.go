@@ -35,6 +35,10 @@ func (*PanicError) Is(target error) bool { return target == ErrPanicked }
 type OnceOptions struct {
 	// Lease of a run: how long after its crash it is begun again. Default: the client's.
 	Lease time.Duration
+	// NoHeartbeat makes the lease of the run static, as in [AcquireOptions]: nothing is renewed in the background, and
+	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the
+	// time that is left of the invocation.
+	NoHeartbeat bool
 	// MaxAttempts is how often a period may be begun, if the runs before crashed or were freed by an operator.
 	// 1 to 1000, default 3. A run that returned is finished, with its error if there was one, and not repeated.
 	MaxAttempts int
@@ -100,7 +104,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		acquire = c.TryAcquire
 	}
 	l, err := acquire(ctx, periodKey(job, period), func(a *AcquireOptions) {
-		a.Lease, a.Reason, a.claim = o.Lease, o.Reason, o.MaxAttempts
+		a.Lease, a.NoHeartbeat, a.Reason, a.claim = o.Lease, o.NoHeartbeat, o.Reason, o.MaxAttempts
 	})
 	if err != nil {
 		if finished, ok := errors.AsType[*finishedError](err); ok {
