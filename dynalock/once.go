@@ -76,10 +76,11 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
 // for the result (see NoWait) and gets a Run that tells who ran it, when and with what result, and no error.
 //
-// fn holds a lock while it runs, must not release it (the run would count as not finished), and gets it, and a context that ends when the lease can no longer be trusted or ctx
+// fn holds a lock while it runs, and gets it, and a context that ends when the lease can no longer be trusted or ctx
 // is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
 // finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
-// writes with the lock ([Lock.Transact]).
+// writes with the lock ([Lock.Transact]). A function that runs out of time has no result yet: if it releases the lock
+// itself, its run is left unfinished and is begun again like a crashed one, only without the wait for the lease.
 //
 // An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost (Ran says whether
 // fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted, ErrInvalid

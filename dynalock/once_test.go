@@ -193,6 +193,27 @@ func TestARunWithoutHeartbeatsEndsAtItsDeadlineAndIsBegunAgainElsewhere(t *testi
 	})
 }
 
+func TestARunThatGivesItsLockBackIsUnfinishedAndBegunAgain(t *testing.T) {
+	onServer(t, func(e *env) {
+		noTime := errors.New("no time")
+		for attempt := 1; attempt <= 2; attempt++ {
+			c, _ := e.client()
+			run, err := c.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+				return errors.Join(noTime, l.Release(ctx))
+			}, func(o *dynalock.OnceOptions) { o.MaxAttempts = 3 })
+			wantErr(e, err, noTime)
+			check(e, !errors.Is(err, dynalock.ErrLost) && run.Ran && run.Attempt == attempt, "run %+v, error %v", run, err)
+		}
+		c, _ := e.client()
+		run, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.MaxAttempts = 3 })
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 3, "run %+v", run)
+		run, err = c.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		check(e, !run.Ran && run.Attempt == 3 && run.Err == "", "run %+v", run)
+	})
+}
+
 func TestJobsAndPeriodsThatJoinToTheSameTextAreDifferent(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, _ := e.client()
