@@ -9,6 +9,7 @@ require (
 	github.com/aws/aws-sdk-go-v2/service/dynamodb v1.73.1
 	github.com/aws/aws-sdk-go-v2/service/sqs v1.52.10
 	github.com/dynalock/dynalock v0.0.0
+	go.uber.org/goleak v1.3.0
 )
 
 require (

@@ -50,7 +50,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	for _, function := range strings.Split(*functions, ",") {
 		for _, a := range strings.Split(*arch, ",") {
 			path := filepath.Join(*dir, function+"-"+a+".zip")
-			if err := pack(ctx, function, a, path); err != nil {
+			if err := pack(ctx, ".", function, a, path); err != nil {
 				return fmt.Errorf("%s: %w", path, err)
 			}
 			fmt.Fprintln(out, path)
@@ -59,8 +59,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// pack builds a function and puts it into a package.
-func pack(ctx context.Context, function, arch, path string) error {
+// pack builds a function of the module in folder module and puts it into a package.
+func pack(ctx context.Context, module, function, arch, path string) error {
 	goarch, ok := architectures[arch]
 	if !ok {
 		return fmt.Errorf("architecture is %q, allowed: arm64 or x86_64", arch)
@@ -71,7 +71,7 @@ func pack(ctx context.Context, function, arch, path string) error {
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary folder
 	bootstrap := filepath.Join(dir, "bootstrap")
-	if err := compile(ctx, function, goarch, bootstrap); err != nil {
+	if err := compile(ctx, module, function, goarch, bootstrap); err != nil {
 		return err
 	}
 	program, err := os.ReadFile(bootstrap)
@@ -87,12 +87,12 @@ func pack(ctx context.Context, function, arch, path string) error {
 
 // compile leaves out of the program whatever differs between machines: paths, build ids, the state of the checkout,
 // and settings of the environment.
-func compile(ctx context.Context, function, goarch, path string) error {
+func compile(ctx context.Context, module, function, goarch, path string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-tags", "lambda.norpc",
 		"-ldflags", "-s -w -buildid=", "-o", path, "./cmd/"+function)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOAMD64=v1", "GOARM64=v8.0",
 		"GOFLAGS=", "GOEXPERIMENT=", "GOWORK=off")
-	cmd.Stderr = os.Stderr
+	cmd.Dir, cmd.Stderr = module, os.Stderr
 	return cmd.Run()
 }
 
