@@ -9,7 +9,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -92,7 +94,7 @@ func (i *instance) invoke(event string, limit time.Duration) outcome {
 			select { // frozen when it asks for more work, not before
 			case <-p.idle:
 				p.idle <- struct{}{}
-				p.signal(syscall.SIGSTOP)
+				p.freeze()
 			case <-p.exited:
 			}
 			return out
@@ -148,7 +150,7 @@ func (i *instance) freeze() {
 	i.mu.Lock()
 	i.patient = true
 	i.mu.Unlock()
-	i.current().signal(syscall.SIGSTOP)
+	i.current().freeze()
 }
 
 func (i *instance) thaw() { i.current().signal(syscall.SIGCONT) }
@@ -199,6 +201,34 @@ func (p *process) signal(s syscall.Signal) {
 	if p.cmd.Process != nil {
 		_ = p.cmd.Process.Signal(s) // it may have ended
 	}
+}
+
+// freeze stops the process and returns when it stands still: on a busy machine its threads run on for a while after the
+// signal was sent.
+func (p *process) freeze() {
+	p.signal(syscall.SIGSTOP)
+	for !p.gone() && !p.still() {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// still tells whether all threads are stopped.
+func (p *process) still() bool {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return false
+	}
+	for _, stat := range stats {
+		text, err := os.ReadFile(stat)
+		if err != nil {
+			continue // the thread has ended
+		}
+		_, state, _ := bytes.Cut(text, []byte(") "))
+		if !bytes.HasPrefix(state, []byte("T")) {
+			return false
+		}
+	}
+	return len(stats) > 0
 }
 
 func (p *process) gone() bool {
