@@ -46,6 +46,7 @@ func New(ctx context.Context) (*Instance, error) {
 	locks, err := dynalock.New(db, os.Getenv("DYNALOCK_TABLE"), func(o *dynalock.Options) {
 		o.Namespace = os.Getenv("DYNALOCK_NAMESPACE")
 		o.MaxClockSkew = skew
+		o.MaxPoll = 30 * time.Second          // nobody waits here: it bounds HeldError.RetryAfter, which grows as a tenure lasts
 		o.Owner = lambdacontext.LogStreamName // who asks for the holder finds its log
 	})
 	if err != nil {
