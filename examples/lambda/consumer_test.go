@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -250,5 +252,65 @@ func TestMessagesOfALockedOrderComeBackWhenItIsWorthAskingAgainAndTheOthersOfThe
 	in, _ = q.receive()
 	failures = q.settle(in, i.invoke(event(t, in), 20*time.Second), nil)
 	check(t, fmt.Sprint(failures) == "[message-3]" && p.row("order", "busy")["paid"] == "10", "returned %v, order %v", failures, p.row("order", "busy"))
+	must(t, locks.Close(t.Context()))
+}
+
+// units is a number of units as the page writes it: none are left out.
+func units(n float64) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+// spent is what the embedded server counts while an instance answers one invocation.
+func (p *place) spent(i *instance, event string) (writes, reads float64) {
+	p.Helper()
+	p.server.ResetUsage()
+	o := i.invoke(event, 20*time.Second)
+	check(p.T, !o.Killed, "it answered %v", o)
+	u := p.server.Usage()
+	return u.WriteUnits, u.ReadUnits
+}
+
+func TestTheCostsInTheDocumentationAreThoseThatTheServerCounts(t *testing.T) {
+	p := newPlace(t)
+	if p.server == nil {
+		t.Log("not checked: a server outside counts the requests of others, too")
+		return
+	}
+	page, err := os.ReadFile("../../docs/lambda.md")
+	must(t, err)
+	said := func(what string, writes, reads float64) {
+		t.Helper()
+		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(what) + `.* \| (\d+) writes?(?:, ([0-9.]+) reads?)? \| ([0-9.]+) \|$`).FindStringSubmatch(string(page))
+		if row == nil {
+			t.Errorf("no row for %q, which costs %v and %v units", what, writes, reads)
+			return
+		}
+		usd := fmt.Sprintf("%.2f", writes*0.625+reads*0.125+1e-9) // half a cent is a cent
+		if row[1] != fmt.Sprint(writes) || row[2] != units(reads) || row[3] != usd {
+			t.Errorf("%q, the server counts %v writes, %v reads: %s USD a million", row[0], writes, reads, usd)
+		}
+	}
+
+	job := p.instance("job", "a")
+	writes, reads := p.spent(job, tickEvent(1))
+	said("a tick of the job", writes, reads)
+	writes, reads = p.spent(job, tickEvent(1))
+	said("another delivery of it", writes, reads)
+
+	q := newQueue(t, time.Minute)
+	i := p.instance("consumer", "b", q.env()...)
+	q.send("order", 5)
+	in, _ := q.receive()
+	writes, reads = p.spent(i, event(t, in))
+	said("a message of the consumer", writes, reads)
+	locks, err := dynalock.New(p.db, p.locks, func(o *dynalock.Options) { o.Namespace = "consumer/" })
+	must(t, err)
+	_, err = locks.Acquire(t.Context(), "order", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+	must(t, err)
+	writes, reads = p.spent(i, event(t, in))
+	said("a message that is returned", writes, reads)
 	must(t, locks.Close(t.Context()))
 }

@@ -28,6 +28,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/examples/lambda/invocation"
 	"github.com/dynalock/dynalock/internal/testserver"
 )
@@ -171,6 +172,7 @@ type place struct {
 	endpoint      string
 	locks, orders string // names of tables
 	db            *dynamodb.Client
+	server        *dynalocktest.Server // nil where it is not the embedded one
 	programs      string
 }
 
@@ -181,7 +183,7 @@ func newPlace(t *testing.T) *place {
 	must(t, err)
 	srv := testserver.New(t)
 	return &place{
-		T: t, endpoint: srv.Endpoint(), db: srv.Client(), programs: dir,
+		T: t, endpoint: srv.Endpoint(), db: srv.Client(), server: srv.Embedded(), programs: dir,
 		locks: srv.Table(t, "key", ""), orders: srv.Table(t, "kind", "id"),
 	}
 }
