@@ -95,8 +95,11 @@ func start(ctx context.Context, program string) (time.Duration, error) {
 		}
 		<-r.Context().Done()
 	})}
-	served := make(chan error, 1)
-	go func() { served <- api.Serve(listener) }()
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = api.Serve(listener) // until it is closed; a function that cannot ask says so
+	}()
 	defer func() {
 		_ = api.Close() // nothing is under way that matters
 		<-served
