@@ -207,7 +207,8 @@ func TestPaymentsOfAnOrderAreAppliedOneAfterTheOtherAndOnceByAllInstances(t *tes
 		row := p.row("order", order)
 		check(t, row["paid"] == strconv.Itoa(paid), "%s: %v, want %d", order, row, paid)
 	}
-	check(t, returned > 0 && twice > 0 && len(q.hidden) == returned, "%d messages returned, %d hidden, %d came twice: the test did not reach its cases", returned, len(q.hidden), twice)
+	// A message that was received anew meanwhile cannot be hidden by its old receipt.
+	check(t, returned > 0 && twice > 0 && len(q.hidden) > 0 && len(q.hidden) <= returned, "%d messages returned, %d hidden, %d came twice: the test did not reach its cases", returned, len(q.hidden), twice)
 	longest := 0
 	for _, s := range q.hidden {
 		longest = max(longest, s)
