@@ -35,6 +35,10 @@ func (*PanicError) Is(target error) bool { return target == ErrPanicked }
 type OnceOptions struct {
 	// Lease of a run: how long after its crash it is begun again. Default: the client's.
 	Lease time.Duration
+	// NoHeartbeat makes the lease of the run static, as in [AcquireOptions]: nothing is renewed in the background, and
+	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the
+	// time that is left of the invocation.
+	NoHeartbeat bool
 	// MaxAttempts is how often a period may be begun, if the runs before crashed or were freed by an operator.
 	// 1 to 1000, default 3. A run that returned is finished, with its error if there was one, and not repeated.
 	MaxAttempts int
@@ -72,15 +76,16 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
 // for the result (see NoWait) and gets a Run that tells who ran it, when and with what result, and no error.
 //
-// fn holds a lock while it runs, and gets it, and a context that ends when the lease can no longer be trusted or ctx is
-// done. Where the lock is released meanwhile, by fn or by [Client.Close], the run counts as not finished, and the error
-// matches ErrReleased. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
+// fn holds a lock while it runs, and gets it, and a context that ends when the lease can no longer be trusted or ctx
+// is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
 // finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
-// writes with the lock ([Lock.Transact]).
+// writes with the lock ([Lock.Transact]). A function that runs out of time has no result yet: if it releases the lock
+// itself (or [Client.Close] does), its run is left unfinished, the error matches ErrReleased, and the run is begun
+// again like a crashed one, only without the wait for the lease.
 //
-// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost or
-// ErrReleased (Ran says whether fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted, ErrInvalid
-// (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
+// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost or ErrReleased (Ran
+// says whether fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted,
+// ErrInvalid (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
 //
 // Cost: a read for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
 // write, and half a read unit for each look while it waits.
@@ -101,7 +106,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		acquire = c.TryAcquire
 	}
 	l, err := acquire(ctx, periodKey(job, period), func(a *AcquireOptions) {
-		a.Lease, a.Reason, a.claim = o.Lease, o.Reason, o.MaxAttempts
+		a.Lease, a.NoHeartbeat, a.Reason, a.claim = o.Lease, o.NoHeartbeat, o.Reason, o.MaxAttempts
 	})
 	if err != nil {
 		if finished, ok := errors.AsType[*finishedError](err); ok {

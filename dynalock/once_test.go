@@ -366,6 +366,52 @@ func TestARunThatWasReleasedIsNotRecordedAndItsCallerIsTold(t *testing.T) {
 	}
 }
 
+func TestARunWithoutHeartbeatsEndsAtItsDeadlineAndIsBegunAgainElsewhere(t *testing.T) {
+	virtual(t, func(e *env) {
+		static := func(o *dynalock.OnceOptions) { o.NoHeartbeat, o.NoWait = true, true }
+		a, wire := e.client()
+		b, _ := e.client(func(o *dynalock.Options) { o.MaxClockSkew = time.Second })
+		run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+			time.Sleep(lease*4/5 - 20*time.Millisecond)
+			check(e, l.Held() && ctx.Err() == nil, "it was lost before its deadline")
+			check(e, wire.Count("UpdateItem") == 1, "%d writes while it ran, want the one that claimed it", wire.Count("UpdateItem"))
+			<-ctx.Done()
+			check(e, !l.Held(), "it holds its lock for longer than the lease")
+			wantErr(e, context.Cause(ctx), heartbeat.ErrDeadline)
+			_, err := b.Once(e.ctx, "job", "1", nothing, static)
+			wantErr(e, err, dynalock.ErrHeld) // others wait for the whole lease, and the skew
+			time.Sleep(lease/5 + time.Second + 20*time.Millisecond)
+			again, err := b.Once(e.ctx, "job", "1", nothing, static)
+			must(e, err)
+			check(e, again.Ran && again.Attempt == 2, "run %+v", again)
+			return nil
+		}, static)
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, run.Ran && run.Attempt == 1, "run %+v", run)
+	})
+}
+
+func TestARunThatGivesItsLockBackIsUnfinishedAndBegunAgain(t *testing.T) {
+	onServer(t, func(e *env) {
+		noTime := errors.New("no time")
+		for attempt := 1; attempt <= 2; attempt++ {
+			c, _ := e.client()
+			run, err := c.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+				return errors.Join(noTime, l.Release(ctx))
+			}, func(o *dynalock.OnceOptions) { o.MaxAttempts = 3 })
+			wantErr(e, err, noTime)
+			check(e, !errors.Is(err, dynalock.ErrLost) && run.Ran && run.Attempt == attempt, "run %+v, error %v", run, err)
+		}
+		c, _ := e.client()
+		run, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.MaxAttempts = 3 })
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 3, "run %+v", run)
+		run, err = c.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		check(e, !run.Ran && run.Attempt == 3 && run.Err == "", "run %+v", run)
+	})
+}
+
 func TestJobsAndPeriodsThatJoinToTheSameTextAreDifferent(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, _ := e.client()
