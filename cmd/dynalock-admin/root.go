@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -36,6 +37,15 @@ type app struct {
 	timeout                          time.Duration
 	verbose                          bool
 	reached                          bool // the command itself, with its input accepted
+
+	// What is reached outside of this process; tests that are given arbitrary arguments put something harmless here.
+	db     *dynamodb.Client // in place of the one that flags and environment say
+	lookUp func(command string) (path string, err error)
+	listen func(network, address string) (net.Listener, error)
+}
+
+func newApp(in, out, err *os.File) *app {
+	return &app{in: in, out: out, err: err, lookUp: exec.LookPath, listen: net.Listen}
 }
 
 // dialect is the flag of a dynalock.Dialect.
@@ -130,7 +140,8 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
 
 	root.AddCommand(a.tableCommand(), a.listCommand(), a.getCommand(), a.releaseCommand(), a.runCommand(),
-		a.serveCommand(), a.versionCommand())
+		a.onceCommand(), a.runsCommand(), a.pauseCommand(), a.unpauseCommand(),
+		a.electCommand(), a.leaderCommand(), a.handOverCommand(), a.serveCommand(), a.versionCommand())
 	return root
 }
 
@@ -197,6 +208,9 @@ func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 		if u, err := url.Parse(a.endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return nil, usagef("endpoint URL is %q, allowed: http://HOST[:PORT] or https://HOST[:PORT]", a.endpoint)
 		}
+	}
+	if a.db != nil {
+		return a.db, nil
 	}
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()

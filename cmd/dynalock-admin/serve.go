@@ -49,7 +49,7 @@ func (a *app) serve(ctx context.Context, addr string) error {
 			return err
 		}
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := a.listen("tcp", addr)
 	if err != nil {
 		return err
 	}
