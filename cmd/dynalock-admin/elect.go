@@ -29,7 +29,8 @@ The command finds DYNALOCK_TOKEN, the term, in its environment, and the rest of 
 the candidate.
 
 ` + exitCodes,
-		Args: before("KEY"),
+		Args:              before("KEY"),
+		ValidArgsFunction: filesAfter(1),
 	}
 	r.lockFlags(cmd)
 	f := cmd.Flags()

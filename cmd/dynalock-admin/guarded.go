@@ -79,6 +79,16 @@ func before(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// filesAfter has the shell complete files behind n arguments: the command and its arguments.
+func filesAfter(n int) cobra.CompletionFunc {
+	return func(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if len(args) < n {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+}
+
 // prepare checks what the flags say, finds the command, and makes the client. From here on signals come to us.
 func (r *guarded) prepare(ctx context.Context, cmd *cobra.Command, command []string) (*dynalock.Client, error) {
 	f := cmd.Flags()

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -57,7 +58,10 @@ func jobOf(key string) (job, period string, ok bool) {
 	escaped, found := strings.CutPrefix(key, jobsPrefix)
 	escaped, period, _ = strings.Cut(escaped, "/")
 	job, err := url.PathUnescape(escaped)
-	return job, period, found && err == nil && job != ""
+	if !found || err != nil || job == "" {
+		return "", "", false
+	}
+	return job, period, true
 }
 
 // runJSON is a run in the JSON output. Its field names are documented and stay.
@@ -98,15 +102,15 @@ type pause struct {
 }
 
 // readPause looks whether a job is paused. The library tells it only to those who are about to run the job, so the item
-// is read here: a string "paused" is the reason, and who wrote it the owner.
-func (a *app) readPause(ctx context.Context, c *dynalock.Client, job string) (pause, error) {
+// is read here: an attribute "paused" is the reason, and who wrote it the owner.
+func (a *app) readPause(ctx context.Context, c *dynalock.Client, job string) (dynalock.Record, pause, error) {
 	r, err := c.Get(ctx, jobKey(job)) // which also says what is wrong with the key, the table, the credentials
-	if err != nil || r.State == dynalock.Foreign || r.Version == "" {
-		return pause{}, err
+	if err != nil || r.State != dynalock.Free || r.Version == "" {
+		return r, pause{}, err
 	}
 	db, err := a.connect(ctx)
 	if err != nil {
-		return pause{}, err
+		return r, pause{}, err
 	}
 	table, consistent := c.Table(), true
 	key := map[string]types.AttributeValue{a.partitionKey: &types.AttributeValueMemberS{Value: a.namespace + jobKey(job)}}
@@ -115,15 +119,29 @@ func (a *app) readPause(ctx context.Context, c *dynalock.Client, job string) (pa
 	}
 	out, err := db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &table, Key: key, ConsistentRead: &consistent})
 	if err != nil {
-		return pause{}, &dynalock.StoreError{Op: "look at job", Table: table, Key: jobKey(job), Err: err}
+		return r, pause{}, &dynalock.StoreError{Op: "look at job", Table: table, Key: jobKey(job), Err: err}
 	}
-	reason, paused := out.Item["paused"].(*types.AttributeValueMemberS)
+	stored, paused := out.Item["paused"]
 	if !paused {
-		return pause{}, nil
+		return r, pause{}, nil
 	}
-	p := pause{paused: true, reason: reason.Value}
-	if by, ok := out.Item["ownerName"].(*types.AttributeValueMemberS); ok {
-		p.by = by.Value
+	p := pause{paused: true, by: r.Owner}
+	if reason, ok := stored.(*types.AttributeValueMemberS); ok {
+		p.reason = reason.Value
+	}
+	return r, p, nil
+}
+
+// readJob is readPause for those who are about to write the job's item: it must not be somebody's lock.
+func (a *app) readJob(ctx context.Context, c *dynalock.Client, job string) (pause, error) {
+	r, p, err := a.readPause(ctx, c, job)
+	switch {
+	case err != nil:
+		return p, err
+	case r.State == dynalock.Foreign:
+		return p, &dynalock.ForeignError{Key: r.Key, Problem: r.Problem}
+	case r.State == dynalock.Held:
+		return p, &dynalock.HeldError{Record: r}
 	}
 	return p, nil
 }
@@ -132,6 +150,9 @@ func (a *app) readPause(ctx context.Context, c *dynalock.Client, job string) (pa
 func oneJob(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
 		return usagef("%s needs exactly one JOB, got %d arguments", cmd.Name(), len(args))
+	}
+	if args[0] == "" {
+		return usagef("JOB is empty, allowed: the job's name")
 	}
 	return nil
 }
@@ -157,7 +178,7 @@ finishedAt (RFC 3339), attempt, token and error; what is not known is left out.`
 			}
 			ctx, cancel := a.bounded(ctx)
 			defer cancel()
-			p, err := a.readPause(ctx, c, args[0])
+			_, p, err := a.readPause(ctx, c, args[0])
 			if err != nil {
 				return err
 			}
@@ -253,12 +274,18 @@ A job that is paused already is paused by you from now on, for your reason. The 
 and reason.`,
 		Args: oneJob,
 		RunE: a.do(func(ctx context.Context, args []string) error {
+			if !utf8.ValidString(reason) {
+				return usagef("--reason is %q, allowed: valid UTF-8", reason)
+			}
 			c, err := a.client(ctx, func(o *dynalock.Options) { o.Owner = owner })
 			if err != nil {
 				return err
 			}
 			ctx, cancel := a.bounded(ctx)
 			defer cancel()
+			if _, err := a.readJob(ctx, c, args[0]); err != nil {
+				return err
+			}
 			if err := c.Pause(ctx, args[0], reason); err != nil {
 				return err
 			}
@@ -284,7 +311,7 @@ func (a *app) unpauseCommand() *cobra.Command {
 			}
 			ctx, cancel := a.bounded(ctx)
 			defer cancel()
-			p, err := a.readPause(ctx, c, args[0])
+			p, err := a.readJob(ctx, c, args[0])
 			if err == nil && p.paused { // else it would get an item
 				err = c.Unpause(ctx, args[0])
 			}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,7 +49,8 @@ period, status (done, failed, interrupted), ran (by this call), by, startedAt, f
 nothing is known of a run (an error other than 76, 79, or the command's) there is none.
 
 ` + exitCodes,
-		Args: before("JOB", "PERIOD"),
+		Args:              before("JOB", "PERIOD"),
+		ValidArgsFunction: filesAfter(2),
 	}
 	r.lockFlags(cmd)
 	r.waitFlags(cmd)
@@ -147,7 +149,10 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	if err := r.a.showRun(run, statusOf(run)); err != nil {
 		return err
 	}
-	if err := end.err(); err != nil || recorded {
+	switch err := end.err(); {
+	case end.killed && !end.lost:
+		return &exitError{end.code, fmt.Errorf("the command was killed (%v): %q of %q is not finished, and may be begun again", syscall.Signal(end.code-exitSignal), r.period, r.job)}
+	case err != nil || recorded:
 		return err
 	}
 	return cmp.Or(heard, error(&exitError{code: exitStore}))

@@ -32,7 +32,8 @@ No lease can stop a process whose machine sleeps, or a write that is on its way:
 check the token.
 
 ` + exitCodes,
-		Args: before("KEY"),
+		Args:              before("KEY"),
+		ValidArgsFunction: filesAfter(1),
 	}
 	r.lockFlags(cmd)
 	r.waitFlags(cmd)

@@ -50,6 +50,10 @@ func (a *app) serve(ctx context.Context, addr string) error {
 		}
 	}
 	listener, err := a.listen("tcp", addr)
+	var bad *net.AddrError
+	if errors.As(err, &bad) {
+		return usagef("--addr is %q, allowed: HOST:PORT: %s", addr, bad.Err)
+	}
 	if err != nil {
 		return err
 	}
