@@ -38,7 +38,11 @@ func Start(cmd *exec.Cmd) (*Group, error) {
 		cmd.SysProcAttr.Foreground = true
 		cmd.SysProcAttr.Ctty = int(in.Fd())
 	}
-	signal.Reset(syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGPIPE) // not what we made of them for a command before this one
+	if signal.Ignored(syscall.SIGPIPE) { // since the command before this one, which it would inherit
+		heed := []os.Signal{syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGPIPE}
+		signal.Notify(make(chan os.Signal, 1), heed...) // Reset alone leaves them ignored
+		signal.Reset(heed...)
+	}
 	signal.Ignore(syscall.SIGTSTP)
 	if err := cmd.Start(); err != nil {
 		return nil, err
