@@ -272,6 +272,7 @@ func killTime(l *dynalock.Lock, margin time.Duration) time.Time {
 
 // close joins what is under way: an attempt whose caller has gone is given back.
 func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
+	defer signal.Stop(r.signals)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_, _ = untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Close(ctx) })

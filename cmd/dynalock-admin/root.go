@@ -109,11 +109,11 @@ Credentials, Region and endpoint come from where the AWS SDK takes them, unless 
 endpoint on the loopback interface and no credentials configured, dummy ones are used.
 
 ` + exitCodes,
-		Version:       version(),
+		Version: version(),
 
 		SuggestionsMinimumDistance: 2,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return nil
