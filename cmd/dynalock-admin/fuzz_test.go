@@ -43,7 +43,7 @@ func furnished(tb testing.TB) *dynalocktest.Server {
 	}
 	try(dynalock.CreateTable(ctx, db, "locks"))
 	try(dynalock.CreateTable(ctx, db, "sorted", func(o *dynalock.TableOptions) { o.SortKey = "sk" }))
-	locks, err := dynalock.New(db, "locks", func(o *dynalock.Options) { o.Owner = "the other" })
+	locks, err := dynalock.New(db, "locks", func(o *dynalock.Options) { o.Owner, o.Lease = "the other", time.Hour })
 	try(err)
 	tb.Cleanup(func() { _ = locks.Close(context.WithoutCancel(ctx)) })
 	try(locks.Do(ctx, "free", func(context.Context, *dynalock.Lock) error { return nil }))
