@@ -253,7 +253,7 @@ func FuzzAnyCommandLineEndsWithADocumentedExitCodeAndOneLine(f *testing.F) {
 		f.Add([]byte(strings.Join(args, "\x00")))
 	}
 	words := vocabulary()
-	for i := range words { // each word after a command, and before a value
+	for i := 0; i < len(words); i += 3 { // one in three: these run with every test
 		f.Add([]byte{1, byte(7 * i), 0, 1, byte(i), 0, 1, byte(11 * i)})
 	}
 	f.Setenv("DYNALOCK_TABLE", "locks")

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -161,19 +160,21 @@ else leads in the end, that is an error; a leader that was asked still hands ove
 			if err != nil {
 				return err
 			}
-			ctx, cancel := a.bounded(ctx)
-			defer cancel()
 			e := c.Election(args[0])
-			err = e.HandOver(ctx, args[1])
-			if errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, dynalock.ErrStore) {
-				return &exitError{exitChanged, fmt.Errorf("%q does not lead %q after %v: does it campaign, and does the leader end its work?", args[1], args[0], a.timeout)}
+			limited, cancel := a.bounded(ctx)
+			defer cancel()
+			asked := e.HandOver(limited, args[1])
+			if asked != nil && limited.Err() == nil {
+				return asked
 			}
-			if err != nil {
-				return err
-			}
+			ctx, cancel = a.bounded(ctx)
+			defer cancel()
 			r, err := e.Leader(ctx)
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
+			case asked != nil && (r.State != dynalock.Held || r.Owner != args[1]): // time is up, and not for the store's sake
+				return &exitError{exitChanged, fmt.Errorf("%q does not lead %q after %v: does it campaign, and does the leader end its work?", args[1], args[0], a.timeout)}
 			}
 			return a.showLeader(r, time.Now())
 		}),

@@ -146,10 +146,13 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	if end.lost || end.killed || !recorded {
 		run.FinishedAt, run.Err = time.Time{}, ""
 	}
-	if err := r.a.showRun(run, statusOf(run)); err != nil {
-		return err
-	}
+	shown := r.a.showRun(run, statusOf(run))
 	switch err := end.err(); {
+	case shown != nil && err == nil:
+		return shown
+	case shown != nil: // the command's code says more
+		r.warn(message(shown))
+		return err
 	case end.killed && !end.lost:
 		return &exitError{end.code, fmt.Errorf("the command was killed (%v): %q of %q is not finished, and may be begun again", syscall.Signal(end.code-exitSignal), r.period, r.job)}
 	case err != nil || recorded:

@@ -22,8 +22,16 @@ func TestTheOperatorsCommandsCallNoMoreThanTheirPolicyAllows(t *testing.T) {
 	for role, lines := range map[string][][]string{
 		"observer": {{"list"}, {"get", "held"}, {"runs", "paused"}, {"leader", "held"}, {"leader", "held", "--watch"}},
 		"operator": {
-			{"list"}, {"get", "held"}, {"runs", "paused"}, {"leader", "held"}, {"release", "held", "--yes"}, {"pause", "job"}, {"unpause", "job"},
-			{"unpause", "other"}, {"table", "check"}, {"hand-over", "once/busy/p", "me"},
+			{"list"},
+			{"get", "held"},
+			{"runs", "paused"},
+			{"leader", "held"},
+			{"release", "held", "--yes"},
+			{"pause", "job"},
+			{"unpause", "job"},
+			{"unpause", "other"},
+			{"table", "check"},
+			{"hand-over", "once/busy/p", "me"},
 		},
 	} {
 		var allowed []string

@@ -163,6 +163,13 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 		switch {
 		case cmd.Name() == "completion": // which takes an unknown shell for a call for help
 			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, needsCommand
+			for _, shell := range cmd.Commands() {
+				write := shell.RunE
+				shell.RunE = func(cmd *cobra.Command, args []string) error {
+					a.reached = true
+					return write(cmd, args)
+				}
+			}
 		case cmd.ValidArgsFunction == nil: // keys are no files
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
