@@ -3,7 +3,7 @@
 // the protocol is made to exclude; docs/mutants.md lists them with the tests that kill them.
 //
 //	scripts/mutants                    every mutant, until its first killer; first the tests that killed it last time
-//	scripts/mutants -run name          those whose name contains it
+//	scripts/mutants -run regexp        those whose name matches
 //	scripts/mutants -write [-all]      writes the killers and docs/mutants.md anew, with -all all killers of each
 //
 // The source is not touched: go builds from an overlay. What is killed is said together with its killer; a mutant
@@ -18,6 +18,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -34,7 +35,7 @@ type gate struct {
 }
 
 func main() {
-	run := flag.String("run", "", "only the mutants whose name contains this")
+	run := flag.String("run", "", "only the mutants whose name matches this regular expression")
 	every := flag.Bool("all", false, "do not stop at the first test that fails")
 	write := flag.Bool("write", false, "write who killed what to killers.json and docs/mutants.md")
 	parallel := flag.Int("p", max(1, runtime.GOMAXPROCS(0)), "how many mutants to try at once")
@@ -66,9 +67,13 @@ func gated(ctx context.Context, run string, every, write bool, parallel, schedul
 	}
 	g := &gate{suite: suite{root, schedules, timeout}, last: last, every: every, dir: dir}
 
-	chosen := slices.DeleteFunc(all(), func(m mutant) bool { return !strings.Contains(m.name, run) })
+	pattern, err := regexp.Compile(run)
+	if err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
+	chosen := slices.DeleteFunc(all(), func(m mutant) bool { return !pattern.MatchString(m.name) })
 	if len(chosen) == 0 {
-		return fmt.Errorf("no mutant has %q in its name", run)
+		return fmt.Errorf("no mutant's name matches %q", run)
 	}
 	start := time.Now()
 	if err := g.sane(ctx); err != nil {
@@ -189,8 +194,25 @@ func (g *gate) try(ctx context.Context, m *mutant) ([]kill, error) {
 		plan = append(again(g.last[m.name]), plan...)
 	}
 	for _, w := range plan {
-		if kills, err := run(w); err != nil || len(kills) > 0 {
-			return kills, err
+		kills, err := run(w)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range kills {
+			if !strings.HasSuffix(k, byTimeout) {
+				continue
+			}
+			// It hangs, or the machine is busy: what hangs does so alone, too.
+			alone := again([]kill{k})
+			if len(alone) == 0 {
+				return nil, fmt.Errorf("%s: %s: see -timeout", m.name, k)
+			}
+			if kills, err := run(alone[0]); err != nil || len(kills) == 0 {
+				return nil, errors.Join(err, fmt.Errorf("%s: the tests take longer than %v, but %s ends when it is run alone: see -timeout", m.name, g.timeout, k))
+			}
+		}
+		if len(kills) > 0 {
+			return kills, nil
 		}
 	}
 	return nil, nil

@@ -18,6 +18,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -30,14 +31,13 @@ type checker struct {
 	files    map[string]map[string]*ast.File // by package, by file name
 }
 
-func newChecker(t *testing.T) *checker {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "go", "list", "-export", "-deps", "-json=ImportPath,Export", "./heartbeat", "./dynalock")
+var newChecker = sync.OnceValues(func() (*checker, error) {
+	cmd := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export", "./heartbeat", "./dynalock")
 	cmd.Dir = root
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	exports := map[string]string{}
 	for d := json.NewDecoder(bytes.NewReader(out)); ; {
@@ -45,7 +45,7 @@ func newChecker(t *testing.T) *checker {
 		if err := d.Decode(&pkg); errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		exports[pkg.ImportPath] = pkg.Export
 	}
@@ -55,18 +55,41 @@ func newChecker(t *testing.T) *checker {
 		dir := filepath.Join(root, pkg)
 		info, err := build.ImportDir(dir, 0)
 		if err != nil {
-			t.Fatal(err)
+			return nil, err
 		}
 		c.files[pkg] = map[string]*ast.File{}
 		for _, name := range info.GoFiles {
-			file, err := parser.ParseFile(c.fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution)
-			if err != nil {
-				t.Fatal(err)
+			if c.files[pkg][name], err = parser.ParseFile(c.fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution); err != nil {
+				return nil, err
 			}
-			c.files[pkg][name] = file
 		}
 	}
-	return c
+	return c, nil
+})
+
+// exported are the exported names that the packages declare: functions, methods, types, fields.
+func (c *checker) exported() map[string]bool {
+	names := map[string]bool{}
+	note := func(n ast.Node) bool {
+		switch n := n.(type) {
+		case *ast.FuncDecl:
+			names[n.Name.Name] = n.Name.IsExported()
+			return false
+		case *ast.TypeSpec:
+			names[n.Name.Name] = n.Name.IsExported()
+		case *ast.Field:
+			for _, name := range n.Names {
+				names[name.Name] = name.IsExported()
+			}
+		}
+		return true
+	}
+	for _, files := range c.files {
+		for _, file := range files {
+			ast.Inspect(file, note)
+		}
+	}
+	return names
 }
 
 func (c *checker) check(m *mutant) error {
@@ -96,7 +119,10 @@ func (c *checker) check(m *mutant) error {
 }
 
 func TestEveryMutantFitsTheSourceOnceAndCompiles(t *testing.T) {
-	c := newChecker(t)
+	c, err := newChecker()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, m := range all() {
 		if err := c.check(&m); err != nil {
 			t.Error(err)
@@ -105,7 +131,10 @@ func TestEveryMutantFitsTheSourceOnceAndCompiles(t *testing.T) {
 }
 
 func TestAMutantThatDoesNotFitOrCompileIsSeen(t *testing.T) {
-	c := newChecker(t)
+	c, err := newChecker()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, m := range map[string]mutant{
 		"gone":      {file: "dynalock/lock.go", old: "no such text", new: ""},
 		"ambiguous": {file: "dynalock/lock.go", old: "return", new: "return"},
@@ -127,7 +156,11 @@ func TestEveryMutantHasANameASentenceAndWhatItBreaks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	source := declared(t, "*.go", `(?m)^(?:func (?:\(\w* ?\*?(\w+)\) )?|type |\t|\t(?:\w+, )*)(\w+)`)
+	c, err := newChecker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	exported := c.exported()
 	seen := map[string]bool{}
 	for _, m := range all() {
 		if seen[m.name] || m.name == "" {
@@ -142,20 +175,20 @@ func TestEveryMutantHasANameASentenceAndWhatItBreaks(t *testing.T) {
 		switch {
 		case peer && strings.Contains(string(peers), "\n// "+number+". "):
 		case strings.Contains(string(doc), "\n// # "+m.ref+"\n"):
-		case source[last]:
+		case exported[last]:
 		default:
 			t.Errorf("%s breaks %q, which is no failure of the peers, no section of the documentation and no exported name", m.name, m.ref)
 		}
 	}
 }
 
-// declared are the names that the files of the two packages declare, by the last group of a pattern.
-func declared(t *testing.T, files, pattern string) map[string]bool {
+// tests are the names of the tests of the two packages.
+func tests(t *testing.T) map[string]bool {
 	t.Helper()
-	re := regexp.MustCompile(pattern)
+	re := regexp.MustCompile(`(?m)^func (Test\w+|Fuzz\w+)\(`)
 	names := map[string]bool{}
 	for _, pkg := range []string{"heartbeat", "dynalock"} {
-		paths, err := filepath.Glob(filepath.Join(root, pkg, files))
+		paths, err := filepath.Glob(filepath.Join(root, pkg, "*_test.go"))
 		if err != nil || len(paths) == 0 {
 			t.Fatalf("%s: %v, %v", pkg, paths, err)
 		}
@@ -165,7 +198,7 @@ func declared(t *testing.T, files, pattern string) map[string]bool {
 				t.Fatal(err)
 			}
 			for _, match := range re.FindAllStringSubmatch(string(b), -1) {
-				names[match[len(match)-1]] = true
+				names[match[1]] = true
 			}
 		}
 	}
@@ -177,16 +210,16 @@ func TestThePublishedListNamesAKillerOfEveryMutant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tests := declared(t, "*_test.go", `(?m)^func (Test\w+|Fuzz\w+)\(`)
+	known := tests(t)
 	for _, m := range all() {
 		kills := killers[m.name]
 		if len(kills) == 0 {
-			t.Errorf("%s has no killer: scripts/mutants -write -run %s", m.name, m.name)
+			t.Errorf("%s has no killer: scripts/mutants -write -run '^%s$'", m.name, m.name)
 		}
 		for _, pkg := range []string{"heartbeat", "dynalock"} {
 			for _, name := range named(kills, pkg) {
-				if !tests[name] {
-					t.Errorf("%s was killed by %s, which is no test any more: scripts/mutants -write -run %s", m.name, name, m.name)
+				if !known[name] {
+					t.Errorf("%s was killed by %s, which is no test any more: scripts/mutants -write -run '^%s$'", m.name, name, m.name)
 				}
 			}
 		}

@@ -66,7 +66,7 @@ the embedded server, and a small part of the simulation where no other test noti
 
 `+"```"+`
 scripts/mutants                  every bug, until the first test that notices it
-scripts/mutants -run name        those whose name contains it
+scripts/mutants -run regexp      those whose name matches
 scripts/mutants -write           writes this list anew; with -all it names all tests that notice, not only the first
 `+"```"+`
 
@@ -76,8 +76,8 @@ this list is up to date; the gate itself takes minutes and is not part of `+"`.c
 
 "Breaks" names what the bug is contrary to: a failure of the established clients by its number in
 `+"`dynalock/peers_test.go`"+`, a section of the documentation of package dynalock, or the exported name whose documentation
-promises otherwise. A killer is a test that fails on the bug, and not the only one as a rule; "by timeout" is one that did
-not end any more, "by panic" one that took the process with it.
+promises otherwise. A killer is a test that fails on the bug, and not the only one as a rule; "by timeout" is one that
+does not end any more, not even when it is run alone, "by panic" one that takes the process with it.
 `, len(mutants))
 	file := ""
 	for _, m := range mutants {
