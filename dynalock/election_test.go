@@ -247,6 +247,64 @@ func TestObserveYieldsEveryLeaderAndItsValue(t *testing.T) {
 	})
 }
 
+func TestALeaderWithoutAValueDoesNotShowTheOneBefore(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		<-a.leads
+		a.stop()
+		<-a.stopped
+		b := e.candidate("b", func(o *dynalock.ElectionOptions) { o.Value = nil })
+		<-b.leads
+		r, err := b.Leader(e.ctx)
+		must(e, err)
+		check(e, r.Owner == "b" && len(r.Data) == 0, "leader is %+v", r)
+	})
+}
+
+func TestASecondRunOfACandidateIsRefused(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		<-a.leads
+		wantErr(e, a.Run(e.within(lease), nil), dynalock.ErrInvalid)
+		check(e, len(a.ends) == 0, "the first Run was ended")
+	})
+}
+
+func TestAHandOverThatComesTooLateLeavesTheNextLeaderAlone(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		la := <-a.leads
+		b := e.candidate("b")
+		time.Sleep(lease)
+		asking, wire := e.client()
+		wire.Inject(testserver.Fault{Op: "UpdateItem", Delay: 2 * lease, Times: 1}) // while a leads no more
+		go func() {
+			time.Sleep(lease / 2)
+			check(e, a.Resign(e.ctx) == nil, "not resigned")
+		}()
+		wantErr(e, asking.Election("leader").HandOver(e.ctx, "c"), dynalock.ErrChanged)
+		lb := <-b.leads
+		check(e, lb.Token() > la.Token(), "token %d after %d", lb.Token(), la.Token())
+		time.Sleep(5 * lease)
+		check(e, len(b.ends) == 0 && lb.Held(), "b was asked to hand over: %v", lb.Err())
+	})
+}
+
+// dynamolock copies attributes that it does not know into a row that it takes over.
+func TestACandidateDoesNotTakeALockThatDynamolockHoldsThoughAnOldLeaderStoodDownForIt(t *testing.T) {
+	virtual(t, func(e *env) {
+		row := with(goRow("dynamolock", "theirs"), attributes{"successor": s("b"), "yielded": s("0123456789abcdef0123456789abcdef-7"), "fencingToken": n("7")})
+		e.put("leader", row)
+		b := e.candidate("b")
+		for beat := range 20 {
+			time.Sleep(lease / 4)
+			check(e, len(b.leads) == 0, "b took the lock of a live holder")
+			e.put("leader", with(row, attributes{"recordVersionNumber": s(fmt.Sprint("theirs ", beat))}))
+		}
+		<-b.leads // when it is dead
+	})
+}
+
 func TestNoTwoLeadersHoldAtOnceUnderAnyFault(t *testing.T) {
 	kinds := []dynalocktest.Kind{
 		dynalocktest.SlowRequest, dynalocktest.SlowResponse, dynalocktest.LostRequest, dynalocktest.LostResponse, dynalocktest.Duplicated,

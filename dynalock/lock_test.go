@@ -3,12 +3,19 @@ package dynalock_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/heartbeat"
 	"github.com/dynalock/dynalock/internal/testserver"
 )
@@ -117,6 +124,154 @@ func TestHandOverWithinAProcessIsOneRequestWithANewToken(t *testing.T) {
 	})
 }
 
+func TestAWaiterFindsTheDataThatWasStoredWhileItWaited(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, _ := e.client()
+		l := e.acquire(holder, "key", func(o *dynalock.AcquireOptions) { o.Data = []byte("old") })
+		waiter, wire := e.client()
+		got := make(chan *dynalock.Lock)
+		go func() {
+			l, err := waiter.Acquire(e.ctx, "key")
+			check(e, err == nil, "%v", err)
+			got <- l
+		}()
+		for wire.Count("GetItem") == 0 { // until it has read "old"
+			time.Sleep(10 * time.Millisecond)
+		}
+		must(e, l.SetData(e.ctx, []byte("new")))
+		must(e, l.Release(e.ctx))
+		l2 := <-got
+		r, err := holder.Get(e.ctx, "key")
+		must(e, err)
+		check(e, string(l2.Data()) == "new" && string(r.Data) == "new", "found %q, stored is %q", l2.Data(), r.Data)
+	})
+}
+
+func TestWaitersReadAtHalfThePriceAndGetDoesNot(t *testing.T) {
+	virtual(t, func(e *env) {
+		holder, _ := e.client()
+		e.acquire(holder, "key")
+		c, wire := e.client()
+		var bodies []string
+		wire.Inject(testserver.Fault{Op: "GetItem", Match: func(_ string, body []byte) bool { bodies = append(bodies, string(body)); return false }})
+		_, err := c.Acquire(e.within(2*lease), "key")
+		wantErr(e, err, dynalock.ErrHeld)
+		check(e, len(bodies) > 0, "no look")
+		for _, body := range bodies {
+			check(e, strings.Contains(body, `"ConsistentRead":false`), "a waiter's look is strongly consistent: %s", body)
+		}
+		bodies = nil
+		_, err = c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, len(bodies) == 1 && strings.Contains(bodies[0], `"ConsistentRead":true`), "Get reads %v", bodies)
+	})
+}
+
+func TestAWaiterLooksAtRandomTimesBetweenMinPollAndMaxPoll(t *testing.T) {
+	virtual(t, func(e *env) {
+		const least, most = 20 * time.Millisecond, 500 * time.Millisecond
+		holder, _ := e.client(long)
+		tenures(e, holder, "key", 1, time.Minute) // so long that MaxPoll is what bounds the wait
+		e.acquire(holder, "key")
+		c, wire := e.client(func(o *dynalock.Options) { o.MinPoll, o.MaxPoll = least, most })
+		var looks []time.Time
+		wire.Inject(testserver.Fault{Op: "GetItem", Match: func(string, []byte) bool { looks = append(looks, time.Now()); return false }})
+		_, err := c.Acquire(e.within(time.Minute), "key")
+		wantErr(e, err, dynalock.ErrHeld)
+		gaps := map[time.Duration]bool{}
+		early := 0
+		for i := 1; i < len(looks); i++ {
+			gap := looks[i].Sub(looks[i-1])
+			check(e, gap >= least && gap <= most+10*time.Millisecond, "%v between two looks", gap)
+			gaps[gap] = true
+			if gap < (least+most)/2 {
+				early++
+			}
+		}
+		n := len(looks) - 1
+		check(e, n > 150 && n < 400, "%d looks in a minute, want one every quarter of a second or so", n)
+		check(e, len(gaps) > n/2 && early > n/4 && early < n*3/4, "%d distances between %d looks, %d of them short", len(gaps), n, early)
+	})
+}
+
+func TestTheNextInLineLooksWhenTheFirstGivesUp(t *testing.T) {
+	virtual(t, func(e *env) {
+		holder, _ := e.client()
+		l := e.acquire(holder, "key")
+		c, _ := e.client()
+		first := e.within(lease)
+		go func() {
+			_, err := c.Acquire(first, "key")
+			check(e, errors.Is(err, dynalock.ErrHeld), "%v", err)
+		}()
+		synctest.Wait()
+		got := make(chan *dynalock.Lock)
+		go func() {
+			l, err := c.Acquire(e.ctx, "key")
+			check(e, err == nil, "%v", err)
+			got <- l
+		}()
+		time.Sleep(2 * lease)
+		must(e, l.Release(e.ctx))
+		released := time.Now()
+		<-got
+		check(e, time.Since(released) < 2*time.Second, "taken only %v after the release", time.Since(released))
+	})
+}
+
+func TestAWaiterThatGivesUpInTheVeryMomentOfAnOfferDeclinesIt(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		for i := range 100 {
+			key := fmt.Sprint("key ", i)
+			l := e.acquire(c, key)
+			end := e.within(time.Second)
+			go func() {
+				if l, err := c.Acquire(end, key); err == nil {
+					check(e, l.Release(e.ctx) == nil, "not released")
+				}
+			}()
+			<-end.Done()
+			start := time.Now()
+			must(e, l.Release(e.ctx))
+			check(e, time.Since(start) < lease/10, "a release took %v", time.Since(start))
+		}
+	})
+}
+
+func TestAProcessThatPassesItsLockAmongItselfLetsOthersHaveATurn(t *testing.T) {
+	virtual(t, func(e *env) {
+		busy, _ := e.client()
+		var turns atomic.Int64
+		var over atomic.Bool
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for !over.Load() {
+					err := busy.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error {
+						turns.Add(1)
+						time.Sleep(10 * time.Millisecond)
+						return nil
+					})
+					check(e, err == nil, "%v", err)
+				}
+			})
+		}
+		time.Sleep(time.Second)
+		other, _ := e.client()
+		for range 5 {
+			before := turns.Load()
+			l, err := other.Acquire(e.within(time.Minute), "key")
+			over.Store(err != nil) // or the others would go on for ever
+			must(e, err)
+			check(e, turns.Load()-before < 100, "%d tenures of another process went before", turns.Load()-before)
+			must(e, l.Release(e.ctx))
+		}
+		over.Store(true)
+		wg.Wait()
+	})
+}
+
 func TestADeadHoldersLockIsTakenAfterItsLeaseAndNotEarlier(t *testing.T) {
 	onServer(t, func(e *env) {
 		holder, wire := e.client()
@@ -183,6 +338,60 @@ func TestRepeatedShortCallsOfOneProcessTakeADeadHoldersLock(t *testing.T) {
 		check(e, time.Since(start) >= lease, "taken after %v", time.Since(start))
 		check(e, time.Since(start) < 3*lease, "taken only after %v", time.Since(start))
 	})
+}
+
+func TestALockIsTakenWithMaxClockSkewOnlyWhenItsExpiryLiesFurtherBackThanThat(t *testing.T) {
+	virtual(t, func(e *env) {
+		const skew = lease / 2
+		holder, wire := e.client()
+		e.acquire(holder, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		crash(wire)
+		start := time.Now()
+		for {
+			once, _ := e.client(func(o *dynalock.Options) { o.MaxClockSkew = skew }) // has seen nothing before
+			_, err := once.TryAcquire(e.ctx, "key")
+			if err == nil {
+				break
+			}
+			wantErr(e, err, dynalock.ErrHeld)
+			time.Sleep(lease / 20)
+		}
+		took := time.Since(start)
+		check(e, took >= lease+skew-10*time.Millisecond && took < lease+skew+lease/10, "taken %v after the only write of a lease of %v, with a skew of %v", took, lease, skew)
+	})
+}
+
+func TestAWaiterCountsFromAfterTheAnswer(t *testing.T) {
+	for name, wait := range map[string]func(e *env, c *dynalock.Client) error{
+		"Acquire": func(e *env, c *dynalock.Client) error { _, err := c.Acquire(e.ctx, "key"); return err },
+		"TryAcquire": func(e *env, c *dynalock.Client) error {
+			for {
+				_, err := c.TryAcquire(e.ctx, "key")
+				if !errors.Is(err, dynalock.ErrHeld) {
+					return err
+				}
+				time.Sleep(lease / 100)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				holder, holderWire := e.client()
+				l := e.acquire(holder, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+				var last time.Time
+				go func() {
+					time.Sleep(lease / 20) // while the waiter's first question is under way
+					check(e, l.Renew(e.ctx) == nil, "not renewed")
+					last = time.Now()
+					crash(holderWire)
+				}()
+				c, wire := e.client()
+				wire.Inject(testserver.Fault{Delay: lease / 10, Times: 1})
+				must(e, wait(e, c))
+				check(e, time.Since(last) >= lease, "taken %v after the last heartbeat, with a lease of %v", time.Since(last), lease)
+			})
+		})
+	}
 }
 
 func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
@@ -327,6 +536,62 @@ func TestReleaseIsIdempotentAndNeverTouchesASuccessor(t *testing.T) {
 	})
 }
 
+func TestALateCopyOfAnAcquireDoesNotTakeTheLockAgainAfterItsRelease(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(long)
+		for range 2 { // of a new key, and of one that was released
+			wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+			l := e.acquire(c, "key")
+			must(e, l.Release(e.ctx))
+			_, err := wire.Deliver(e.ctx)
+			must(e, err)
+			r, err := c.Get(e.ctx, "key")
+			must(e, err)
+			check(e, r.State == dynalock.Free && r.Token == l.Token(), "record is %+v", r)
+		}
+	})
+}
+
+// The copy finds a lock that is free, and not by its own doing, so it is applied: with the id, but with another token.
+func TestALateCopyOfAnAcquireRevivesNoTenureThatAnOperatorEnded(t *testing.T) {
+	onServer(t, func(e *env) {
+		for name, act := range map[string]func(c *dynalock.Client, l *dynalock.Lock) error{
+			"heartbeat":   func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(e.ctx) },
+			"transaction": func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Transact(e.ctx, put(e, "guarded", "x")) },
+			"release":     func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Release(e.ctx) },
+			"resume":      func(c *dynalock.Client, l *dynalock.Lock) error { _, err := c.Resume(e.ctx, l.Handle()); return err },
+		} {
+			c, wire := e.client(long)
+			wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+			l := e.acquire(c, name)
+			r, err := c.Get(e.ctx, name)
+			must(e, err)
+			must(e, c.ForceRelease(e.ctx, r))
+			_, err = wire.Deliver(e.ctx)
+			must(e, err)
+			now, err := c.Get(e.ctx, name)
+			must(e, err)
+			check(e, now.State == dynalock.Held && now.Token == l.Token()+1, "%s: the copy was not applied: %+v", name, now)
+			err = act(c, l)
+			check(e, errors.Is(err, dynalock.ErrLost), "%s: %v", name, err)
+		}
+		check(e, len(e.item("guarded")) == 0, "a guarded write was applied")
+	})
+}
+
+func TestTheCleaningUpBehindAnAcquisitionIsRepeated(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
+		ctx, cancel := context.WithCancel(e.ctx)
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool { cancel(); return true }})
+		wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 2})
+		_, err := c.Acquire(ctx, "key")
+		wantErr(e, err, context.Canceled)
+		time.Sleep(10 * time.Second)
+		check(e, text(e.item("key")["isReleased"]) == "1", "the ghost is still there: %v", e.item("key"))
+	})
+}
+
 func TestAFailedReleaseCanBeRepeated(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
@@ -376,6 +641,119 @@ func TestResumeContinuesInAnotherProcessAndTheOldCopyIsInert(t *testing.T) {
 		_, err = c1.Resume(e.ctx, l2.Handle())
 		wantErr(e, err, dynalock.ErrLost)
 	})
+}
+
+func TestTheContextOfAnAcquireBoundsTheWaitAndNotTheLock(t *testing.T) {
+	onServer(t, func(e *env) {
+		type key struct{}
+		c, _ := e.client(long)
+		ctx, cancel := context.WithCancel(context.WithValue(e.ctx, key{}, "value"))
+		l, err := c.Acquire(ctx, "key")
+		must(e, err)
+		cancel()
+		check(e, l.Held() && l.Err() == nil && l.Context().Err() == nil, "the lock ended with the context: %v, %v", l.Err(), l.Context().Err())
+		check(e, l.Context().Value(key{}) == "value", "the lock's context has no values")
+		must(e, l.Release(e.ctx))
+	})
+}
+
+func TestACopyInTheSameClientIsEndedBeforeResumeReturns(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(long)
+		old := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.Lease = 50 * time.Second })
+		l, err := c.Resume(e.ctx, old.Handle())
+		must(e, err)
+		before := wire.Count()
+		check(e, !old.Held() && old.Context().Err() != nil, "the old copy is held")
+		wantErr(e, old.Err(), dynalock.ErrLost)
+		wantErr(e, old.Renew(e.ctx), dynalock.ErrLost)
+		check(e, wire.Count() == before, "%d requests of a copy that is over", wire.Count()-before)
+		check(e, l.Held(), "not held: %v", l.Err())
+		check(e, text(e.item("key")["leaseDuration"]) == "50000", "the lease became %v", text(e.item("key")["leaseDuration"]))
+	})
+}
+
+func TestEmptyDataIsStoredAndNoneKeepsWhatIsThere(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client(long)
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.Data = []byte("data") })
+		must(e, l.Renew(e.ctx))
+		must(e, l.Release(e.ctx))
+		l = e.acquire(c, "key")
+		check(e, string(l.Data()) == "data", "found %q", l.Data())
+		must(e, l.SetData(e.ctx, nil))
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, len(r.Data) == 0 && len(l.Data()) == 0, "stored is %q, the lock says %q", r.Data, l.Data())
+	})
+}
+
+func TestRenewAndSetDataExtendTheLeaseFromBeforeTheirSend(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		wire.Inject(testserver.Fault{Delay: lease / 10})
+		for name, extend := range map[string]func() error{
+			"Renew":   func() error { return l.Renew(e.ctx) },
+			"SetData": func() error { return l.SetData(e.ctx, []byte("x")) },
+		} {
+			time.Sleep(lease / 10)
+			start := time.Now()
+			must(e, extend())
+			check(e, l.Deadline().Equal(start.Add(lease*4/5)), "%s: the deadline is %v after the send, want %v", name, l.Deadline().Sub(start), lease*4/5)
+		}
+	})
+}
+
+func TestARefusedWriteThatWasAppliedForAllThatCountsFromTheFirstSend(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.FailAfter, Status: 400, Type: "ThrottlingException", Times: 1, Delay: lease / 10})
+		start := time.Now()
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		check(e, wire.Count() == 2, "%d requests, want the refused one and the one that found its item", wire.Count())
+		check(e, !l.Deadline().After(start.Add(lease*4/5)), "the deadline is %v after the first send", l.Deadline().Sub(start))
+	})
+}
+
+func TestALockWhoseFirstRenewalIsInDoubtKnowsThatVersionToo(t *testing.T) {
+	virtual(t, func(e *env) {
+		slow := func(kind dynalocktest.Kind, skip int, d time.Duration) {
+			e.embedded.Inject(dynalocktest.Fault{Kind: kind, Operation: "UpdateItem", Skip: skip, Times: 1, Delay: d})
+		}
+		slow(dynalocktest.SlowResponse, 0, lease/2)     // the acquire: so slow that a renewal follows,
+		slow(dynalocktest.SlowRequest, 1, lease*77/100) // which is applied only after the next attempt has found the acquire's version,
+		slow(dynalocktest.SlowRequest, 3, lease/6)      // and before that one's own renewal
+		c, wire := e.client(func(o *dynalock.Options) { o.AttemptTimeout = lease * 7 / 10 })
+		start := time.Now()
+		l := e.acquire(c, "key")
+		check(e, wire.Count("UpdateItem") == 4 && time.Since(start) < 2*lease, "%d writes in %v, want the acquire, the look at it, and a renewal after each", wire.Count("UpdateItem"), time.Since(start))
+		time.Sleep(3 * lease)
+		check(e, l.Held(), "lost: %v", l.Err())
+	})
+}
+
+// refusing is a table in which somebody holds every lock.
+type refusing struct {
+	dynalock.DynamoDB
+	row attributes
+}
+
+func (r refusing) UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	return nil, &types.ConditionalCheckFailedException{Item: r.row}
+}
+
+func TestTheMemoryForLocksThatOthersHoldIsBounded(t *testing.T) {
+	t.Parallel()
+	c, err := dynalock.New(refusing{row: goRow("somebody", "version")}, "locks")
+	must(t, err)
+	const most = 10_000
+	for i := range most + 100 {
+		_, err := c.TryAcquire(t.Context(), fmt.Sprint("key ", i))
+		wantErr(t, err, dynalock.ErrHeld)
+	}
+	check(t, c.Watches() == most, "%d locks are remembered, want %d", c.Watches(), most)
+	must(t, c.Close(t.Context()))
 }
 
 func TestDoReleasesAfterAPanicAndAnEndedContext(t *testing.T) {
@@ -495,6 +873,41 @@ func TestCloseReleasesEverythingAndLeavesNoGoroutine(t *testing.T) {
 		_, err = c.Acquire(e.ctx, "a")
 		wantErr(e, err, dynalock.ErrClosed)
 		must(e, c.Close(e.ctx))
+	})
+}
+
+func TestCloseReleasesAllOfManyLocksAFewAtATimeThoughTheFirstFails(t *testing.T) {
+	virtual(t, func(e *env) {
+		const many, delay = 300, 10 * time.Millisecond
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
+		for i := range many {
+			e.acquire(c, fmt.Sprint("key ", i))
+		}
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Times: 1})
+		wire.Inject(testserver.Fault{Delay: delay})
+		start := time.Now()
+		wantErr(e, c.Close(e.ctx), dynalock.ErrStore)
+		check(e, time.Since(start) >= 4*delay, "%d locks were released in %v: more than 64 at a time", many, time.Since(start))
+		free := 0
+		for i := range many {
+			if text(e.item(fmt.Sprint("key ", i))["isReleased"]) == "1" {
+				free++
+			}
+		}
+		check(e, free == many-1, "%d of %d are free, want all but the one that failed", free, many)
+	})
+}
+
+func TestAForcedReleaseWhoseAnswerIsLostIsNoChange(t *testing.T) {
+	onServer(t, func(e *env) {
+		holder, _ := e.client(long)
+		e.acquire(holder, "key")
+		operator, wire := e.client(long)
+		r, err := operator.Get(e.ctx, "key")
+		must(e, err)
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})
+		must(e, operator.ForceRelease(e.ctx, r))
+		check(e, wire.Count("UpdateItem") == 2, "%d writes, want the lost one and the one that found its item", wire.Count("UpdateItem"))
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -294,6 +295,50 @@ func TestACrashedRunIsBegunAgainButNotMoreOftenThanAllowed(t *testing.T) {
 			}
 		}
 		check(e, exhausted > 0 && repeated > exhausted, "%d exhausted, %d repeated: the test did not reach its cases", exhausted, repeated)
+	})
+}
+
+func TestAFinishedRunIsKeptForAsLongAsAskedFor(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client(long)
+		for period, want := range map[string]time.Duration{"default": 7 * 24 * time.Hour, "an hour": time.Hour} {
+			_, err := c.Once(e.ctx, "job", period, nothing, func(o *dynalock.OnceOptions) {
+				if period != "default" {
+					o.Keep = want
+				}
+			})
+			must(e, err)
+			ttl, err := strconv.ParseInt(text(e.item("once/job/" + period)["ttl"]), 10, 64)
+			must(e, err)
+			off := time.Until(time.Unix(ttl, 0)) - want
+			check(e, off.Abs() < time.Minute, "%s: kept for %v, want %v", period, want+off, want)
+		}
+	})
+}
+
+func TestOfTwoWhoTakeACrashedRunOverOneIsRefused(t *testing.T) {
+	virtual(t, func(e *env) {
+		dead, wire := e.client()
+		ctx, die := context.WithCancel(e.ctx)
+		_, err := dead.Once(ctx, "job", "1", func(context.Context, *dynalock.Lock) error { crash(wire); die(); return nil })
+		check(e, err != nil, "the run did not crash")
+		quick, _ := e.client()
+		slow, wire := e.client()
+		wire.Inject(testserver.Fault{Op: "UpdateItem", Skip: 1, Times: 1, Delay: lease / 10}) // its take-over: it comes after the other's
+		var running atomic.Int64
+		var wg sync.WaitGroup
+		for _, c := range []*dynalock.Client{quick, slow} {
+			wg.Go(func() {
+				_, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+					check(e, running.Add(1) == 1, "two run at once")
+					time.Sleep(2 * lease)
+					running.Add(-1)
+					return nil
+				})
+				check(e, err == nil, "%v", err)
+			})
+		}
+		wg.Wait()
 	})
 }
 

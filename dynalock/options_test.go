@@ -679,6 +679,9 @@ func TestWhatIsWrongOrWorthKnowingAboutATableIsFoundWithItsRemedy(t *testing.T) 
 		{name: "index", severity: dynalock.Warning, change: func(d *types.TableDescription) {
 			d.GlobalSecondaryIndexes = make([]types.GlobalSecondaryIndexDescription, 2)
 		}, says: "2 secondary indexes"},
+		{name: "local index", severity: dynalock.Warning, change: func(d *types.TableDescription) {
+			d.LocalSecondaryIndexes = make([]types.LocalSecondaryIndexDescription, 1)
+		}, says: "1 secondary indexes"},
 		{name: "provisioned", severity: dynalock.Info, change: func(d *types.TableDescription) { d.BillingModeSummary = nil }, says: "provisioned"},
 		{name: "unprotected", severity: dynalock.Info, change: func(d *types.TableDescription) { d.DeletionProtectionEnabled = nil }, says: "deletion"},
 		{name: "TTL deletes held locks", severity: dynalock.Fatal, ttl: ttlOn("expiresAt"), says: "expiresAt"},
@@ -696,6 +699,10 @@ func TestWhatIsWrongOrWorthKnowingAboutATableIsFoundWithItsRemedy(t *testing.T) 
 	found, err := dynalock.CheckTable(t.Context(), described{db, strong, ttlOn("ttl")}, "locks")
 	must(t, err)
 	check(t, len(found) == 0, "findings on a strongly consistent global table: %v", found)
+	enabling := &types.TimeToLiveDescription{AttributeName: aws.String("ttl"), TimeToLiveStatus: types.TimeToLiveStatusEnabling}
+	found, err = dynalock.CheckTable(t.Context(), described{db, nil, enabling}, "locks", func(o *dynalock.TableOptions) { o.TimeToLive = true })
+	must(t, err)
+	check(t, len(found) == 0, "findings while the TTL is being enabled: %v", found)
 	err = dynalock.CreateTable(t.Context(), described{db, nil, ttlOn("orderTTL")}, "locks", func(o *dynalock.TableOptions) { o.TimeToLive = true })
 	names(t, err, "orderTTL")
 }

@@ -57,7 +57,7 @@ var roles = map[string]role{
 			must(e, err)
 			el := c.Election("leader")
 			err = el.Run(e.ctx, func(_ context.Context, _ *dynalock.Lock) error {
-				wantErr(e, el.HandOver(e.within(lease/4), "nobody"), context.DeadlineExceeded) // before it takes effect
+				wantErr(e, el.HandOver(e.within(lease/4), "nobody"), context.DeadlineExceeded) // before the term ends
 				return errors.New("enough")
 			})
 			check(e, err != nil && err.Error() == "enough", "%v", err)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+	"unsafe"
 )
 
 // skewedClock belongs to one simulated machine. Its monotonic clock is the bubble's time; the others run ahead of it.
@@ -73,6 +74,25 @@ func TestTheClockThatSaysMostTimeHasPassedDecides(t *testing.T) {
 		if elapsed, gap := now.Since(early); elapsed != c.elapsed || gap != c.gap {
 			t.Errorf("%s: elapsed %v, gap %v, want %v, %v", name, elapsed, gap, c.elapsed, c.gap)
 		}
+	}
+}
+
+// Only a machine whose wall clock is set while the test runs makes two such times, so their monotonic readings are put
+// in by hand.
+func TestTheWallClockIsNotTheMonotonicReadingThatItCarries(t *testing.T) {
+	t.Parallel()
+	early := time.Now()
+	now := early.Add(time.Hour)
+	(*struct { // time.Time
+		wall uint64
+		mono int64
+		loc  *time.Location
+	})(unsafe.Pointer(&now)).mono -= int64(time.Hour)
+	if now.Sub(early) != 0 || now.Round(0).Sub(early.Round(0)) != time.Hour {
+		t.Fatal("the two clocks do not differ, and nothing is shown")
+	}
+	if elapsed, gap := (Reading{Wall: now}).Since(Reading{Wall: early}); elapsed != time.Hour || gap != time.Hour {
+		t.Errorf("elapsed %v, gap %v, want the hour that the wall clock shows", elapsed, gap)
 	}
 }
 

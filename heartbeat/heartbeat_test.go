@@ -211,6 +211,34 @@ func TestFirstRenewalsSpreadOverTheSecondHalfOfThePeriod(t *testing.T) {
 	})
 }
 
+func TestLeasesThatFellIntoStepComeApartAgain(t *testing.T) {
+	inBubble(t, func(w *world) {
+		leases := make([]*kept, 500)
+		for i := range leases {
+			leases[i] = w.add(nil)
+		}
+		w.sleepUntil(period / 4)
+		for _, k := range leases {
+			k.Acknowledge(w.clock.Now()) // all in one moment, as after an outage
+		}
+		w.sleepUntil(period/4 + period)
+		var early, late int
+		for _, k := range leases {
+			switch at := k.attempts(); {
+			case len(at) != 1 || at[0] < period/4+period*9/10:
+				w.Fatalf("renewals at %v, want one in the last tenth of the period", at)
+			case at[0] < period/4+period*95/100:
+				early++
+			default:
+				late++
+			}
+		}
+		if early < 150 || late < 150 {
+			w.Errorf("%d in the first half of the last tenth, %d in the second: they are still in step", early, late)
+		}
+	})
+}
+
 func TestTrustCountsFromBeforeTheSendNotFromTheAnswer(t *testing.T) {
 	inBubble(t, func(w *world) {
 		first := true

@@ -1,0 +1,161 @@
+package main
+
+// acquireMutants are bugs of the write that begins a tenure, of its lost answers, and of what is built around it.
+var acquireMutants = []mutant{
+	{
+		name: "lease-counts-from-the-answer", file: "dynalock/acquire.go", ref: "How long a lock is trusted",
+		old: "acked := sent\n",
+		new: "acked := c.opt.clock.Now()\n",
+		bug: "A new lock is trusted from the moment when the answer came in.",
+	},
+	{
+		name: "lease-counts-from-the-retry", file: "dynalock/acquire.go", ref: "peer 3",
+		old: "case ok:\n\t\t\tcase k == n:",
+		new: "case ok:\n\t\t\t\tsent = out.sent\n\t\t\tcase k == n:",
+		bug: "After a lost answer the lease counts from the retry that found the item, not from the attempt that wrote it.",
+	},
+	{
+		name: "lease-of-an-unknown-attempt", file: "dynalock/acquire.go", ref: "peer 3",
+		old: "default:\n\t\t\t\tsent = a.first",
+		new: "default:\n\t\t\t\tsent = out.sent",
+		bug: "An attempt that was answered with a refusal, and was applied for all that, is counted from the retry.",
+	},
+	{
+		name: "own-item-is-somebody-elses", file: "dynalock/acquire.go", ref: "peer 2",
+		old: "id == a.id && r.State == Held {",
+		new: "id == a.id && r.State == Free {",
+		bug: "An acquire whose answer was lost does not recognise the item that it wrote.",
+	},
+	{
+		name: "in-doubt-acquire-forgotten", file: "dynalock/acquire.go", ref: "peer 2",
+		old: "a.doubt[n] = out.sent\n",
+		new: "_ = n\n",
+		bug: "An acquisition does not remember which of its requests are in doubt, and cleans up behind none.",
+	},
+	{
+		name: "ghost-not-cleaned-up", file: "dynalock/acquire.go", ref: "peer 2",
+		old: "if len(a.doubt) > 0 {\n\t\ta.c.background(a.values, a.cleanUp)",
+		new: "if len(a.doubt) > 100 {\n\t\ta.c.background(a.values, a.cleanUp)",
+		bug: "An acquisition that gives up after a lost answer leaves its tenure to run out.",
+	},
+	{
+		name: "cleanup-tries-once", file: "dynalock/acquire.go", ref: "Lost answers",
+		old: "for n := 1; n <= 5; n++ {",
+		new: "for n := 1; n <= 1; n++ {",
+		bug: "The cleaning up behind an acquisition that gave up is not repeated when it fails, or comes before the late request.",
+	},
+	{
+		name: "lock-won-too-late-is-kept", file: "dynalock/acquire.go", ref: "Client.Acquire",
+		old: "} else if err := out.lock.release(bg); err != nil {",
+		new: "} else if err := bg.Err(); err != nil {",
+		bug: "A lock that is won after its caller has gone is held, and renewed, for nobody.",
+	},
+	{
+		name: "slow-acquire-without-renewal", file: "dynalock/acquire.go", ref: "How long a lock is trusted",
+		old: "elapsed > a.timing.trust/2 || gap > maxGap {",
+		new: "elapsed < 0 || gap > maxGap {",
+		bug: "An acquire whose answer was slow returns a lock of which little is left.",
+	},
+	{
+		name: "sleep-during-the-acquire-ignored", file: "dynalock/acquire.go", ref: "How long a lock is trusted",
+		old: "elapsed > a.timing.trust/2 || gap > maxGap {",
+		new: "elapsed > a.timing.trust/2 && gap >= 0 {",
+		bug: "An acquire during which the machine slept returns without asking whether it still holds.",
+	},
+	{
+		name: "renewal-in-doubt-forgotten", file: "dynalock/acquire.go", ref: "Lost answers",
+		old: "if later > n {",
+		new: "if later < n {",
+		bug: "A lock whose first renewal is in doubt does not know that version, and drops itself when it is applied after all.",
+	},
+	{
+		name: "new-tenure-with-the-old-id", file: "dynalock/acquire.go", ref: "The item",
+		old: "a.id, a.sent, a.doubt, a.admit, a.dead = newID(), 0, nil, nil, nil",
+		new: "a.sent, a.doubt, a.admit, a.dead = 0, nil, nil, nil",
+		bug: "An acquisition whose tenure came and went begins the next one with the same id.",
+	},
+	{
+		name: "take-over-without-a-version", file: "dynalock/acquire.go", ref: "Take-over",
+		old: "w.cond += \" OR \" + condVersion(len(admit))\n",
+		new: "w.cond += \" OR attribute_exists(#version)\"\n",
+		bug: "The write of a take-over does not ask whether the version still is the one that stood still.",
+	},
+	{
+		name: "run-taken-over-without-a-version", file: "dynalock/acquire.go", ref: "Client.Once",
+		old: "w.cond += \" OR (\" + condRepeat + condVersion(len(admit)) + \")\"",
+		new: "w.cond += \" OR (\" + condRepeat + \"attribute_exists(#version))\"",
+		bug: "The same for the run of a period.",
+	},
+	{
+		name: "resume-keeps-the-token", file: "dynalock/acquire.go", ref: "Client.Resume",
+		old: "w.cond = condTenure + condToken\n\t\tw.values",
+		new: "w.cond = condTenure + condToken\n\t\tw.update = \"SET #owner = :owner, #lease = :lease, #version = :next, #stamp = :next, #renewed = :now, #expires = :expires\"\n\t\tw.values",
+		bug: "A resumed lock has the token of the copy that it replaces.",
+	},
+	{
+		name: "resume-without-the-token", file: "dynalock/acquire.go", ref: "Client.Resume",
+		old: "w.cond = condTenure + condToken\n\t\tw.values",
+		new: "w.cond = condTenure\n\t\tw.values",
+		bug: "A handle is good for another tenure with the same id, which a late copy of its acquire began.",
+	},
+	{
+		name: "lock-ends-with-the-callers-context", file: "dynalock/acquire.go", ref: "Client.Acquire",
+		old: "values: context.WithoutCancel(ctx),",
+		new: "values: ctx,",
+		bug: "The context that bounded the wait ends the lock's own context.",
+	},
+	{
+		name: "lock-ends-without-its-limit", file: "dynalock/acquire.go", ref: "AcquireOptions.MaxHold",
+		old: "Limit: a.options.MaxHold,",
+		new: "Limit: 0,",
+		bug: "MaxHold is not passed on to the scheduler.",
+	},
+	{
+		name: "do-hides-the-loss", file: "dynalock/acquire.go", ref: "Client.Do",
+		old: "if errors.Is(lost, ErrLost) {\n\t\treturn lost\n\t}",
+		new: "_ = lost",
+		bug: "Do returns nil when its function does, though the lock was lost under it.",
+	},
+	{
+		name: "do-keeps-the-lock-after-a-panic", file: "dynalock/acquire.go", ref: "Client.Do",
+		old: "defer func() { err = errors.Join(err, l.finally(ctx)) }()\n\tfnCtx, cancel := l.guard(ctx)\n\tdefer cancel()\n\treturn fn(fnCtx, l)",
+		new: "fnCtx, cancel := l.guard(ctx)\n\tdefer cancel()\n\terr = fn(fnCtx, l)\n\treturn errors.Join(err, l.finally(ctx))",
+		bug: "A function that panics leaves the lock held.",
+	},
+	{
+		name: "foreign-item-is-taken", file: "dynalock/acquire.go", ref: "peer 13",
+		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase r.id() == a.id:",
+		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase r.id() == a.id:",
+		bug: "An item that is no lock is treated as free.",
+	},
+	{
+		name: "stale-data-is-written", file: "dynalock/acquire.go", ref: "peer 11",
+		old: "a.last, a.hold, a.lastErr = &r, r.hold, nil",
+		new: "a.options.Data = r.Data\n\ta.last, a.hold, a.lastErr = &r, r.hold, nil",
+		bug: "A waiter writes back the data that it read when it began to wait.",
+	},
+	{
+		name: "take-over-in-the-own-dialect", file: "dynalock/acquire.go", ref: "Sharing a table",
+		old: "a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r\n",
+		new: "a.admit, a.dead = []string{r.Version}, &r\n",
+		bug: "A take-over writes the lease in the client's dialect, which the library of the others may not read.",
+	},
+	{
+		name: "try-never-takes-over", file: "dynalock/acquire.go", ref: "peer 14",
+		old: "if next == stepLook || rounds >= 4 {",
+		new: "if next == stepLook || rounds >= 0 {",
+		bug: "TryAcquire does not take a lock that it sees to be dead.",
+	},
+	{
+		name: "run-begun-too-often", file: "dynalock/acquire.go", ref: "OnceOptions.MaxAttempts",
+		old: "if a.options.claim > 0 && r.attempt >= a.options.claim {\n\t\t\ta.lastErr = &finishedError{r}\n\t\t\treturn stepFail\n\t\t}\n\t\ta.admit, a.dialect, a.dead",
+		new: "if a.options.claim > 0 && r.attempt > a.options.claim {\n\t\t\ta.lastErr = &finishedError{r}\n\t\t\treturn stepFail\n\t\t}\n\t\ta.admit, a.dialect, a.dead",
+		bug: "Who waits for a run that was begun as often as allowed is not told so.",
+	},
+	{
+		name: "silence-is-a-holder", file: "dynalock/acquire.go", ref: "Client.Acquire",
+		old: "case a.lastErr != nil:\n\t\treturn fmt.Errorf(\"%w: %w\", err, a.lastErr)",
+		new: "case a.lastErr != nil && false:\n\t\treturn nil",
+		bug: "The wait ends without the reason why DynamoDB could not be asked.",
+	},
+}

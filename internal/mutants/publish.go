@@ -1,0 +1,114 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+const (
+	killersFile = "internal/mutants/killers.json"
+	listFile    = "docs/mutants.md"
+)
+
+// readKillers reads who killed each mutant last time.
+func readKillers(root string) (map[string][]kill, error) {
+	b, err := os.ReadFile(filepath.Join(root, killersFile))
+	if err != nil {
+		return nil, err
+	}
+	var killers map[string][]kill
+	if err := json.Unmarshal(b, &killers); err != nil {
+		return nil, fmt.Errorf("%s: %w", killersFile, err)
+	}
+	return killers, nil
+}
+
+// publish writes the killers, and the list made of them. What was not tried this time stays as it was, and so does what
+// was killed by one of many that are known.
+func publish(root string, last, now map[string][]kill, every bool) error {
+	killers := map[string][]kill{}
+	for _, m := range all() {
+		kills, tried := now[m.name]
+		if !tried || !every && slices.Contains(last[m.name], kills[0]) {
+			kills = last[m.name]
+		}
+		if len(kills) > 0 {
+			kills = slices.Clone(kills)
+			slices.Sort(kills)
+			killers[m.name] = kills
+		}
+	}
+	b, err := json.MarshalIndent(killers, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(root, killersFile), append(b, '\n'), 0o644); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(root, listFile), []byte(list(killers)), 0o644)
+}
+
+// list is the published list.
+func list(killers map[string][]kill) string {
+	var b strings.Builder
+	mutants := all()
+	fmt.Fprintf(&b, `# Seeded bugs, and the tests that kill them
+
+Coverage says which lines the tests run, not whether they would notice if one were wrong. So the gate seeds bugs into
+the library, one at a time: %d of them, each a mistake that another lock client makes or that the protocol is made to
+exclude. The fast part of the tests has to fail on every one: the tests of `+"`heartbeat` and `dynalock`"+`, in virtual time on
+the embedded server, and a small part of the simulation where no other test notices.
+
+`+"```"+`
+scripts/mutants                  every bug, until the first test that notices it
+scripts/mutants -run regexp      those whose name matches
+scripts/mutants -write           writes this list anew; with -all it names all tests that notice, not only the first
+`+"```"+`
+
+The bugs are in `+"`internal/mutants/list_*.go`"+`: the text of the source, and what is put in its place. A bug that survives
+shows that a test is missing. An ordinary test sees to it that every bug still fits the source and compiles, and that
+this list is up to date; the gate itself takes minutes and is not part of `+"`.ci/run`"+`.
+
+"Breaks" names what the bug is contrary to: a failure of the established clients by its number in
+`+"`dynalock/peers_test.go`"+`, a section of the documentation of package dynalock, or the exported name whose documentation
+promises otherwise. A killer is a test that fails on the bug, and not the only one as a rule; "by timeout" is one that
+does not end any more, not even when it is run alone, "by panic" one that takes the process with it.
+`, len(mutants))
+	file := ""
+	for _, m := range mutants {
+		if m.file != file {
+			file = m.file
+			fmt.Fprintf(&b, "\n## %s\n\n| bug | breaks | killed by |\n|---|---|---|\n", file)
+		}
+		fmt.Fprintf(&b, "| **%s**: %s | %s | %s |\n", m.name, m.bug, m.ref, shown(killers[m.name]))
+	}
+	return b.String()
+}
+
+// shown is the last column.
+func shown(kills []kill) string {
+	const most = 4
+	cells := make([]string, 0, most+1)
+	for _, k := range kills[:min(most, len(kills))] {
+		_, name, _ := strings.Cut(k, ".")
+		cells = append(cells, name)
+	}
+	if n := len(kills) - most; n > 0 {
+		cells = append(cells, fmt.Sprintf("%d more", n))
+	}
+	return strings.Join(cells, "<br>")
+}
+
+// stale are the recorded names that no mutant has any more.
+func stale(killers map[string][]kill) []string {
+	names := slices.Collect(maps.Keys(killers))
+	known := all()
+	return slices.DeleteFunc(names, func(name string) bool {
+		return slices.ContainsFunc(known, func(m mutant) bool { return m.name == name })
+	})
+}

@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// realTime are the tests of real processes. Their time is the machine's, so on a busy one they could fail whatever the
+// code, and a mutant would count as killed that was not. All others run in virtual time.
+const realTime = "TestAKilledProcessesLock|TestAStoppedProcess"
+
+// long are the tests that take two thirds of the time of all. They are run when no other notices.
+const long = "TestSimulation$|TestDriftBeyond|TestAPauseThatNoClockShows|TestPausesBetweenCheckAndUse|TestNoTwoLeaders" +
+	"|TestTokensOfAThousand|TestEachOf500Periods|TestACrashedRunIsBegunAgain|TestTheShortestAndTheLongestLease"
+
+// kill is a test that failed on a mutant: its package and name, and how where it did not come to its end.
+type kill = string
+
+const (
+	byTimeout = " by timeout"
+	byPanic   = " by panic"
+	leftOver  = "goroutines left over"
+)
+
+// wave is a part of the tests of a folder: those that match run but not skip.
+type wave struct{ pkg, run, skip string }
+
+// waves are what is run on a mutant of a package, one after the other until one kills.
+func waves(pkg string) []wave {
+	w := []wave{{"dynalock", "", realTime + "|" + long}, {"dynalock", long, realTime}}
+	if pkg == "heartbeat" {
+		w = append([]wave{{pkg: "heartbeat"}}, w...)
+	}
+	return w
+}
+
+// suite runs the tests of the folders on the source as it is, or with an overlay.
+type suite struct {
+	root      string
+	schedules int           // of the simulation
+	timeout   time.Duration // of the tests of one folder
+}
+
+// build makes the test binary of a folder. Its error is the compiler's: a mutant that does not compile is an error of the list.
+func (s *suite) build(ctx context.Context, dir, pkg, overlay string) (string, error) {
+	bin := filepath.Join(dir, pkg+".test")
+	args := []string{"test", "-c", "-o", bin, "-ldflags=-s -w"}
+	if overlay != "" {
+		args = append(args, "-overlay="+overlay)
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...)
+	cmd.Dir = s.root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%s does not compile: %w\n%s", pkg, err, out)
+	}
+	return bin, nil
+}
+
+// run runs a wave and returns which tests fail: the first one, after which the rest is stopped, or all of them.
+func (s *suite) run(ctx context.Context, bin string, w wave, every bool) ([]kill, error) {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	args := []string{"-test.v", "-test.short", "-test.timeout=" + s.timeout.String()}
+	if w.skip != "" {
+		args = append(args, "-test.skip=^("+w.skip+")")
+	}
+	if w.run != "" {
+		args = append(args, "-test.run=^("+w.run+")")
+	}
+	if w.pkg == "dynalock" {
+		args = append(args, fmt.Sprintf("-sim.schedules=%d", s.schedules))
+	}
+	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd.Dir = filepath.Join(s.root, w.pkg)
+	cmd.Env = append(os.Environ(), "DYNALOCK_TEST_SERVER=embedded")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, err
+	}
+	var diagnosis bytes.Buffer // a panic is told on standard error
+	cmd.Stderr = &diagnosis
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	failed, tail := failures(out, func() bool {
+		if !every {
+			stop()
+		}
+		return every
+	})
+	err = cmd.Wait()
+	switch exit, ended := errors.AsType[*exec.ExitError](err); {
+	case err == nil && len(failed) == 0:
+		return nil, nil
+	case err != nil && !ended && len(failed) == 0:
+		return nil, err
+	case ctx.Err() != nil && len(failed) == 0:
+		return nil, ctx.Err()
+	case ended && (every || len(failed) == 0):
+		failed = ending(failed, tail+"\n"+diagnosis.String(), exit)
+	}
+	kills := make([]kill, len(failed))
+	for i, name := range failed {
+		kills[i] = w.pkg + "." + name
+	}
+	return kills, nil
+}
+
+var failLine = regexp.MustCompile(`^ *--- FAIL: (Test\w+|Fuzz\w+)`)
+
+// failures reads the tests that fail, each once, and the end of the output. more says whether to go on after one.
+func failures(out io.Reader, more func() bool) (failed []string, tail string) {
+	lines := bufio.NewReader(out)
+	var last []string
+	reading := true
+	for {
+		line, err := lines.ReadString('\n')
+		if match := failLine.FindStringSubmatch(line); match != nil && reading && !slices.Contains(failed, match[1]) {
+			failed = append(failed, match[1])
+			reading = more()
+		}
+		if last = append(last, line); len(last) > 4000 {
+			last = last[2000:]
+		}
+		if err != nil {
+			return failed, strings.Join(last, "")
+		}
+	}
+}
+
+var (
+	runningLine = regexp.MustCompile(`(?m)^\t*(Test\w+|Fuzz\w+)(?:/.*)? \(`)
+	stackLine   = regexp.MustCompile(`(?m)\.(Test\w+|Fuzz\w+)[.(]`)
+)
+
+// ending says how a process of tests ended that was not stopped: the tests that failed, marked where the process
+// ended with one of them.
+func ending(failed []string, output string, exit *exec.ExitError) []string {
+	_, timeout, timedOut := strings.Cut(output, "panic: test timed out")
+	_, crash, crashed := strings.Cut(output, "panic: ")
+	if !crashed {
+		_, crash, crashed = strings.Cut(output, "fatal error: ")
+	}
+	name := func(re *regexp.Regexp, text string) string {
+		if match := re.FindStringSubmatch(text); match != nil {
+			return match[1]
+		}
+		return "a test that is not named"
+	}
+	switch {
+	case timedOut:
+		return append(failed, name(runningLine, timeout)+byTimeout)
+	case crashed:
+		if len(failed) > 0 { // the one that panics is reported as failed before the process ends
+			failed[len(failed)-1] += byPanic
+			return failed
+		}
+		return append(failed, name(stackLine, crash)+byPanic)
+	case strings.Contains(output, "found unexpected goroutines"):
+		return append(failed, leftOver)
+	case len(failed) == 0:
+		return []string{exit.Error()}
+	}
+	return failed
+}
