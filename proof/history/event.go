@@ -108,7 +108,7 @@ func Load(dir string) ([]Event, error) {
 	}
 	var all []Event
 	for _, name := range names {
-		events, err := load(name)
+		events, err := LoadFile(name)
 		if err != nil {
 			return nil, err
 		}
@@ -117,7 +117,8 @@ func Load(dir string) ([]Event, error) {
 	return all, nil
 }
 
-func load(name string) ([]Event, error) {
+// LoadFile reads one file as one history.
+func LoadFile(name string) ([]Event, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
