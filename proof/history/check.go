@@ -309,9 +309,10 @@ type Entry struct {
 	Token uint64
 }
 
-// CheckLedger compares a guarded register with the calls that wrote it: every entry was written by somebody, once; all
-// acknowledged ones are there and no refused one; and from one tenure to the next the token grows.
-func CheckLedger(what string, ledger []Entry, events []Event) (violations []string) {
+// CheckLedger compares a guarded register, as it was read at some time, with the calls that wrote it: every entry was
+// written by somebody, once; all that were acknowledged by then are there and no refused one; and from one tenure to the
+// next the token grows.
+func CheckLedger(what string, ledger []Entry, at int64, events []Event) (violations []string) {
 	fail := func(format string, args ...any) {
 		violations = append(violations, what+": "+fmt.Sprintf(format, args...))
 	}
@@ -339,7 +340,7 @@ func CheckLedger(what string, ledger []Entry, events []Event) (violations []stri
 		last = e
 	}
 	for add, e := range written {
-		if e.Outcome == OK && !there[add] {
+		if e.Outcome == OK && e.Return < at && !there[add] {
 			fail("%s was acknowledged and is not there", add)
 		}
 	}

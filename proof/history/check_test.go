@@ -155,7 +155,7 @@ func TestALedgerShowsEveryAcknowledgedWriteOnceInTheOrderOfTokens(t *testing.T) 
 	}
 	x, y, u := Entry{"x", 1}, Entry{"y", 1}, Entry{"u", 3}
 	for _, l := range [][]Entry{{x, y}, {x, y, u}} {
-		if v := CheckLedger("k", l, events); len(v) > 0 {
+		if v := CheckLedger("k", l, 20, events); len(v) > 0 {
 			t.Errorf("%v: %q", l, v)
 		}
 	}
@@ -167,11 +167,11 @@ func TestALedgerShowsEveryAcknowledgedWriteOnceInTheOrderOfTokens(t *testing.T) 
 		"nobody wrote z with token 3":         {x, y, {"z", 3}},
 		"nobody wrote u with token 4":         {x, y, {"u", 4}},
 	} {
-		if v := CheckLedger("k", l, events); !slices.ContainsFunc(v, func(s string) bool { return strings.Contains(s, why) }) {
+		if v := CheckLedger("k", l, 20, events); !slices.ContainsFunc(v, func(s string) bool { return strings.Contains(s, why) }) {
 			t.Errorf("%v: %q, want %q", l, v, why)
 		}
 	}
-	if v := CheckLedger("k", []Entry{x, {"w", 1}}, append(events[:1:1], write("d", 1, 3, 4, OK, "w", "x"))); len(v) == 0 {
+	if v := CheckLedger("k", []Entry{x, {"w", 1}}, 20, append(events[:1:1], write("d", 1, 3, 4, OK, "w", "x"))); len(v) == 0 {
 		t.Error("two tenures had one token")
 	}
 }
