@@ -61,7 +61,7 @@ func checkCommand(args []string) error {
 			sum.Add(history.Check(events))
 		}
 		if len(rounds) == 0 {
-			r, err := checkFiles(dir)
+			r, err := checkFiles(os.Stdout, dir)
 			if err != nil {
 				return err
 			}

@@ -51,6 +51,7 @@ type outcome struct {
 	Processes int
 	Rounds    int
 	Took      time.Duration
+	Bound     time.Duration // of an undisturbed wait for the lock of a dead process
 }
 
 func (o outcome) String() string {
@@ -62,9 +63,9 @@ func (o outcome) String() string {
 	}
 	return fmt.Sprintf(`%d kills, %d stops, %d faults of networks (%s); %d processes, %d rounds, %v
 %s
-orphans: %d versions of locks were held by a dead process, %d of them while an undisturbed one waited all the time; it waited at most %v; %d longer than allowed`,
+orphans: %d versions of locks were held by a dead process, %d of them while an undisturbed one waited all the time; it waited at most %v, of which %v at most were not its own measured lateness (allowed: %v); %d longer than allowed`,
 		o.Kills, o.Stops, total, strings.Join(faults, ", "), o.Processes, o.Rounds, o.Took.Round(time.Second),
-		o.Result, o.Orphans.Orphans, o.Orphans.Judged, o.Orphans.Longest.Round(time.Millisecond), len(o.Orphans.Violations))
+		o.Result, o.Orphans.Orphans, o.Orphans.Judged, o.Orphans.Longest.Round(time.Millisecond), o.Orphans.Net.Round(time.Millisecond), o.Bound, len(o.Orphans.Violations))
 }
 
 // harness runs the processes, harms them, and watches the table.
@@ -89,7 +90,7 @@ func run(ctx context.Context, o options) (outcome, error) {
 		options: o, fleet: fleet{map[string]int64{}, map[string][]span{}}, stands: map[int][]stand{},
 		harmDice: rand.New(rand.NewPCG(o.Seed, 0)), kills: o.Kills, stops: o.Stops,
 	}
-	h.out.Faults = map[string]int{}
+	h.out.Faults, h.out.Bound = map[string]int{}, h.bound()
 	if err := os.MkdirAll(h.Dir, 0o755); err != nil {
 		return h.out, err
 	}
@@ -357,7 +358,7 @@ func (h *harness) checkRound(ctx context.Context, round int) error {
 		h.fleet.trouble[slot] = slices.DeleteFunc(spans, func(s span) bool { return s.to < h.Began+int64(round-1)*int64(h.Round) })
 	}
 	h.mu.Unlock()
-	o := orphans(stands, f, events, h.bound())
+	o := orphans(stands, f, events, h.out.Bound)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.out.Add(r)
