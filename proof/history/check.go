@@ -248,7 +248,8 @@ func registerOps(events []Event) []porcupine.Operation {
 }
 
 // updates compares the outcomes of writes with what a register has in the end: its last read, if it was read after them.
-func updates(events []Event) (u Updates, last Event, wrong []string) {
+func updates(events []Event) (u Updates, wrong []string) {
+	var last Event
 	for _, e := range events {
 		if e.Op == Read && e.Call > last.Call {
 			last = e
@@ -275,12 +276,12 @@ func updates(events []Event) (u Updates, last Event, wrong []string) {
 			u.Unknown++
 		}
 	}
-	return u, last, wrong
+	return u, wrong
 }
 
 func checkRegister(what string, events []Event) Result {
 	r := linearizable(what, registerModel, registerOps(events))
-	u, _, wrong := updates(events)
+	u, wrong := updates(events)
 	r.Guarded = u
 	for _, w := range wrong {
 		r.fail("%s: %s", what, w)
@@ -290,7 +291,7 @@ func checkRegister(what string, events []Event) Result {
 
 // checkUnguarded counts what becomes of a register that only Held guards. Tokens mean nothing there.
 func checkUnguarded(events []Event) (r Result) {
-	r.Unguarded, _, _ = updates(events)
+	r.Unguarded, _ = updates(events)
 	ops := registerOps(events)
 	for i := range ops {
 		e := ops[i].Input.(Event)
