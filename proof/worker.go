@@ -302,11 +302,16 @@ func (a *actor) run(ctx context.Context) {
 		if t == nil {
 			continue
 		}
+		over := make(chan struct{})
+		var watch sync.WaitGroup
+		watch.Go(func() { a.watch(t, over) })
 		for range 1 + a.rand.IntN(4) {
 			if !a.held(t) || ctx.Err() != nil || !a.add(ctx, t, a.rand.IntN(2) == 0) {
 				break
 			}
 		}
+		close(over)
+		watch.Wait()
 		a.release(ctx, t)
 		a.sleep(ctx, a.upTo(a.Lease/4))
 	}
@@ -382,6 +387,23 @@ func (a *actor) held(t *tenure) bool {
 	return held
 }
 
+// watch writes down every now and then whether the lock is held, whatever its holder is waiting for.
+func (a *actor) watch(t *tenure, over <-chan struct{}) {
+	tick := time.NewTicker(a.Lease / 20)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			a.held(t)
+		case <-t.Done():
+			a.held(t)
+			return
+		case <-over:
+			return
+		}
+	}
+}
+
 // add is the read-modify-write of a register: it reads, thinks, and writes back what was read with an element more. The
 // guarded register is written through Transact; for the other one, that the lock was held before has to do. false: what
 // became of it is not known, or the lock is lost; then nothing more is built on this tenure.
@@ -424,6 +446,7 @@ func (a *actor) add(ctx context.Context, t *tenure, guarded bool) bool {
 // what refuses it now is DynamoDB.
 func (a *actor) force(ctx context.Context, t *tenure, began int64, set []string) {
 	item, e := a.update(t, true, began, set)
+	e.Forced = true
 	done := a.begin(t.round, e)
 	_, err := a.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
 		{Put: &types.Put{TableName: aws.String(a.registers()), Item: item}}, t.ConditionCheck(),

@@ -24,12 +24,14 @@ type Result struct {
 	Violations   []string
 }
 
-// Updates of registers. Lost: acknowledged, but not there in the end.
-type Updates struct{ Acknowledged, Refused, Unknown, Lost int }
+// Updates of registers. Lost: acknowledged, but not there in the end. Forced: those of Refused that DynamoDB refused, though
+// the library had done so before.
+type Updates struct{ Acknowledged, Refused, Forced, Unknown, Lost int }
 
 func (u *Updates) add(v Updates) {
 	u.Acknowledged += v.Acknowledged
 	u.Refused += v.Refused
+	u.Forced += v.Forced
 	u.Unknown += v.Unknown
 	u.Lost += v.Lost
 }
@@ -52,7 +54,7 @@ func (r *Result) fail(format string, args ...any) {
 
 func (r Result) String() string {
 	line := func(u Updates) string {
-		return fmt.Sprintf("%d acknowledged, %d of them LOST; %d refused, %d in doubt", u.Acknowledged, u.Lost, u.Refused, u.Unknown)
+		return fmt.Sprintf("%d acknowledged, %d of them LOST; %d refused, %d of them by DynamoDB after the library; %d in doubt", u.Acknowledged, u.Lost, u.Refused, u.Forced, u.Unknown)
 	}
 	return fmt.Sprintf(`%d histories of locks and guarded registers, %d tenures, %d operations, %d of unknown outcome: %d violations
 updates guarded by Transact:    %s
@@ -269,6 +271,9 @@ func updates(events []Event) (u Updates, wrong []string) {
 			}
 		case Lost:
 			u.Refused++
+			if e.Forced {
+				u.Forced++
+			}
 			if there {
 				wrong = append(wrong, e.Add+" was refused and is there")
 			}

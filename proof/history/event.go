@@ -53,6 +53,7 @@ type Event struct {
 	Tenure  string   `json:"tenure,omitempty"`
 	Token   uint64   `json:"token,omitempty"`
 	Guarded bool     `json:"guarded,omitempty"` // of a register: by Transact, not by Held alone
+	Forced  bool     `json:"forced,omitempty"`  // a guarded write that was sent though the library had said that the lock was lost
 	Read    []string `json:"read,omitempty"`
 	Add     string   `json:"add,omitempty"`
 }
