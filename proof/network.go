@@ -18,13 +18,14 @@ import (
 
 // network is the way of one worker to the server, and what can go wrong on it.
 type network struct {
-	proxy *toxiproxy.Proxy
-	space *namespace // nil: the worker shares the network of the harness
+	server string
+	proxy  *toxiproxy.Proxy
+	space  *namespace // nil: the worker shares the network of the harness
 }
 
 // newNetwork starts the proxy of one worker. In a namespace of its own the worker reaches it over a pair of virtual devices.
 func newNetwork(ctx context.Context, slot int, server string, own bool) (*network, error) {
-	n := &network{}
+	n := &network{server: strings.TrimPrefix(server, "http://")}
 	host := "127.0.0.1"
 	if own {
 		var err error
@@ -33,13 +34,45 @@ func newNetwork(ctx context.Context, slot int, server string, own bool) (*networ
 		}
 		host = n.space.host
 	}
-	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
-	n.proxy = toxiproxy.NewProxy(api, fmt.Sprint("slot ", slot), net.JoinHostPort(host, "0"), strings.TrimPrefix(server, "http://"))
-	if err := n.proxy.Start(); err != nil {
+	if err := n.start(net.JoinHostPort(host, "0")); err != nil {
 		n.close()
 		return nil, err
 	}
 	return n, nil
+}
+
+func (n *network) start(address string) error {
+	api := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	n.proxy = toxiproxy.NewProxy(api, address, address, n.server)
+	return n.proxy.Start()
+}
+
+// renew stops the proxy with all its connections and faults, and starts another one at its address. toxiproxy can remove
+// a fault from a living connection, but hangs when the client is killed at that moment.
+func (n *network) renew() error {
+	address := n.proxy.Listen
+	bounded(n.proxy.Stop)
+	var err error
+	for range 100 { // its listener may take a moment to be gone
+		if err = n.start(address); err == nil {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
+}
+
+// bounded waits for f, but not for ever: what hangs in toxiproxy is left behind.
+func bounded(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+	}
 }
 
 func (n *network) endpoint() string { return "http://" + n.proxy.Listen }
@@ -53,9 +86,7 @@ func (n *network) command(name string, args ...string) *exec.Cmd {
 }
 
 func (n *network) close() {
-	if n.proxy.Enabled {
-		n.proxy.Stop()
-	}
+	bounded(n.proxy.Stop)
 	if n.space != nil {
 		n.space.close()
 	}
@@ -113,27 +144,30 @@ func (n *network) begin(f networkFault, d *rand.Rand, lease time.Duration) (end 
 		}
 		return func() error { return n.space.link("up") }, nil
 	}
-	toxics := f.toxics(d, lease)
-	for _, t := range toxics {
+	var bodies [][]byte
+	for _, t := range f.toxics(d, lease) {
 		body, err := json.Marshal(t)
-		if err == nil {
-			_, err = n.proxy.Toxics.AddToxicJson(bytes.NewReader(body))
-		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.name, err)
 		}
+		bodies = append(bodies, body)
 	}
-	return func() error {
-		for _, t := range toxics {
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-			err := n.proxy.Toxics.RemoveToxic(ctx, t.Name)
-			cancel()
-			if err != nil {
-				return fmt.Errorf("%s: %w", f.name, err)
+	added := make(chan error, 1)
+	proxy := n.proxy
+	bounded(func() {
+		var err error
+		for _, body := range bodies {
+			if err == nil {
+				_, err = proxy.Toxics.AddToxicJson(bytes.NewReader(body))
 			}
 		}
-		return nil
-	}, nil
+		added <- err
+	})
+	select {
+	case err = <-added:
+	default:
+	}
+	return n.renew, err
 }
 
 // namespace is a network namespace with one link to the harness.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,15 +40,22 @@ func (o *orphanage) add(p orphanage) {
 	o.Violations = append(o.Violations, p.Violations...)
 }
 
+// afterFailure is for how long the library may pause after a request without an answer.
+const afterFailure = time.Second
+
 // orphans finds the locks that a dead process held for longer than bound while an undisturbed one waited. What the waiter
-// measured itself does not count: the requests that were slow, and the times in which it did not run.
-func orphans(stands []stand, f fleet, events []history.Event, bound time.Duration) (o orphanage) {
-	late := map[string][]span{}
+// measured itself does not count: the requests that were slow, and the times in which it did not run. Where either took as
+// long as an attempt may, the waiter was disturbed.
+func orphans(stands []stand, f fleet, events []history.Event, bound, attempt time.Duration) (o orphanage) {
+	late, failed := map[string][]span{}, map[string][]span{}
 	waits := map[string][]history.Event{}
 	for _, e := range events {
 		switch e.Op {
 		case history.Late:
 			late[e.Client] = append(late[e.Client], span{e.Call, e.Return})
+			if time.Duration(e.Return-e.Call) >= attempt {
+				failed[e.Client] = append(failed[e.Client], span{e.Call, e.Return + int64(afterFailure)})
+			}
 		case history.Acquire:
 			waits[e.Key] = append(waits[e.Key], e)
 		}
@@ -72,7 +80,7 @@ func orphans(stands []stand, f fleet, events []history.Event, bound time.Duratio
 			if at, dead := f.died[waiter]; dead {
 				w.to = min(w.to, at)
 			}
-			for _, calm := range w.without(f.trouble[slotOf(waiter)]) {
+			for _, calm := range w.without(slices.Concat(f.trouble[slotOf(waiter)], failed[waiter])) {
 				waited := time.Duration(calm.to - calm.from)
 				judged = judged || calm.from == from && calm.to == s.last
 				var net time.Duration

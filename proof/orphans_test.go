@@ -17,7 +17,7 @@ func judge(last int64, trouble []span, events ...history.Event) orphanage {
 		events[i].Call, events[i].Return = events[i].Call*ms, events[i].Return*ms
 	}
 	f := fleet{map[string]int64{"w1.1": 1000 * ms}, map[string][]span{"w2": trouble}}
-	return orphans([]stand{{"k", "w1.1", "id-7", 900 * ms, last * ms}}, f, events, 1300*time.Millisecond)
+	return orphans([]stand{{"k", "w1.1", "id-7", 900 * ms, last * ms}}, f, events, 1300*time.Millisecond, 300*time.Millisecond)
 }
 
 func waits(from, to int64) history.Event {
@@ -66,5 +66,9 @@ func TestAWaiterThatWasStoppedOrLateIsNoWitness(t *testing.T) {
 	}
 	if o := judge(2550, nil, waits(500, 2600), late, again); len(o.Violations) != 1 {
 		t.Errorf("late, but not late enough: %+v", o)
+	}
+	failed := history.Event{Op: history.Late, Client: "w2.3", Call: 1200, Return: 1500}
+	if o := judge(3700, nil, waits(500, 3750), failed); len(o.Violations) != 0 || o.Judged != 0 {
+		t.Errorf("without an answer: %+v", o)
 	}
 }

@@ -71,7 +71,7 @@ func TestOptionsOutOfRangeAreNamed(t *testing.T) {
 func memoryOf(n int, grows func(i int, m *memory)) []memory {
 	all := make([]memory, n)
 	for i := range all {
-		all[i] = memory{int64(i) * int64(time.Second), 5 << 20, 60 << 20, 20 + i%3}
+		all[i] = memory{int64(i) * int64(time.Second), 5 << 20, 60 << 20, 20 + i%3, false}
 		grows(i, &all[i])
 	}
 	return all
@@ -86,6 +86,7 @@ func TestWhatGrowsIsNotFlatAndAWarmUpDoesNotCount(t *testing.T) {
 		"a warm-up":      {func(i int, m *memory) { m.Heap -= uint64(max(0, 50-i)) << 14 }, ""},
 		"the heap":       {func(i int, m *memory) { m.Heap += uint64(i) << 13 }, "w1 grew: heap"},
 		"the whole":      {func(i int, m *memory) { m.RSS += uint64(i) << 18 }, "w1 grew: RSS"},
+		"the detector":   {func(i int, m *memory) { m.RSS, m.Race = m.RSS+uint64(i)<<18, true }, ""},
 		"the goroutines": {func(i int, m *memory) { m.Goroutines += i / 10 }, "w1 grew: goroutines"},
 	} {
 		err := flat(io.Discard, map[string][]memory{"w0": memoryOf(300, func(int, *memory) {}), "w1": memoryOf(300, c.grows)})

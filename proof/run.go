@@ -37,6 +37,7 @@ type options struct {
 	For         time.Duration // the run ends after this long, or when all kills and stops have been; 0: then
 	Namespaces  bool
 	Binary      string // of the workers
+	Plain       string // of every other steady one; "": the same
 	Out         io.Writer
 	KeepHistory bool
 }
@@ -358,7 +359,7 @@ func (h *harness) checkRound(ctx context.Context, round int) error {
 		h.fleet.trouble[slot] = slices.DeleteFunc(spans, func(s span) bool { return s.to < h.Began+int64(round-1)*int64(h.Round) })
 	}
 	h.mu.Unlock()
-	o := orphans(stands, f, events, h.out.Bound)
+	o := orphans(stands, f, events, h.out.Bound, h.attempt()-slow)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.out.Add(r)

@@ -130,7 +130,7 @@ func (s *slot) stopFor(ctx context.Context, p *process, d time.Duration) error {
 func (s *slot) troubled(from int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fleet.trouble[s.name] = append(s.fleet.trouble[s.name], span{from, monotonic() + int64(s.attempt()+time.Second)})
+	s.fleet.trouble[s.name] = append(s.fleet.trouble[s.name], span{from, monotonic() + int64(s.attempt()+afterFailure)})
 }
 
 // harmNetwork lets faults happen on the slot's network.
@@ -185,7 +185,11 @@ func (s *slot) start() (*process, error) {
 	if s.calm() {
 		args = append(args, "-sweep")
 	}
-	p.cmd = s.network.command(s.Binary, args...)
+	binary := s.Binary
+	if s.Plain != "" && s.steady() && s.index%2 == 0 {
+		binary = s.Plain
+	}
+	p.cmd = s.network.command(binary, args...)
 	p.cmd.Stdout, p.cmd.Stderr = os.Stderr, os.Stderr
 	p.cmd.Env = append(os.Environ(), "GORACE=halt_on_error=1")
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL} // an interrupt is for the harness

@@ -235,6 +235,7 @@ type memory struct {
 	At         int64
 	Heap, RSS  uint64 // bytes, the heap after a collection
 	Goroutines int
+	Race       bool // with the race detector
 }
 
 func (w *worker) sample(ctx context.Context) {
@@ -261,7 +262,7 @@ func (w *worker) sample(ctx context.Context) {
 			pages, err = strconv.ParseUint(strings.Fields(string(stat))[1], 10, 64)
 		}
 		if err == nil {
-			err = json.NewEncoder(f).Encode(memory{monotonic(), m.HeapAlloc, pages * uint64(os.Getpagesize()), runtime.NumGoroutine()})
+			err = json.NewEncoder(f).Encode(memory{monotonic(), m.HeapAlloc, pages * uint64(os.Getpagesize()), runtime.NumGoroutine(), raceDetector})
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, w.name, err)
