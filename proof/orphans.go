@@ -20,7 +20,8 @@ type span struct{ from, to int64 }
 
 // fleet is what the harness did to the processes.
 type fleet struct {
-	died    map[string]int64  // since when a process was dead
+	killed  map[string]int64  // when a process was killed
+	died    map[string]int64  // when it was known to be dead, which may be later
 	trouble map[string][]span // by slot
 }
 
@@ -77,7 +78,7 @@ func orphans(stands []stand, f fleet, events []history.Event, bound, attempt tim
 			if e.Return > 0 {
 				w.to = min(w.to, e.Return)
 			}
-			if at, dead := f.died[waiter]; dead {
+			if at, dead := f.killed[waiter]; dead {
 				w.to = min(w.to, at)
 			}
 			for _, calm := range w.without(slices.Concat(f.trouble[slotOf(waiter)], failed[waiter])) {

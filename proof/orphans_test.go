@@ -16,7 +16,7 @@ func judge(last int64, trouble []span, events ...history.Event) orphanage {
 	for i := range events {
 		events[i].Call, events[i].Return = events[i].Call*ms, events[i].Return*ms
 	}
-	f := fleet{map[string]int64{"w1.1": 1000 * ms}, map[string][]span{"w2": trouble}}
+	f := fleet{map[string]int64{}, map[string]int64{"w1.1": 1000 * ms}, map[string][]span{"w2": trouble}}
 	return orphans([]stand{{"k", "w1.1", "id-7", 900 * ms, last * ms}}, f, events, 1300*time.Millisecond, 300*time.Millisecond)
 }
 

@@ -88,7 +88,7 @@ type harness struct {
 // run runs the processes until all kills and stops have been, or time is over.
 func run(ctx context.Context, o options) (outcome, error) {
 	h := &harness{
-		options: o, fleet: fleet{map[string]int64{}, map[string][]span{}}, stands: map[int][]stand{},
+		options: o, fleet: fleet{map[string]int64{}, map[string]int64{}, map[string][]span{}}, stands: map[int][]stand{},
 		harmDice: rand.New(rand.NewPCG(o.Seed, 0)), kills: o.Kills, stops: o.Stops,
 	}
 	h.out.Faults, h.out.Bound = map[string]int{}, h.bound()
@@ -350,7 +350,7 @@ func (h *harness) checkRound(ctx context.Context, round int) error {
 		}
 	}
 	h.mu.Lock()
-	stands, f := h.stands[round], fleet{maps.Clone(h.fleet.died), map[string][]span{}}
+	stands, f := h.stands[round], fleet{maps.Clone(h.fleet.killed), maps.Clone(h.fleet.died), map[string][]span{}}
 	for slot, spans := range h.fleet.trouble {
 		f.trouble[slot] = slices.Clone(spans)
 	}

@@ -228,13 +228,14 @@ func (p *process) kill() error {
 		return fmt.Errorf("%s ended before it was killed: %w", p.name, p.err)
 	default:
 	}
+	killed := monotonic()
 	if err := p.cmd.Process.Kill(); err != nil {
 		return err
 	}
 	<-p.ended
 	p.s.mu.Lock()
 	defer p.s.mu.Unlock()
-	p.s.fleet.died[p.name] = monotonic()
+	p.s.fleet.killed[p.name], p.s.fleet.died[p.name] = killed, monotonic()
 	return nil
 }
 
