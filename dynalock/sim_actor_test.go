@@ -192,6 +192,7 @@ func (a *actor) waits(call *waitingCall) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	call.since = w.now()
+	w.exporter.asks(a.name, call.since)
 	if call.waits {
 		w.waiting = append(w.waiting, call)
 	}
@@ -224,6 +225,7 @@ func (a *actor) given(l *dynalock.Lock, act action) *tenure {
 	t := w.check.given(a.c, l, lease-lease/5, act.MaxHold)
 	a.c.held = append(a.c.held, t)
 	w.history.add(w.now(), a.name, l.Key(), "holds %s with token %d", t.id, l.Token())
+	w.exporter.given(a.name, t, w.now())
 	return t
 }
 

@@ -286,6 +286,7 @@ func (st *keyState) term(now time.Duration) {
 
 func (k *checker) deleted(st *keyState, key, by string) {
 	k.w.history.add(k.w.now(), "table", key, "deleted by %s: %s", by, st.String())
+	k.w.exporter.deleted(by, key, k.w.now())
 	if t := k.tenures[st.id]; t != nil && !st.released {
 		if by == operator {
 			t.overruled = true
@@ -452,6 +453,7 @@ func (k *checker) look(key string) {
 		select {
 		case <-l.Done():
 			done = true
+			k.w.exporter.looked(t, false, k.w.now())
 		default:
 		}
 		if !l.Held() {
@@ -473,6 +475,7 @@ func (k *checker) look(key string) {
 		if t.client.crashed() { // nobody is there any more to act on it
 			return done
 		}
+		k.w.exporter.looked(t, true, k.w.now())
 		if t.acked == nil {
 			k.fail(ruleAcked, key, "%s holds %s, of which nothing was acknowledged", t.client.name, t.id)
 		} else if elapsed, _ := t.client.clock.Now().Since(t.acked.sentAt); elapsed > t.trust {

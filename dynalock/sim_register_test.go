@@ -31,6 +31,7 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	w.writes++
 	element := fmt.Sprintf("%s-%d", a.name, w.writes)
 	w.mu.Unlock()
+	begin := w.now()
 	out, err := a.c.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: aws.String(dataTable), Key: itemKey(register), ConsistentRead: aws.Bool(true)})
 	if err != nil {
 		return ctx.Err()
@@ -54,6 +55,7 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.exporter.wrote(a, t, begin, fenced, next.Value[1:], element, err)
 	switch {
 	case err == nil:
 		w.acked[register] = append(w.acked[register], element)

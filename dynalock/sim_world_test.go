@@ -45,15 +45,16 @@ type world struct {
 	ctx      context.Context
 	underway sync.WaitGroup // requests on the network
 
-	mu      sync.Mutex // guards what follows; never held over a request
-	history history
-	check   checker
-	waiting []*waitingCall
-	hits    []string // names of the requests that a fault hit
-	writes  int      // names the elements of the registers
-	acked   map[string][]string
-	unknown map[string]bool
-	refused []string
+	mu       sync.Mutex // guards what follows; never held over a request
+	history  history
+	check    checker
+	exporter exporter
+	waiting  []*waitingCall
+	hits     []string // names of the requests that a fault hit
+	writes   int      // names the elements of the registers
+	acked    map[string][]string
+	unknown  map[string]bool
+	refused  []string
 }
 
 // waitingCall is a call under way that asks for a lock, or one that has ended.
@@ -234,6 +235,7 @@ func (w *world) run() {
 	monitor.Wait()
 	w.underway.Wait() // late requests still arrive
 	w.settle()
+	w.export()
 	w.server.Close()
 }
 
@@ -294,6 +296,7 @@ func (w *world) call(ctx context.Context, c *simClient, who, key, what string, f
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.history.add(now, who, key, "... %s after %v: %s", what, now-begin, outcomeText{err})
+	w.exporter.called(who, key, what, begin, now, err)
 	if deadline, ok := ctx.Deadline(); ok {
 		end := max(deadline.Sub(w.began), begin)
 		if call, ok := ctx.Value(callTag{}).(*waitingCall); ok {
