@@ -12,14 +12,20 @@ const (
 
 // Model is what to search.
 type Model struct {
-	Rates      []uint8 // of the clients' clocks, in percent; one for each client
-	Faults     uint8   // requests that are given up on, or come twice
-	Crashes    uint8
-	Operators  uint8 // releases by an operator
-	Attempt    uint8 // ticks that a client waits for an answer at most
-	Guarded    bool  // writes guarded by the lock are modelled, too
-	Break      Breakage
-	OnDecision func(Item, Write) // if set, is told every item and write that met
+	Rates     []uint8 // of the clients' clocks, in percent; one for each client
+	Faults    uint8   // requests that are given up on, or come twice
+	Crashes   uint8
+	Operators uint8 // releases by an operator
+	Attempt   uint8 // ticks that a client waits for an answer at most
+	Guarded   bool  // writes guarded by the lock are modelled, too
+	Break     Breakage
+	Decisions map[Decision]struct{} // where it is not nil, Search notes every item and write that met
+}
+
+// Decision is an item and a write that met, with ids, counters and tokens renamed.
+type Decision struct {
+	Item  Item
+	Write Write
 }
 
 // Breakage is a mistake in the protocol.
@@ -103,6 +109,8 @@ func (m *Model) Decide(it Item, w Write) (Item, bool) {
 	case CleanUp:
 		next.Released = true
 		return next, ours && !it.Released
+	case Check:
+		return it, m.Break == Unguarded || it.Version.ID == w.Tenure && !it.Released && it.Token == w.Token
 	case Force:
 		next.Released = true
 		return next, it.Version.ID == w.Tenure && !it.Released
@@ -110,9 +118,12 @@ func (m *Model) Decide(it Item, w Write) (Item, bool) {
 	panic(fmt.Sprintf("no decision for %v", w))
 }
 
-// Admits is the lock's condition check.
-func (m *Model) Admits(it Item, g Guarded) bool {
-	return m.Break == Unguarded || it.Version.ID == g.ID && !it.Released && it.Token == g.Token
+// decide is Decide, and takes note of what was decided.
+func (m *Model) decide(it Item, w Write) (Item, bool) {
+	if m.Decisions != nil {
+		m.Decisions[decision(it, w)] = struct{}{}
+	}
+	return m.Decide(it, w)
 }
 
 func contains(open [maxDoubt]uint8, n uint8) bool {

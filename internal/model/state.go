@@ -25,7 +25,7 @@ type Item struct {
 	Version  Version
 	Token    uint8
 	Released bool
-	Age      uint8 // real ticks since the version was written, or since it was first seen
+	Age      uint8 // real ticks for which somebody has known of the version: it has stood still at least that long
 	Again    bool  // the version had been in the item before: a copy of an acquire has brought it back
 }
 
@@ -42,21 +42,22 @@ const (
 	Release                 // by the holder
 	CleanUp                 // release of a tenure that an acquisition may have left when it gave up
 	Force                   // release by an operator
+	Check                   // the condition check of a guarded write: changes nothing
 )
 
 // String names the kind.
 func (k Kind) String() string {
-	return [...]string{"", "acquire", "heartbeat", "release", "clean-up", "forced release"}[k]
+	return [...]string{"", "acquire", "heartbeat", "release", "clean-up", "forced release", "condition check"}[k]
 }
 
 // Write is a conditional write on its way.
 type Write struct {
 	Kind    Kind
 	Version Version         // that it writes
-	Tenure  uint8           // of Force: the acquisition that was seen
+	Tenure  uint8           // of Force and Check: the acquisition that must hold the lock
 	Admit   Version         // of Acquire: what it may replace although the lock is not free
 	Open    [maxDoubt]uint8 // of Beat and Release: what the counter in the item may be
-	Token   uint8           // of Beat and Release: what the token must be
+	Token   uint8           // of Beat, Release and Check: what the token must be
 	Rate    uint8           // of Acquire: of the clock that watched what it admits
 }
 
@@ -114,9 +115,10 @@ type Attempt struct{ N, Age uint8 }
 
 // Client is what a client knows.
 type Client struct {
-	Phase Phase
-	ID    uint8 // of its acquisition
-	N     uint8 // counter of the last version sent
+	Phase   Phase
+	ID      uint8 // of its acquisition
+	N       uint8 // counter of the last version sent
+	Unclear bool  // some attempt to acquire, or to release, is in doubt
 
 	// While it acquires.
 	Looks bool // the next request is a look, since somebody holds the lock
@@ -125,12 +127,11 @@ type Client struct {
 	First uint8 // age of the first attempt
 
 	// While it has a lock.
-	Token   uint8
-	Open    [maxDoubt]uint8 // counters that the item may have
-	Credit  uint8           // age of what the lease is trusted for
-	Over    bool            // the lease is over
-	Gone    bool            // the item says so
-	Unclear bool            // a release is in doubt
+	Token  uint8
+	Open   [maxDoubt]uint8 // counters that the item may have
+	Credit uint8           // age of what the lease is trusted for
+	Over   bool            // the lease is over
+	Gone   bool            // the item says so
 
 	Watch   Version // seen standing still for so many ticks
 	Still   uint8
@@ -160,17 +161,38 @@ type State struct {
 // tokens are renamed, since of counters and tokens only the order matters, and of ids not even that.
 func (s *State) canonical(m *Model) {
 	s.prune(m)
+	s.rename()
+}
+
+// itself is the renaming that changes nothing.
+var itself = func() (same [64]uint8) {
+	for i := range same {
+		same[i] = uint8(i)
+	}
+	return same
+}()
+
+func (s *State) rename() {
 	var p pointers
 	s.pointers(&p)
 	var renamed [64]uint8
 	var used [64]uint64 // the counters of each id, a bit each
-	for _, id := range p.ids[:p.nIDs] {
-		if renamed[*id] == 0 {
-			s.Last++
-			renamed[*id] = s.Last
+	rename := func(ids []*uint8) {
+		for _, id := range ids {
+			if renamed[*id] == 0 {
+				s.Last++
+				renamed[*id] = s.Last
+			}
+			*id = renamed[*id]
 		}
-		*id = renamed[*id]
 	}
+	s.Last = 0
+	rename(p.ids[:p.nIDs])
+	s.sortStrays(&renamed)
+	known := p.nIDs
+	s.strayPointers(&p)
+	rename(p.ids[known:p.nIDs])
+	defer s.sortStrays(&itself)
 	for _, c := range p.counters[:p.nCounters] {
 		used[*c.id] |= 1 << *c.n
 	}
@@ -184,7 +206,14 @@ func (s *State) canonical(m *Model) {
 	for _, t := range p.tokens[:p.nTokens] {
 		*t = rank(given, *t)
 	}
-	sortWrites(&s.Stray)
+}
+
+// decision renames an item and a write by themselves.
+func decision(it Item, w Write) Decision {
+	it.Age, it.Again, w.Rate = 0, false, 0
+	s := State{Item: it, Stray: [maxStray]Write{w}}
+	s.rename()
+	return Decision{s.Item, s.Stray[0]}
 }
 
 // rank of n among the bits that are set, from 1.
@@ -235,7 +264,6 @@ func (p *pointers) write(w *Write) {
 }
 
 func (s *State) pointers(p *pointers) {
-	s.Last = 0
 	p.version(&s.Item.Version)
 	p.token(&s.Item.Token)
 	p.token(&s.Overruled)
@@ -258,6 +286,9 @@ func (s *State) pointers(p *pointers) {
 		p.id(&c.Guarded.ID)
 		p.token(&c.Guarded.Token)
 	}
+}
+
+func (s *State) strayPointers(p *pointers) {
 	for i := range s.Stray {
 		if s.Stray[i].Kind != 0 {
 			p.write(&s.Stray[i])
@@ -333,7 +364,7 @@ func (s *State) prune(m *Model) {
 	overruled := false
 	for i := range s.Clients {
 		c := &s.Clients[i]
-		if c.Watch.ID != 0 && !possible(c.Watch) {
+		if c.Watch.ID != 0 && !possible(c.Watch) && c.Watch != c.Request.Saw.Version {
 			c.Watch, c.Still = Version{}, 0
 		}
 		if c.Admit.ID != 0 && !possible(c.Admit) {
@@ -344,6 +375,8 @@ func (s *State) prune(m *Model) {
 			r.Write = Write{Kind: r.Kind, Version: r.Version}
 		case r.Kind == Acquire && r.Admit.ID != 0 && !possible(r.Admit):
 			r.Admit, r.Rate = Version{}, 0
+		default:
+			versions(r.Version.ID, &r.Open)
 		}
 		versions(c.ID, &c.Open)
 		kept := 0
@@ -354,12 +387,9 @@ func (s *State) prune(m *Model) {
 			}
 		}
 		clear(c.Doubt[kept:])
-		twice := s.Faults > 0 || s.Item.Version.ID == c.ID || c.Request.Saw.Version.ID == c.ID
-		for _, w := range coming[:n] {
-			twice = twice || w.Kind == Acquire && w.Version.ID == c.ID
-		}
-		if !twice {
-			c.First = 0 // no attempt that was refused comes back
+		if !s.mayComeTwice(c) {
+			c.First = 0
+			c.Unclear = c.Unclear && (c.Phase == Releasing || kept > 0)
 		}
 		if g := &c.Guarded; m.Break != Unguarded && g.ID != 0 && (g.Token != s.Item.Token || s.Item.Released) && c.Token != g.Token {
 			*g = Guarded{}
@@ -372,27 +402,46 @@ func (s *State) prune(m *Model) {
 	if !s.Item.Held() {
 		s.Item.Again = false
 	}
-	if !s.Item.Held() || !s.seen(s.Item.Version) {
-		s.Item.Age = 0 // nobody can count on what was before
-	}
 }
 
-// sortWrites sorts a few, by insertion.
-func sortWrites(w *[maxStray]Write) {
-	for i := 1; i < len(w); i++ {
-		for j := i; j > 0 && less(&w[j], &w[j-1]); j-- {
-			w[j], w[j-1] = w[j-1], w[j]
-		}
+// mayComeTwice tells whether an attempt that a client takes for refused is, or may yet be, in the item.
+func (s *State) mayComeTwice(c *Client) bool {
+	unknown := func(v Version) bool {
+		return v.ID == c.ID && !slices.ContainsFunc(c.Doubt[:], func(d Attempt) bool { return d.N == v.N })
 	}
+	r := &c.Request
+	mine := r.Progress == Applied && s.Item.Version == r.Version
+	twice := s.Faults > 0 || unknown(s.Item.Version) && !mine || r.Progress == Refused && unknown(r.Saw.Version)
+	for _, w := range s.Stray {
+		twice = twice || w.Kind == Acquire && unknown(w.Version)
+	}
+	return twice
 }
 
-func less(a, b *Write) bool {
-	key := func(w *Write) uint64 {
-		k := uint64(0)
-		for _, b := range [...]uint8{uint8(w.Kind), w.Version.ID, w.Version.N, w.Tenure, w.Admit.ID, w.Admit.N, w.Open[0], w.Token} {
-			k = k<<8 | uint64(b)
-		}
-		return k
+// sortStrays sorts them by what they are, and those whose ids nobody else knows last, by what else has the same id.
+func (s *State) sortStrays(renamed *[64]uint8) {
+	var kin [64]uint64
+	for _, w := range s.Stray {
+		kin[w.Version.ID] += 1 << (8 * w.Kind)
 	}
-	return key(a) > key(b) // none last
+	var keys [maxStray][2]uint64
+	for i, w := range s.Stray {
+		if w.Kind == 0 {
+			keys[i][0] = 1 << 63 // none last
+			continue
+		}
+		id := renamed[w.Version.ID]
+		if id == 0 {
+			id, keys[i][1] = 63, kin[w.Version.ID]
+		}
+		for _, b := range [...]uint8{id, uint8(w.Kind), w.Version.N, renamed[w.Admit.ID], w.Admit.N, w.Open[0], w.Token} {
+			keys[i][0] = keys[i][0]<<8 | uint64(b)
+		}
+	}
+	for i := 1; i < maxStray; i++ {
+		for j := i; j > 0 && (keys[j][0] < keys[j-1][0] || keys[j][0] == keys[j-1][0] && keys[j][1] < keys[j-1][1]); j-- {
+			keys[j], keys[j-1] = keys[j-1], keys[j]
+			s.Stray[j], s.Stray[j-1] = s.Stray[j-1], s.Stray[j]
+		}
+	}
 }

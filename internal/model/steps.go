@@ -105,6 +105,9 @@ func (m *Model) Do(s *State, step Step) *Violation {
 	if v := m.do(s, step); v != nil {
 		return v
 	}
+	if !s.Item.Held() || !s.known(s.Item.Version) {
+		s.Item.Age = 0
+	}
 	held := -1
 	for i := range m.Rates {
 		if !m.Held(s, i) || s.Clients[i].Token == s.Overruled && s.Overruled != 0 {
@@ -149,7 +152,7 @@ func (m *Model) do(s *State, step Step) *Violation {
 	case LookAgain:
 		m.judge(c, i, Request{Saw: s.Item})
 	case GiveUp:
-		if c.Doubt[0].N != 0 {
+		if c.Unclear {
 			s.stray(Write{Kind: CleanUp, Version: Version{c.ID, c.N + 1}})
 		}
 		c.idle()
@@ -159,7 +162,7 @@ func (m *Model) do(s *State, step Step) *Violation {
 		if c.Gone {
 			c.idle()
 		} else {
-			c.Phase, c.Over, c.Credit = Releasing, false, 0
+			c.Phase, c.Over, c.Credit, c.Unclear = Releasing, false, 0, false
 			c.release()
 		}
 	case Drop:
@@ -210,8 +213,8 @@ func (m *Model) do(s *State, step Step) *Violation {
 	return nil
 }
 
-// seen tells whether somebody knows a version from the item.
-func (s *State) seen(v Version) bool {
+// known tells whether somebody knows a version from the item.
+func (s *State) known(v Version) bool {
 	for i := range s.Clients {
 		if c := &s.Clients[i]; c.Watch == v || c.Admit == v || c.Request.Admit == v || c.Request.Saw.Version == v {
 			return true
@@ -229,9 +232,7 @@ func (s *State) seen(v Version) bool {
 func (m *Model) tick(s *State) {
 	longest := m.longest()
 	older := func(age *uint8) { *age = min(*age+1, longest) }
-	if s.Item.Version.ID != 0 {
-		older(&s.Item.Age)
-	}
+	older(&s.Item.Age)
 	for i := range m.Rates {
 		c := &s.Clients[i]
 		if c.Watch.ID != 0 {
@@ -245,7 +246,7 @@ func (m *Model) tick(s *State) {
 		if c.Request.Kind != 0 {
 			older(&c.Request.Age)
 		}
-		if c.Phase == Acquiring {
+		if c.Phase == Acquiring || c.Phase == Confirming {
 			older(&c.First)
 		}
 		if c.Phase == Confirming || m.Held(s, i) {
@@ -265,14 +266,11 @@ func (m *Model) expire(c *Client, i int) {
 // arrive has DynamoDB decide about a write.
 func (m *Model) arrive(s *State, w Write) (applied bool, v *Violation) {
 	was := s.Item
-	if m.OnDecision != nil {
-		m.OnDecision(was, w)
-	}
-	next, ok := m.Decide(was, w)
+	next, ok := m.decide(was, w)
 	if !ok {
 		return false, nil
 	}
-	next.Again = w.Kind == Acquire && s.seen(next.Version)
+	next.Again = w.Kind == Acquire && s.known(next.Version)
 	s.Item = next
 	fail := func(rule, format string, args ...any) (bool, *Violation) {
 		return true, &Violation{rule, fmt.Sprintf(format, args...)}
@@ -286,7 +284,7 @@ func (m *Model) arrive(s *State, w Write) (applied bool, v *Violation) {
 		case was.Released && was.Version.ID == w.Version.ID:
 			return fail(RuleOver, "%v takes what its own acquisition gave back", w)
 		case was.Held() && !was.Again && int(w.Rate)*int(was.Age) < Lease:
-			return fail(RuleTakeOver, "%v, whose version is %d ticks old", w, was.Age)
+			return fail(RuleTakeOver, "%v, whose version has been known for %d ticks", w, was.Age)
 		}
 	case Beat:
 		if !own || was.Released {
@@ -345,7 +343,7 @@ func (m *Model) answer(s *State, i int, r Request) *Violation {
 		}
 	case r.Kind == Release:
 		id, token := c.ID, c.Token
-		ok := r.Progress == Applied || own && r.Saw.Released || c.Unclear && !own
+		ok := c.Released(r)
 		c.idle()
 		if ok && s.Item.Held() && s.Item.Version.ID == id && s.Item.Token == token {
 			return &Violation{RuleRelease, fmt.Sprintf("nil, and the item is %s", s.Item)}
@@ -354,8 +352,17 @@ func (m *Model) answer(s *State, i int, r Request) *Violation {
 	return nil
 }
 
+// Released tells whether Release returns nil when its request is answered so.
+func (c *Client) Released(r Request) bool {
+	own := r.Saw.Version.ID == c.ID
+	return r.Progress == Applied || own && r.Saw.Released || c.Unclear && !own
+}
+
 // acquire sends an attempt to begin a tenure.
 func (m *Model) acquire(c *Client, i int) {
+	if c.N == 0 {
+		c.First = 0
+	}
 	w := Write{Kind: Acquire, Admit: c.Admit}
 	if w.Admit.ID != 0 {
 		w.Rate = m.Rates[i]
@@ -398,6 +405,7 @@ func (m *Model) begin(c *Client, i int, k, age, token uint8) {
 
 // remember notes an attempt as in doubt.
 func (c *Client) remember(n, age uint8) {
+	c.Unclear = true
 	for j := range c.Doubt {
 		if d := &c.Doubt[j]; d.N == 0 || d.N == n {
 			*d = Attempt{n, age}
@@ -494,8 +502,9 @@ func (m *Model) guardedArrives(s *State, i int) *Violation {
 	c := &s.Clients[i]
 	g := c.Guarded
 	c.Guarded = Guarded{}
+	_, ok := m.decide(s.Item, Write{Kind: Check, Tenure: g.ID, Token: g.Token})
 	switch {
-	case m.Admits(s.Item, g):
+	case ok:
 		for j := range m.Rates {
 			if other := &s.Clients[j].Guarded; other.ID != 0 {
 				other.Stale = true
@@ -504,7 +513,7 @@ func (m *Model) guardedArrives(s *State, i int) *Violation {
 		if g.Stale {
 			return &Violation{RuleUpdates, fmt.Sprintf("client %s of token %d overwrites an update that it has not seen", name(i), g.Token)}
 		}
-	case c.Phase == Holding && c.ID == g.ID && c.Token == g.Token && !c.Over:
+	case c.Phase == Holding && c.ID == g.ID && c.Token == g.Token:
 		return m.lose(c, s.Item)
 	}
 	return nil
