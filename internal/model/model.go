@@ -19,7 +19,7 @@ type Model struct {
 	Attempt   uint8 // ticks that a client waits for an answer at most
 	Guarded   bool  // writes guarded by the lock are modelled, too
 	Break     Breakage
-	Decisions map[Decision]struct{} // where it is not nil, Search notes every item and write that met
+	Decisions map[Decision]int // where it is not nil, Search counts how often which item and write met
 }
 
 // Decision is an item and a write that met, with ids, counters and tokens renamed.
@@ -121,7 +121,7 @@ func (m *Model) Decide(it Item, w Write) (Item, bool) {
 // decide is Decide, and takes note of what was decided.
 func (m *Model) decide(it Item, w Write) (Item, bool) {
 	if m.Decisions != nil {
-		m.Decisions[decision(it, w)] = struct{}{}
+		m.Decisions[decision(it, w)]++
 	}
 	return m.Decide(it, w)
 }
