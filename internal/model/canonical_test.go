@@ -10,6 +10,10 @@ import (
 // What a state leads to, its canonical form leads to: so it is enough to search those.
 func TestTheCanonicalFormOfAStateBehavesLikeTheState(t *testing.T) {
 	t.Parallel()
+	walks := 5
+	if *full {
+		walks = 1000
+	}
 	models := []*Model{
 		{Rates: []uint8{90, 110}, Attempt: 2, Faults: 2, Crashes: 1, Operators: 1, Guarded: true},
 		{Rates: []uint8{100, 100, 110}, Attempt: 1, Faults: 2, Crashes: 1, Operators: 1, Guarded: true},
@@ -21,7 +25,7 @@ func TestTheCanonicalFormOfAStateBehavesLikeTheState(t *testing.T) {
 		t.Run(fmt.Sprintf("mistake %d, %v", m.Break, m), func(t *testing.T) {
 			x := &search{Model: m, seed: maphash.MakeSeed(), swaps: m.swaps()}
 			rnd := rand.New(rand.NewPCG(1, uint64(m.Break)))
-			for range 300 {
+			for range walks {
 				s := m.Start()
 				var path []Step
 				for range 60 {

@@ -13,7 +13,7 @@ func Mistakes() []Mistake {
 	one := []uint8{100}
 	return []Mistake{
 		{"the lease is trusted from the answer on", Model{Break: CreditFromAnswer, Rates: worst, Attempt: 1}, RuleExclusion},
-		{"after a lost answer, the lease is trusted from the retry on", Model{Break: CreditFromRetry, Rates: worst, Attempt: 1, Faults: 1}, RuleExclusion},
+		{"after a lost answer, the lease is trusted from the retry on", Model{Break: CreditFromRetry, Rates: worst, Faults: 1}, RuleExclusion},
 		{"a waiter counts from the sending of its request on", Model{Break: WatchFromSend, Rates: worst, Attempt: 1}, RuleTakeOver},
 		{"there is no safety margin", Model{Break: NoMargin, Rates: worst, Attempt: 1}, RuleExclusion},
 		{"the safety margin is a sixth of the lease", Model{Break: SmallMargin, Rates: worst, Attempt: 1}, RuleExclusion},

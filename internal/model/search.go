@@ -12,13 +12,14 @@ type Result struct {
 	Transitions int
 	Depth       int  // steps to the state that is farthest away
 	Ghosts      int  // transitions in which a late copy of an acquire began a tenure that nobody holds
+	Early       int  // take-overs in less than a lease of a tenure that a copy began with a version seen before
 	Complete    bool // every state was seen
 	Violation   *Violation
 	Path        []Step // that breaks a rule; none is shorter
 }
 
 func (r *Result) String() string {
-	return fmt.Sprintf("%d states, %d transitions, depth %d, %d ghosts", r.States, r.Transitions, r.Depth, r.Ghosts)
+	return fmt.Sprintf("%d states, %d transitions, depth %d, %d ghosts, %d of them taken early", r.States, r.Transitions, r.Depth, r.Ghosts, r.Early)
 }
 
 // search is a search under way. States are told apart by 64 bits of hash: that two of ten million share theirs, so
@@ -61,6 +62,9 @@ func (m *Model) Search(limit int) (r Result) {
 				}
 				if m.ghost(&from.state, &state, step) {
 					r.Ghosts++
+				}
+				if early(&from.state, &state, step) {
+					r.Early++
 				}
 				to := x.least(state)
 				if _, seen := x.parents[to.hash]; !seen {
@@ -149,6 +153,18 @@ func (m *Model) ghost(from, to *State, step Step) bool {
 		}
 	}
 	return true
+}
+
+// early tells whether a step took over a tenure in less than a lease.
+func early(from, to *State, step Step) bool {
+	if !from.Item.Held() || from.Item.Token == to.Item.Token {
+		return false
+	}
+	w := from.Clients[min(step.Who, MaxClients-1)].Request.Write
+	if step.Act == StrayArrives {
+		w = from.Stray[step.Who]
+	}
+	return int(w.Rate)*int(from.Item.Age) < Lease
 }
 
 // Trace tells a path as a story.

@@ -120,7 +120,7 @@ type Client struct {
 	N       uint8 // counter of the last version sent
 	Unclear bool  // some attempt to acquire, or to release, is in doubt
 
-	// While it acquires.
+	// While it acquires. While it confirms: whether the attempt was refused, and by what.
 	Looks bool // the next request is a look, since somebody holds the lock
 	Admit Version
 	Doubt [maxDoubt]Attempt
@@ -353,7 +353,7 @@ func (s *State) prune(m *Model) {
 			case CleanUp:
 				dead = w.Version.ID != s.Item.Version.ID
 				for _, other := range coming[:n] {
-					dead = dead && !(other.Kind == Acquire && other.Version.ID == w.Version.ID)
+					dead = dead && (other.Kind != Acquire || other.Version.ID != w.Version.ID)
 				}
 			}
 			if dead {

@@ -317,6 +317,7 @@ func (m *Model) answer(s *State, i int, r Request) *Violation {
 		if m.Break != CreditFromRetry {
 			age = c.sent(k, r)
 		}
+		c.Looks, c.Admit = true, r.Saw.Version
 		m.begin(c, i, k, age, r.Saw.Token)
 	case r.Kind == Acquire:
 		m.judge(c, i, r)
@@ -324,10 +325,15 @@ func (m *Model) answer(s *State, i int, r Request) *Violation {
 		c.Open = [maxDoubt]uint8{c.N}
 		c.Credit = r.Age
 		m.hold(c, i)
-	case c.Phase == Confirming: // it came and went
+	case c.Phase == Confirming: // it came and went: what refused the attempt, if anything did, is somebody else's now
 		s.Last++
-		watch, still, guarded := c.Watch, c.Still, c.Guarded
-		*c = Client{Phase: Acquiring, ID: s.Last, Watch: watch, Still: still, Guarded: guarded}
+		*c = Client{Phase: Acquiring, ID: s.Last, Looks: c.Looks, Watch: c.Watch, Still: c.Still, Admit: c.Admit, Guarded: c.Guarded}
+		if c.Looks {
+			c.Watch, c.Still = c.Admit, r.Age
+		}
+		if c.Admit = (Version{}); c.Watch.ID == 0 {
+			c.Still = 0
+		}
 	case r.Kind == Beat && r.Progress == Applied:
 		c.Open = [maxDoubt]uint8{c.N}
 		if c.Over {
@@ -484,9 +490,13 @@ func (m *Model) inDoubt(c *Client, i int, r Request) {
 		remember()
 		if m.trusted(i, c.Credit) {
 			m.hold(c, i)
-		} else {
-			c.remember(c.N, r.Age)
-			c.Phase, c.Credit, c.Token, c.Open = Acquiring, 0, 0, [maxDoubt]uint8{}
+			return
+		}
+		c.remember(c.N, r.Age)
+		c.Phase, c.Credit, c.Token, c.Open = Acquiring, 0, 0, [maxDoubt]uint8{}
+		if c.Looks { // its own item: the next attempt, at once
+			c.Looks, c.Admit = false, Version{}
+			m.acquire(c, i)
 		}
 	case Holding:
 		remember()
