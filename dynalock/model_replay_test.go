@@ -83,11 +83,14 @@ func TestTheLibraryGoesThePathsThatBreakEveryMistakeAndBreaksNothing(t *testing.
 		}
 		sound := mistake.Model
 		sound.Break = model.Sound
-		n := 0
+		n, most := 0, len(r.Path)
+		if mistake.Model.Break == model.Sound { // clocks beyond what a lease can bear: the library fails, too
+			most--
+		}
 		path := replayed(t, &sound, func(enabled []model.Step) (model.Step, bool) {
 			n++
 			return r.Path[n-1], slices.Contains(enabled, r.Path[n-1])
-		}, len(r.Path)-1) // the clocks at 0.7 and 1.3 are beyond what a lease can bear: without the last step
+		}, most)
 		t.Logf("%s: %d of %d steps", mistake.Name, len(path), len(r.Path))
 		check(t, len(path) > 0, "%s: not one step", mistake.Name)
 		if t.Failed() {

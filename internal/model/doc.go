@@ -28,6 +28,14 @@
 // Resume, elections and runs of periods; progress. Simulations test these. A read is consistent: what a stale one
 // shows, a late answer shows, too.
 //
+// # What does not hold
+//
+// A copy of an acquire that arrives when the lock is free, after its tenure is over, begins a tenure that nobody
+// holds: [Result] counts these ghosts. Its version is one that the item has had before. A waiter that has seen that
+// version then may take the ghost over before it has stood still for a lease: these are counted, too, and are no
+// violation of the rule, since nobody loses a lock. (A client that is still acquiring with that id may make the
+// ghost its own, but trusts it only from its first attempt on, which is older than what the waiter has seen.)
+//
 // # How it is tied to the code
 //
 // The tests of package dynalock evaluate the conditions of the library on every item and write that a search met, and
