@@ -193,6 +193,16 @@ func (k *task) health() error {
 	return nil
 }
 
+// well asks the same without starting a process, for those who ask often.
+func (k *task) well() bool {
+	resp, err := http.Get("http://" + k.address + "/health")
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
 // stop stops a worker as ECS does, and returns how long that took.
 func (k *task) stop() time.Duration {
 	k.f.Helper()

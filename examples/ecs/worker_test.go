@@ -152,7 +152,7 @@ func TestALeaderWithoutNetworkIsUnwellAndStopsBeforeTheNextOneLeads(t *testing.T
 
 	net.sever("TransactWriteItems")
 	severed := time.Now()
-	unwell := f.eventually("an unwell worker", func() bool { return cut.health() != nil })
+	unwell := f.eventually("an unwell worker", func() bool { return !cut.well() })
 	next := f.leader(lead.Token)
 	if unwell.After(next.Time) {
 		t.Errorf("the health check failed only after the next leader began")
@@ -177,7 +177,7 @@ func TestALeaderWithoutNetworkIsUnwellAndStopsBeforeTheNextOneLeads(t *testing.T
 		t.Error("no write was late")
 	}
 	t.Logf("%d late writes were refused", len(late))
-	f.eventually("a worker that is well again", func() bool { return cut.health() == nil })
+	f.eventually("a worker that is well again", cut.well)
 	other.stop()
 	f.await("the lead of the worker that was cut off", func(r record) bool { return r.worker == "cut-1" && r.Msg == "leading" && r.Token > next.Token })
 	cut.stop()
