@@ -13,6 +13,9 @@ func WithClock(c heartbeat.Clock) func(*Options) {
 	return func(o *Options) { o.clock = c }
 }
 
+// CountByOne makes the counters of a client's versions those of a model.
+func CountByOne(o *Options) { o.bump = func() uint64 { return 1 } }
+
 // Watch has c see a version of a key, as a waiter in line or as TryAcquire does. ended, called a lease later, tells
 // whether c takes its holder for dead, and leaves the line.
 func (c *Client) Watch(key string, waiting bool) (ended func() (dead bool)) {

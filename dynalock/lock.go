@@ -169,7 +169,7 @@ func (l *Lock) give() { <-l.turn }
 // keeps the account of versions. The caller has the turn.
 func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *write) answer) answer {
 	l.mu.Lock()
-	l.sent += bump()
+	l.sent += l.c.opt.bump()
 	next := l.sent
 	named := l.named()
 	w := &write{cond: condVersion(len(named)) + condToken, values: item{

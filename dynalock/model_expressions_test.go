@@ -36,7 +36,7 @@ func TestTheLibrarysExpressionsDecideAsTheModelDoes(t *testing.T) {
 				e.Errorf("%v\n%s", r.Violation, m.Trace(r.Path))
 			}
 		}
-		c, _ := e.client()
+		c, _ := e.client(dynalock.CountByOne)
 		l, err := c.TryAcquire(e.ctx, "key")
 		must(e, err)
 		template := e.item("key")

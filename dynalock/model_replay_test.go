@@ -156,6 +156,7 @@ type replayClient struct {
 	acquired  chan outcome[*dynalock.Lock]
 	done      chan error // of Renew or Release
 	guarded   chan error
+	guard     *dynalock.Lock // of that transaction
 	held      *dynalock.Lock
 	releasing int // for so many ticks
 	guarding  int
@@ -269,7 +270,7 @@ func newReplay(t *testing.T, m *model.Model) *replay {
 		plan := clockPlan{Mono: float64(rate) / 100, Wall: float64(rate) / 100}
 		c := &replayClient{clock: &gatedClock{simClock: simClock{plan, r.began}}, next: r.raw.Options().HTTPClient}
 		db := dynamodb.New(r.raw.Options(), func(o *dynamodb.Options) { o.HTTPClient = c })
-		c.lock, err = dynalock.New(db, lockTable, dynalock.WithClock(c.clock), func(o *dynalock.Options) {
+		c.lock, err = dynalock.New(db, lockTable, dynalock.WithClock(c.clock), dynalock.CountByOne, func(o *dynalock.Options) {
 			o.Lease, o.AttemptTimeout = modelLease, modelLease*4/5-time.Second
 			o.MinPoll, o.MaxPoll = time.Millisecond, time.Millisecond
 		})
@@ -477,6 +478,7 @@ func (r *replay) guard(c *replayClient) {
 	ended := make(chan error, 1)
 	c.guarded = ended
 	l := c.held
+	c.guard = l
 	go func() {
 		ended <- l.Transact(r.t.Context(), types.TransactWriteItem{Put: &types.Put{
 			TableName: aws.String(dataTable), Item: map[string]types.AttributeValue{"key": s("register"), "value": s(strconv.Itoa(value))},
@@ -500,11 +502,15 @@ func (r *replay) guardedArrives(c *replayClient, item model.Item, was *model.Cli
 	if was.Phase == model.Crashed {
 		return
 	}
+	refusal := dynalock.ErrLost
+	if errors.Is(c.guard.Err(), dynalock.ErrReleased) { // by its holder, meanwhile
+		refusal = dynalock.ErrReleased
+	}
 	q.answer <- q.reply
 	if err := <-c.guarded; ok {
 		must(r.t, err)
 	} else {
-		wantErr(r.t, err, dynalock.ErrLost)
+		wantErr(r.t, err, refusal)
 	}
 }
 

@@ -95,6 +95,7 @@ type Options struct {
 	Observer Observer
 
 	clock heartbeat.Clock // the seam through which simulations give each client clocks of its own
+	bump  func() uint64   // by how much a write bumps the version's counter; a seam for the model, which counts by one
 }
 
 // AcquireOptions of one acquisition. Zero fields take the client's values.
@@ -193,6 +194,9 @@ func (o *Options) validate() error {
 	}
 	if o.clock == nil {
 		o.clock = heartbeat.SystemClock()
+	}
+	if o.bump == nil {
+		o.bump = bump
 	}
 
 	_, errs := o.timing(o.Lease)
