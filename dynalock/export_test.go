@@ -18,7 +18,7 @@ func CountByOne(o *Options) { o.bump = func() uint64 { return 1 } }
 
 // Watch has c see a version of a key, as a waiter in line or as TryAcquire does. ended, called a lease later, tells
 // whether c takes its holder for dead, and leaves the line.
-func (c *Client) Watch(key string, waiting bool) (ended func() (dead bool)) {
+func Watch(c *Client, key string, waiting bool) (ended func() (dead bool)) {
 	leave := func() {}
 	if waiting {
 		w := c.enqueue(key)
@@ -33,7 +33,7 @@ func (c *Client) Watch(key string, waiting bool) (ended func() (dead bool)) {
 }
 
 // Watches is how many keys are watched.
-func (c *Client) Watches() int {
+func Watches(c *Client) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.watches)

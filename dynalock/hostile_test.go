@@ -345,7 +345,7 @@ func TestHoweverManyWaitNoneForgetsWhatItHasWatched(t *testing.T) {
 		const keys = 15_000
 		ends := make([]func() bool, keys)
 		for i := range ends {
-			ends[i] = c.Watch(fmt.Sprint(i), true)
+			ends[i] = dynalock.Watch(c, fmt.Sprint(i), true)
 		}
 		time.Sleep(lease)
 		alive := 0
@@ -356,9 +356,9 @@ func TestHoweverManyWaitNoneForgetsWhatItHasWatched(t *testing.T) {
 		}
 		check(e, alive == 0, "%d of %d dead locks would not be taken", alive, keys)
 		for i := range keys { // and what nobody waits for takes no room
-			c.Watch(fmt.Sprint("passing", i), false)
+			dynalock.Watch(c, fmt.Sprint("passing", i), false)
 		}
-		check(e, c.Watches() <= keys, "%d are kept", c.Watches())
+		check(e, dynalock.Watches(c) <= keys, "%d are kept", dynalock.Watches(c))
 	})
 }
 
