@@ -139,7 +139,8 @@ func clonePlan(p *simPlan) *simPlan {
 	return q
 }
 
-// watchdog ends the test when a schedule hangs in real time, which virtual time cannot notice.
+// watchdog ends the test when a schedule hangs in real time, which virtual time cannot notice: just before go test would,
+// which could not name the seed.
 func watchdog(seed uint64) (stop func() bool) {
-	return time.AfterFunc(3*time.Minute, func() { panic(fmt.Sprintf("the schedule of seed %d hangs", seed)) }).Stop
+	return time.AfterFunc(9*time.Minute, func() { panic(fmt.Sprintf("the schedule of seed %d hangs", seed)) }).Stop
 }
