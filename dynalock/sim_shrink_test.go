@@ -139,7 +139,13 @@ func clonePlan(p *simPlan) *simPlan {
 	return q
 }
 
-// watchdog ends the test when a schedule hangs in real time, which virtual time cannot notice.
-func watchdog(seed uint64) (stop func() bool) {
-	return time.AfterFunc(3*time.Minute, func() { panic(fmt.Sprintf("the schedule of seed %d hangs", seed)) }).Stop
+// watchdog names the schedule under way, just before the time of the test is over: one that hangs in real time, which
+// virtual time cannot notice.
+func watchdog(t *testing.T, seed uint64) (stop func() bool) {
+	t.Helper()
+	end, ok := t.Deadline()
+	if !ok {
+		return func() bool { return true }
+	}
+	return time.AfterFunc(time.Until(end)-5*time.Second, func() { panic(fmt.Sprintf("time is over in the schedule of seed %d", seed)) }).Stop
 }

@@ -132,7 +132,7 @@ type result struct {
 func simulate(t *testing.T, p *simPlan) (res result) {
 	t.Helper()
 	var w *world
-	defer watchdog(p.Seed)()
+	defer watchdog(t, p.Seed)()
 	defer func() {
 		if r := recover(); r != nil { // the bubble's: goroutines are left that nothing will wake
 			w.check.fail(ruleBroken, "", "%v", r)
