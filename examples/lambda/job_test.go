@@ -259,7 +259,7 @@ func (f *fateful) hook(i *instance) func(*request) *answer {
 				a := old.send()
 				f.mu.Lock()
 				f.late++
-				if a.refused() {
+				if a != nil && old.refused() {
 					f.refuse++
 				}
 				f.mu.Unlock()
@@ -369,8 +369,11 @@ func TestWithInstancesKilledAndFrozenEachTickRunsAndWhatAStaleOneWritesIsRefused
 			if m == nil || m[1] != period || strings.Contains(r.Body, `":max"`) { // a later delivery asks for the tick again
 				continue
 			}
+			if r.Status == 0 { // cut short when its instance was killed or frozen again
+				continue
+			}
 			lateOfFrozen++
-			if r.Status == 400 && strings.Contains(r.Answer, "ConditionalCheckFailed") {
+			if r.refused() {
 				refusedOfFrozen++
 			}
 		}
@@ -393,7 +396,7 @@ func TestWithInstancesKilledAndFrozenEachTickRunsAndWhatAStaleOneWritesIsRefused
 	check(t, maps.Equal(f.met, planned), "the runs met %v, planned were %v", f.met, planned)
 	check(t, f.late == planned[killedDuring] && f.refuse == f.late, "%d late writes of killed instances, %d refused", f.late, f.refuse)
 	check(t, f.stale+f.slow >= planned[frozen], "%d of %d frozen runs noticed that they were lost", f.stale, planned[frozen])
-	check(t, refusedOfFrozen == lateOfFrozen, "%d late writes of frozen instances, %d refused", lateOfFrozen, refusedOfFrozen)
+	check(t, refusedOfFrozen == lateOfFrozen && lateOfFrozen > 0, "%d late writes of frozen instances, %d refused", lateOfFrozen, refusedOfFrozen)
 	t.Logf("%d ticks, %d instances, %.1f s: killed before the write %d, after it %d, with the write under way %d; frozen until succeeded %d",
 		ticks, workers, took.Seconds(), f.met[killedBefore], f.met[killedAfter], f.met[killedDuring], f.met[frozen])
 	t.Logf("each tick finished once, %d reports written; late guarded writes of killed instances: %d, refused %d; %d thawed runs noticed their loss, writes of theirs: %d, refused %d; %d deliveries met a run under way; %d accidents",
@@ -438,8 +441,8 @@ func TestAnInstanceThatWasFrozenForLongerThanItsLeaseKnowsThatItHoldsNoLonger(t 
 	check(t, strings.Contains(o.Error, dynalock.ErrLost.Error()), "the thawed instance answered %v", o)
 	check(t, len(a.wire.sent(before, "TransactWriteItems")) == 0, "the thawed instance sent its report")
 	writes := a.wire.sent(before, "UpdateItem")
-	for _, r := range writes {
-		check(t, r.Status == 400 && strings.Contains(r.Answer, "ConditionalCheckFailed"), "a write of the thawed instance was answered with %d: %s", r.Status, r.Answer)
+	for _, r := range writes { // one that runs on in the background may have no answer yet
+		check(t, r.Status == 0 || r.refused(), "a write of the thawed instance was answered with %d: %s", r.Status, r.Answer)
 	}
 	row := p.row("report", period(1))
 	check(t, row["runs"] == "1" && row["token"] == fmt.Sprint(run.Token), "report %v, token of the run %d", row, run.Token)

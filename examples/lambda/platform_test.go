@@ -389,9 +389,8 @@ func (r *request) send() *answer {
 }
 
 // refused tells that DynamoDB answered that a condition does not hold.
-func (a *answer) refused() bool {
-	return a != nil && a.status == http.StatusBadRequest &&
-		bytes.Contains(a.body, []byte("ConditionalCheckFailed"))
+func (r *request) refused() bool {
+	return r.Status == http.StatusBadRequest && strings.Contains(r.Answer, "ConditionalCheckFailed")
 }
 
 func (w *wire) intercept(hook func(*request) *answer) {
