@@ -158,8 +158,9 @@ func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, w
 	if guard.IsTerminal(r.a.err) {
 		r.warn("waiting: " + message(first))
 	}
+	short := !r.forever && time.Until(until) < cmp.Or(r.options.AttemptTimeout, time.Second)
 	err = try(ctx, true)
-	if errors.As(err, &last) && last.Record.Version == "" { // too short to look again
+	if errors.As(err, &last) && last.Record.Version == "" || short && errors.Is(err, dynalock.ErrStore) { // too short to look again
 		return first
 	}
 	return err

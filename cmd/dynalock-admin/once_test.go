@@ -189,3 +189,21 @@ func TestTheCommandOfARunThatIsPausedGoesOn(t *testing.T) {
 	p.exits(0)
 	w.start(nil, "once", "j", "p2", "--", "true").exits(80)
 }
+
+func TestAWaitThatIsTooShortForAnotherLookIsToldWhoIsInTheWay(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		answers int64 // the first attempt has
+		args    []string
+	}{{1, []string{"run", "once/j/p"}}, {2, []string{"once", "j", "p"}}} {
+		w := newWorld(t)
+		gate := w.gate()
+		if _, err := w.other.Acquire(t.Context(), periodKey("j", "p")); err != nil {
+			t.Fatal(err)
+		}
+		gate.after.Store(tt.answers)
+		p := w.start(nil, append(tt.args, "--wait", "500ms", "--", "echo", "ran")...)
+		p.expect(`dynalock-admin: "once/j/p" is held by "the other"`)
+		p.exits(75)
+	}
+}

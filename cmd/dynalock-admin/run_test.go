@@ -541,7 +541,8 @@ func TestMaxHoldEndsTheCommandAndFreesTheLockOnceItIsDead(t *testing.T) {
 // gate stands in front of the server, and when it is shut answers nobody.
 type gate struct {
 	shut   atomic.Bool
-	refuse atomic.Bool // it answers that it is not to be had
+	refuse atomic.Bool  // it answers that it is not to be had
+	after  atomic.Int64 // answers left before it is shut; 0: no limit
 }
 
 func (w *world) gate() *gate {
@@ -557,6 +558,9 @@ func (w *world) gate() *gate {
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
 	}
 	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if g.after.Load() > 0 && g.after.Add(-1) == 0 {
+			defer g.shut.Store(true)
+		}
 		if g.shut.Load() {
 			_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the client hangs up
 			<-r.Context().Done()
