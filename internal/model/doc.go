@@ -10,10 +10,10 @@
 // keeps what the library keeps: the counter of the last version sent, attempts in doubt with the instants of their
 // sending, the versions that the item may have, what it is credited for, and the version that it watches.
 //
-// Every request is three steps that anything may come between: it is sent, it arrives, its answer arrives. A number
-// of requests meet a fault: the client gives up on one (it may still arrive, at any time or never; or it has, and the
-// answer is lost), or a copy of one stays behind and arrives later. A number of clients crash, with their last request
-// on its way. An operator frees a held lock a number of times.
+// Every write is three steps that anything may come between: it is sent, it arrives, its answer arrives. A number of
+// them meet a fault: the client gives up on one (it may still arrive, at any time or never; or it has, and the answer
+// is lost), or a copy of one stays behind and arrives later. A number of clients crash, with their last request on its
+// way. An operator frees a held lock a number of times.
 //
 // Time passes in ticks, for each client at the rate of its own clock. Only ages are kept, and none beyond the point
 // where it decides something, and ids, counters and tokens are renamed by their order (see [State.canonical]). So
@@ -25,8 +25,8 @@
 // Two calls of one process at a time (they are two clients with equal clocks, but for the hand-over between them); a
 // call that returns while its request is under way (to the lock that is a client that gives up on the request);
 // suspension and steps of clocks, expiry by timestamps, deletion of the item, rows of other libraries; batches,
-// Resume, elections and runs of periods; progress. Simulations test these. A read is consistent: what a stale one
-// shows, a late answer shows, too.
+// Resume, elections and runs of periods; progress. Simulations test these. A look is one step, and consistent: what
+// a stale or late one shows, the late refusal of an acquire shows, too. An answer comes within a number of ticks.
 //
 // # What does not hold
 //
