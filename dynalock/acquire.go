@@ -77,9 +77,7 @@ type acquisition struct {
 // newAcquisition checks the input and enters the client, which the caller has to exit.
 func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*AcquireOptions)) (*acquisition, error) {
 	var o AcquireOptions
-	for _, f := range optFns {
-		f(&o)
-	}
+	apply(&o, optFns)
 	t, err := o.validate(c, key)
 	if err != nil {
 		return nil, err
@@ -612,8 +610,11 @@ func (l *Lock) record() *Record {
 //
 // The error is fn's, joined with a [*LostError] (ErrLost) if the lock was lost, whatever fn returned, and with the
 // error of the release if that failed or, after the end of ctx, goes on in the background. Errors before fn ran are
-// those of [Client.Acquire].
+// those of [Client.Acquire]; a nil fn is ErrInvalid.
 func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*AcquireOptions)) (err error) {
+	if fn == nil {
+		return invalid([]error{errors.New("fn is nil, allowed: a function")})
+	}
 	l, err := c.Acquire(ctx, key, optFns...)
 	if err != nil {
 		return err

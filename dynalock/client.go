@@ -45,9 +45,7 @@ type Client struct {
 // [ErrInvalid].
 func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 	var o Options
-	for _, f := range optFns {
-		f(&o)
-	}
+	apply(&o, optFns)
 	var errs []error
 	if db == nil {
 		errs = append(errs, errors.New("db is nil, allowed: a DynamoDB client"))

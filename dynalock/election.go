@@ -58,9 +58,7 @@ type term struct {
 // Election makes a candidate. It does no I/O; bad options come up in Run.
 func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Election {
 	e := &Election{c: c, key: key, opt: ElectionOptions{Candidate: c.opt.Owner}}
-	for _, f := range optFns {
-		f(&e.opt)
-	}
+	apply(&e.opt, optFns)
 	return e
 }
 
@@ -76,6 +74,9 @@ func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Electio
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
 	if err := checkCandidate(e.opt.Candidate); err != nil {
 		return err
+	}
+	if lead == nil {
+		return invalid([]error{errors.New("lead is nil, allowed: a function")})
 	}
 	e.mu.Lock()
 	again := e.running

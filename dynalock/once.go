@@ -92,9 +92,7 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions)) (Run, error) {
 	run := Run{Job: job, Period: period}
 	o := OnceOptions{MaxAttempts: 3, Keep: 7 * 24 * time.Hour}
-	for _, f := range optFns {
-		f(&o)
-	}
+	apply(&o, optFns)
 	if err := o.validate(c, job, period, fn == nil); err != nil {
 		return run, err
 	}

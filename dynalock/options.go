@@ -276,6 +276,15 @@ func (c *Client) checkData(key string, data []byte) []error {
 	return nil
 }
 
+// apply sets options; a nil function sets none.
+func apply[T any](o *T, optFns []func(*T)) {
+	for _, f := range optFns {
+		if f != nil {
+			f(o)
+		}
+	}
+}
+
 func badField(field string, value any, allowed string) error {
 	return fmt.Errorf("%s is %v, allowed: %s", field, value, allowed)
 }
