@@ -77,8 +77,8 @@ type invoked struct {
 }
 
 // invoker runs command lines in this process: against the embedded server whatever they say of endpoints, with a
-// command that is found but cannot be started, and without a socket to listen on.
-func invoker(tb testing.TB, srv *dynalocktest.Server) func(args []string) invoked {
+// command that is found but cannot be started, and without a socket to listen on. Each ends when its time is over.
+func invoker(tb testing.TB, srv *dynalocktest.Server, limit time.Duration) func(args []string) invoked {
 	tb.Helper()
 	dir := tb.TempDir()
 	in, err := os.Open(os.DevNull)
@@ -113,7 +113,7 @@ func invoker(tb testing.TB, srv *dynalocktest.Server) func(args []string) invoke
 		a.db = db
 		a.lookUp = func(string) (string, error) { return filepath.Join(dir, "no", "such", "program"), nil }
 		a.listen = func(string, string) (net.Listener, error) { return nil, errors.New("no listening here") }
-		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		ctx, cancel := context.WithTimeout(context.Background(), limit)
 		defer cancel()
 		code := a.run(ctx, args)
 		return invoked{code, read(out), read(errs), a.output == formatJSON, a.verbose}
@@ -260,7 +260,7 @@ func FuzzAnyCommandLineEndsWithADocumentedExitCodeAndOneLine(f *testing.F) {
 	f.Setenv("DYNALOCK_ENDPOINT_URL", "")
 	f.Setenv("BASH_COMP_DEBUG_FILE", "")
 	f.Fuzz(func(t *testing.T, line []byte) {
-		invoke := invoker(t, furnished(t)) // of its own, so that what it found can be repeated
+		invoke := invoker(t, furnished(t), 50*time.Millisecond) // of its own, so that what it found can be repeated
 		var args []string
 		for arg := range bytes.SplitSeq(line, []byte{0}) {
 			if len(arg) == 2 && arg[0] == 1 {
