@@ -245,7 +245,7 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		case applied:
 			return true, nil
 		case refused:
-			if err := pausedError(job, a.item); err != nil {
+			if err := errors.Join(c.jobError(job, a.item), pausedError(job, a.item)); err != nil {
 				return true, err
 			}
 			p := parser{it: a.item}
@@ -262,6 +262,17 @@ func (c *Client) jobWrite(update string) *write {
 	}}
 }
 
+// jobError says that what is under a job's key is not of a job: a lock that is held, or a foreign item.
+func (c *Client) jobError(job string, it item) error {
+	switch r := c.decode(jobKey(job), it); r.State {
+	case Foreign:
+		return &ForeignError{Key: r.Key, Problem: r.Problem}
+	case Held:
+		return &HeldError{Record: r}
+	}
+	return nil
+}
+
 func pausedError(job string, it item) error {
 	if _, paused := it[attrPaused]; !paused {
 		return nil
@@ -271,20 +282,19 @@ func pausedError(job string, it item) error {
 }
 
 // Pause keeps a job from starting: from now on Once returns an error that matches ErrPaused and tells who paused it
-// and why. Runs under way go on. Errors match ErrInvalid, ErrStore or ctx.Err().
+// and why. Runs under way go on. Errors match ErrInvalid, ErrHeld or ErrForeign (the job's key, "once/" and its name, is
+// that of something else), ErrStore or ctx.Err().
 func (c *Client) Pause(ctx context.Context, job, reason string) error {
-	var errs []error
-	if len(reason) > maxLabelBytes {
-		errs = append(errs, badLength("reason", reason, 0, maxLabelBytes))
-	}
 	w := c.jobWrite(updPause)
-	w.values[":paused"] = str(reason)
-	return c.setPause(ctx, job, w, errs)
+	w.cond, w.values[":paused"] = condJob, str(reason)
+	return c.setPause(ctx, job, w, badText("reason", reason, maxLabelBytes))
 }
 
 // Unpause lets a job start again. A job that is not paused is left as it is. Errors are those of Pause.
 func (c *Client) Unpause(ctx context.Context, job string) error {
-	return c.setPause(ctx, job, c.jobWrite(updUnpause), nil)
+	w := c.jobWrite(updUnpause)
+	w.cond = condPaused
+	return c.setPause(ctx, job, w, nil)
 }
 
 func (c *Client) setPause(ctx context.Context, job string, w *write, errs []error) error {
@@ -295,11 +305,12 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 		return err
 	}
 	return c.persist(ctx, func() (bool, error) {
-		in := c.updateInput(jobKey(job), w)
-		in.ConditionExpression = nil // an operator's word needs none, and may be said twice
-		a := c.ask(ctx, in)
-		if a.verdict == applied {
+		a := c.ask(ctx, c.updateInput(jobKey(job), w))
+		switch a.verdict {
+		case applied:
 			return true, nil
+		case refused: // or it was not paused, or is not any more by an attempt whose answer was lost
+			return true, c.jobError(job, a.item)
 		}
 		return a.verdict == fatal, c.storeError("pause", jobKey(job), a.err)
 	})

@@ -14,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/heartbeat"
@@ -481,6 +483,28 @@ func TestAPausedJobDoesNotStart(t *testing.T) {
 		run, err := c.Once(e.ctx, "job", "1", nothing)
 		must(e, err)
 		check(e, run.Ran, "run %+v", run)
+	})
+}
+
+func TestWhatIsNotOfAJobIsNeitherPausedNorStartedOver(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client()
+		spaced := func(o *dynalock.OnceOptions) { o.AtLeast = time.Second }
+		l := e.acquire(c, "once/lock")
+		foreign := map[string]types.AttributeValue{"ownerName": s("somebody")}
+		e.put("once/row", foreign)
+		for job, want := range map[string]error{"lock": dynalock.ErrHeld, "row": dynalock.ErrForeign} {
+			wantErr(e, c.Pause(e.ctx, job, ""), want)
+			wantErr(e, c.Unpause(e.ctx, job), want)
+			_, err := c.Once(e.ctx, job, "1", nothing, spaced)
+			wantErr(e, err, want)
+		}
+		check(e, len(e.item("once/row")) == len(foreign), "the foreign row became %v", e.item("once/row"))
+		must(e, l.Renew(e.ctx))
+
+		must(e, c.Unpause(e.ctx, "job"))
+		check(e, len(e.item("once/job")) == 0, "a job that was not paused became %v", e.item("once/job"))
+		wantErr(e, c.Pause(e.ctx, "job", "\xff"), dynalock.ErrInvalid)
 	})
 }
 
