@@ -133,7 +133,7 @@ func flat(w io.Writer, series map[string][]memory) error {
 		for _, m := range measures {
 			first, last := m.median(all[:len(all)/3]), m.median(all[len(all)-len(all)/3:])
 			line += fmt.Sprintf("  %s: %.2f -> %.2f", m.name, first, last)
-			if bound := growth*first + m.slack; last > bound && !(m.plain && all[0].Race) {
+			if bound := growth*first + m.slack; last > bound && (!m.plain || !all[0].Race) {
 				errs = append(errs, fmt.Errorf("%s grew: %s %.2f, then %.2f, allowed: %.2f", name, m.name, first, last, bound))
 			}
 		}
