@@ -57,6 +57,7 @@ type acquisition struct {
 	values      context.Context // the caller's, for its values
 	id          string
 	sent        uint64                       // counter of the last version sent
+	tries       int                          // how many requests were sent
 	first       heartbeat.Reading            // when the first was sent
 	doubt       map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
 	dialect     Dialect
@@ -76,9 +77,7 @@ type acquisition struct {
 // newAcquisition checks the input and enters the client, which the caller has to exit.
 func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*AcquireOptions)) (*acquisition, error) {
 	var o AcquireOptions
-	for _, f := range optFns {
-		f(&o)
-	}
+	apply(&o, optFns)
 	t, err := o.validate(c, key)
 	if err != nil {
 		return nil, err
@@ -199,7 +198,8 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		}
 		if out.lock == nil {
 			a.cleanUp(bg)
-		} else if err := out.lock.release(bg); err != nil {
+		} else if err := out.lock.Release(bg); err != nil {
+			a.c.forget(out.lock) // nobody repeats it
 			a.c.opt.Logger.WarnContext(bg, "lock won after its caller had gone was not released", "key", a.key, "error", err)
 		}
 	})
@@ -222,6 +222,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 // send makes the request and makes of its answer what it says.
 func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	a.sent++
+	a.tries++
 	n := a.sent
 	if o != nil {
 		a.dialect = o.dialect
@@ -229,7 +230,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	in := a.c.updateInput(a.key, a.expressions(o))
 	in.ReturnValues = types.ReturnValueAllNew
 	out := outcome{answer: a.c.update(ctx, a.timing.attempt, in)}
-	if n == 1 {
+	if a.tries == 1 {
 		a.first = out.sent
 	}
 	if o != nil {
@@ -267,7 +268,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 			a.doubt = map[uint64]heartbeat.Reading{}
 		}
 		a.doubt[n] = out.sent
-		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: int(n), Err: out.err})
+		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: a.tries, Err: out.err})
 	}
 	return out
 }
@@ -339,12 +340,12 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 
 // restart makes a new acquisition of one whose tenure came and went.
 func (a *acquisition) restart() {
-	a.id, a.sent, a.doubt, a.admit, a.dead = newID(), 0, nil, nil, nil
+	a.id, a.sent, a.tries, a.doubt, a.admit, a.dead = newID(), 0, 0, nil, nil, nil
 }
 
 // acquired tells that the tenure has begun.
 func (a *acquisition) acquired(l *Lock) *Lock {
-	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: int(a.sent)}
+	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: a.tries}
 	if a.dead != nil && a.previous == a.dead.Version {
 		e.Kind, e.By = EventTakenOver, a.dead
 	}
@@ -403,7 +404,7 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
 		return stepFail
-	case r.id() == a.id: // an attempt in doubt was applied after all: the write finds out
+	case r.id() == a.id && r.State == Held: // an attempt in doubt was applied after all: the write finds out
 		return stepWrite
 	case a.options.claim > 0 && !r.finished.IsZero():
 		a.lastErr = &finishedError{r}
@@ -511,7 +512,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 			}
 			got = out.answer
 		} else {
-			got = a.c.read(ctx, a.timing.attempt, a.key, false)
+			got = a.c.heed(ctx, func() answer { return a.c.read(ctx, a.timing.attempt, a.key, false) })
 			if got.verdict == inDoubt {
 				got.verdict = rejected // a read is in no doubt
 			}
@@ -584,7 +585,7 @@ func (c *Client) diagnose(ctx context.Context, key string, err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {
 		// An update of a foreign row can fail for its types before its condition is looked at.
-		if look := c.read(ctx, c.patience(), key, true); look.verdict == applied {
+		if look := c.look(ctx, key, true); look.verdict == applied {
 			if r := c.decode(key, look.item); r.State == Foreign {
 				return &ForeignError{Key: key, Problem: r.Problem}
 			}
@@ -609,8 +610,11 @@ func (l *Lock) record() *Record {
 //
 // The error is fn's, joined with a [*LostError] (ErrLost) if the lock was lost, whatever fn returned, and with the
 // error of the release if that failed or, after the end of ctx, goes on in the background. Errors before fn ran are
-// those of [Client.Acquire].
+// those of [Client.Acquire]; a nil fn is ErrInvalid.
 func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*AcquireOptions)) (err error) {
+	if fn == nil {
+		return invalid([]error{errors.New("fn is nil, allowed: a function")})
+	}
 	l, err := c.Acquire(ctx, key, optFns...)
 	if err != nil {
 		return err

@@ -45,9 +45,7 @@ type Client struct {
 // [ErrInvalid].
 func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 	var o Options
-	for _, f := range optFns {
-		f(&o)
-	}
+	apply(&o, optFns)
 	var errs []error
 	if db == nil {
 		errs = append(errs, errors.New("db is nil, allowed: a DynamoDB client"))
@@ -132,6 +130,16 @@ func (c *Client) exit() {
 // background runs f in a goroutine that Close joins, on a context with the values of ctx that ends with the client.
 // It reports false, and does nothing, when the client is closed.
 func (c *Client) background(ctx context.Context, f func(ctx context.Context)) bool {
+	return c.spawn(func() {
+		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+		defer cancel(nil)
+		defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
+		f(ctx)
+	})
+}
+
+// spawn runs f in a goroutine that Close joins. It reports false, and does nothing, when the client is closed.
+func (c *Client) spawn(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	select {
@@ -142,12 +150,31 @@ func (c *Client) background(ctx context.Context, f func(ctx context.Context)) bo
 	c.tasks++
 	go func() {
 		defer c.exit()
-		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-		defer cancel(nil)
-		defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
-		f(ctx)
+		f()
 	}()
 	return true
+}
+
+// heed makes a request for a caller, who gets the end of ctx for an answer where the store does not heed it: a
+// wrapper that sleeps, for one.
+func (c *Client) heed(ctx context.Context, request func() answer) answer {
+	done := make(chan answer, 1)
+	if !c.spawn(func() { done <- request() }) {
+		return request() // a closed client still reads
+	}
+	select {
+	case a := <-done:
+		return a
+	case <-ctx.Done():
+	}
+	grace := time.NewTimer(closeGrace / 2) // one that heeds it says more
+	defer grace.Stop()
+	select {
+	case a := <-done:
+		return a
+	case <-grace.C:
+		return answer{verdict: inDoubt, err: ctx.Err(), got: c.opt.clock.Now()}
+	}
 }
 
 // Get reads one record, strongly consistent: one read unit. A key that was never locked is Record{State: Free}, an
@@ -156,7 +183,7 @@ func (c *Client) Get(ctx context.Context, key string) (Record, error) {
 	if err := invalid(c.checkKey(key)); err != nil {
 		return Record{}, err
 	}
-	a := c.read(ctx, c.patience(), key, true)
+	a := c.look(ctx, key, true)
 	if a.err != nil {
 		return Record{}, c.storeError("get", key, a.err)
 	}
@@ -165,6 +192,23 @@ func (c *Client) Get(ctx context.Context, key string) (Record, error) {
 
 // patience bounds a request that is not part of keeping a lock.
 func (c *Client) patience() time.Duration { return max(10*time.Second, c.opt.AttemptTimeout) }
+
+// look reads an item for a caller. A read that fails is repeated, twice at most and within the patience.
+func (c *Client) look(ctx context.Context, key string, consistent bool) answer {
+	patient, cancel := context.WithTimeout(ctx, c.patience())
+	defer cancel()
+	for n := 1; ; n++ {
+		a := c.heed(patient, func() answer { return c.read(patient, c.patience(), key, consistent) })
+		if a.verdict == applied || a.verdict == fatal || n == 3 || c.sleep(patient, backoff(n)) != nil {
+			return a
+		}
+	}
+}
+
+// ask makes one attempt of an update for a caller.
+func (c *Client) ask(ctx context.Context, in *dynamodb.UpdateItemInput) answer {
+	return c.heed(ctx, func() answer { return c.update(ctx, c.patience(), in) })
+}
 
 // Records yields every record of the table, or of the namespace where the client has one, page by page: a scan of
 // the whole table, strongly consistent. It ends after the first error, which matches ErrStore or ctx.Err().
@@ -175,9 +219,13 @@ func (c *Client) scan(ctx context.Context, prefix string) iter.Seq2[Record, erro
 	return func(yield func(Record, error) bool) {
 		in := c.scanInput(prefix)
 		for {
-			out, err := c.db.Scan(ctx, in)
-			if err != nil {
-				yield(Record{}, c.storeError("list", "", err))
+			var out *dynamodb.ScanOutput
+			a := c.heed(ctx, func() (a answer) {
+				out, a.err = c.db.Scan(ctx, in)
+				return a
+			})
+			if a.err != nil {
+				yield(Record{}, c.storeError("list", "", a.err))
 				return
 			}
 			for _, it := range out.Items {
@@ -250,7 +298,7 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	c.retain(w)
 	w.update += updReleaseRemove
 	err := c.persist(ctx, func() (bool, error) {
-		a := c.update(ctx, c.patience(), c.updateInput(r.Key, w))
+		a := c.ask(ctx, c.updateInput(r.Key, w))
 		switch a.verdict {
 		case applied:
 			return true, nil
@@ -329,7 +377,9 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	c.mu.Unlock()
 
-	err := c.releaseAll(ctx, held)
+	late, done := linger(ctx, closeGrace*3/4) // the releases are sent, and a healthy store heard, also when ctx was over before
+	defer done()
+	err := c.releaseAll(late, held)
 	c.exit()
 	go func() { // ends when everything is joined; requests obey their contexts
 		<-c.idle
@@ -340,10 +390,10 @@ func (c *Client) Close(ctx context.Context) error {
 	select {
 	case <-c.isClosed:
 		return err
-	case <-ctx.Done():
+	case <-late.Done():
 	}
 	c.stop(ErrClosed) // what is still under way gives up now
-	grace := time.NewTimer(closeGrace)
+	grace := time.NewTimer(closeGrace / 4)
 	defer grace.Stop()
 	select {
 	case <-c.isClosed:
@@ -356,7 +406,17 @@ func (c *Client) Close(ctx context.Context) error {
 // closeGrace is how long after the end of its context a call waits for what it has just cancelled or is about to hear.
 const closeGrace = 40 * time.Millisecond
 
-// releaseAll releases many locks, a bounded number at a time.
+// linger makes a context that ends d after ctx does.
+func linger(ctx context.Context, d time.Duration) (context.Context, func()) {
+	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, func() { cancel(ctx.Err()) }) })
+	return late, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// releaseAll releases many locks, a bounded number at a time, until ctx ends.
 func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
 	var (
 		wg   sync.WaitGroup
@@ -367,11 +427,17 @@ func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
 	for range min(len(held), 64) {
 		wg.Go(func() {
 			for l := range next {
-				err := ctx.Err()
-				if err != nil { // no time is left to wait for an answer
+				err := context.Cause(ctx)
+				if err == nil {
+					r := l.startRelease()
+					select {
+					case <-r.done:
+						err = r.err
+					case <-ctx.Done():
+						err = c.storeError("release", l.key, context.Cause(ctx))
+					}
+				} else { // no time is left
 					err = c.storeError("release", l.key, err)
-				} else {
-					err = l.Release(ctx)
 				}
 				if err != nil && !errors.Is(err, ErrLost) {
 					mu.Lock()

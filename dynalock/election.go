@@ -49,6 +49,7 @@ type term struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	done   chan struct{} // the leadership has been given up
+	err    error         // why it may not have been; valid when done is closed
 	mu     sync.Mutex
 	asked  bool   // to hand over
 	to     string // whom it is handed over to
@@ -57,9 +58,7 @@ type term struct {
 // Election makes a candidate. It does no I/O; bad options come up in Run.
 func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Election {
 	e := &Election{c: c, key: key, opt: ElectionOptions{Candidate: c.opt.Owner}}
-	for _, f := range optFns {
-		f(&e.opt)
-	}
+	apply(&e.opt, optFns)
 	return e
 }
 
@@ -75,6 +74,9 @@ func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Electio
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
 	if err := checkCandidate(e.opt.Candidate); err != nil {
 		return err
+	}
+	if lead == nil {
+		return invalid([]error{errors.New("lead is nil, allowed: a function")})
 	}
 	e.mu.Lock()
 	again := e.running
@@ -154,9 +156,11 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 		if to := t.successor(); to != "" {
 			l.endWith(func(w *write) { w.update, w.values[":successor"] = updYield, str(to) })
 		}
-		released := l.Release(ctx)
-		if over && released != nil && !errors.Is(released, ErrLost) {
-			err = errors.Join(err, released)
+		if t.err = l.Release(ctx); errors.Is(t.err, ErrLost) {
+			t.err = nil
+		}
+		if over && t.err != nil {
+			err = errors.Join(err, t.err)
 		}
 	}()
 
@@ -208,7 +212,8 @@ func (t *term) successor() string {
 }
 
 // Resign ends this candidate's term, if it leads: lead's context is cancelled (ErrResigned), and when lead has
-// returned the lock is released. It returns when that is done, or with ctx.Err(). Run lets others go first and then
+// returned the lock is released. It returns when that is done, with an error that matches ErrStore or ErrClosed when
+// the release failed (others lead when the lease has run out), or with ctx.Err(). Run lets others go first and then
 // campaigns again; to leave the election, end Run's context.
 func (e *Election) Resign(ctx context.Context) error {
 	e.mu.Lock()
@@ -220,7 +225,7 @@ func (e *Election) Resign(ctx context.Context) error {
 	t.cancel(ErrResigned)
 	select {
 	case <-t.done:
-		return nil
+		return t.err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -241,7 +246,7 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 		}
 		var last *Record
 		for ctx.Err() == nil {
-			a := e.c.read(ctx, e.c.patience(), e.key, false)
+			a := e.c.look(ctx, e.key, false)
 			switch {
 			case ctx.Err() != nil:
 				return
@@ -285,12 +290,12 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 		return &ForeignError{Key: e.key, Problem: r.Problem}
 	case r.State == Free || r.id() == "":
 		return fmt.Errorf("%w: election %q has no leader that can hand over", ErrChanged, e.key)
-	case r.Owner == candidate:
+	case r.Owner == candidate && !r.yielded:
 		return nil
 	}
 	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(candidate)}}
 	err = e.c.persist(ctx, func() (bool, error) {
-		a := e.c.update(ctx, e.c.patience(), e.c.updateInput(e.key, w))
+		a := e.c.ask(ctx, e.c.updateInput(e.key, w))
 		switch a.verdict {
 		case applied:
 			return true, nil

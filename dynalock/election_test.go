@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
@@ -28,7 +31,11 @@ type candidate struct {
 
 func (e *env) candidate(name string, optFns ...func(*dynalock.ElectionOptions)) *candidate {
 	e.Helper()
-	c, wire := e.client()
+	named := *e
+	if e.embedded != nil { // the server's list of requests tells who sent them
+		named.connect = func() *dynamodb.Client { return e.embedded.ClientFor(name) }
+	}
+	c, wire := named.client()
 	ctx, stop := context.WithCancel(e.ctx)
 	k := &candidate{name: name, wire: wire, leads: make(chan *dynalock.Lock, 100), ends: make(chan error, 100), stop: stop, stopped: make(chan error, 1)}
 	k.Election = c.Election("leader", append([]func(*dynalock.ElectionOptions){func(o *dynalock.ElectionOptions) {
@@ -91,27 +98,45 @@ func TestHandOverMakesTheNamedCandidateTheLeaderInThreeRequests(t *testing.T) {
 		lc := <-c.leads
 		check(e, lc.Token() > la.Token(), "token %d after %d", lc.Token(), la.Token())
 		check(e, len(b.leads) == 0, "b led")
-		must(e, b.HandOver(e.ctx, "b")) // asked for by one who does not lead
+		must(e, a.HandOver(e.ctx, "b")) // asked for by one who does not lead
 		wantErr(e, <-c.ends, dynalock.ErrHandedOver)
 		<-b.leads
 		if e.embedded == nil {
 			return
 		}
-		// The gap: the requests on the item between the leader's last write and the candidate's first.
-		var ended time.Time
-		gap := 0
+		// The three: the leader's last write, the candidate's look, the candidate's write. Others may look meanwhile,
+		// but nobody else tries to write.
+		type gap struct {
+			took    time.Duration
+			looks   int // of the candidate
+			refused int // writes of anybody
+		}
+		var (
+			gaps    []gap
+			ended   time.Time
+			looks   = map[string]int{}
+			refused int
+		)
 		for _, r := range e.embedded.Requests() {
+			switch {
+			case r.Operation == "GetItem":
+				looks[r.Client]++
+			case r.Error != "":
+				refused++
+			}
 			for _, w := range r.Writes {
 				if _, yielded := w.New()["yielded"]; yielded {
-					ended, gap = r.At, 0
+					ended, looks, refused = r.At, map[string]int{}, 0
 				} else if _, before := w.Old()["yielded"]; before {
-					e.Logf("hand-over: %v and %d reads between the two writes", r.At.Sub(ended), gap)
-					check(e, r.At.Sub(ended) < 100*time.Millisecond, "gap of %v", r.At.Sub(ended))
+					gaps = append(gaps, gap{r.At.Sub(ended), looks[r.Client], refused})
 				}
 			}
-			if r.Operation == "GetItem" {
-				gap++
-			}
+		}
+		check(e, len(gaps) == 2, "%d hand-overs, want 2", len(gaps))
+		for _, g := range gaps {
+			e.Logf("hand-over: %v between the two writes, %d looks of the candidate", g.took, g.looks)
+			check(e, g.looks == 1 && g.refused == 0, "%d looks of the candidate, want 1; %d refused writes", g.looks, g.refused)
+			check(e, g.took <= time.Second/20+4*2*time.Millisecond, "gap of %v, want MaxPoll/20 and two requests at most", g.took)
 		}
 	})
 }
@@ -126,6 +151,32 @@ func TestHandOverToNobodyEndsWithTheLease(t *testing.T) {
 		wantErr(e, a.HandOver(e.ctx, "nobody"), dynalock.ErrChanged)
 		<-b.leads
 		check(e, time.Since(start) < 5*lease, "nobody led for %v", time.Since(start))
+	})
+}
+
+func TestHandOverToALeaderThatStoodDownWaitsUntilItLeadsAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		first := <-a.leads
+		wantErr(e, a.HandOver(e.within(lease/2), "nobody"), context.DeadlineExceeded)
+		wantErr(e, <-a.ends, dynalock.ErrHandedOver)
+		must(e, a.HandOver(e.ctx, "a"))
+		r, err := a.Leader(e.ctx)
+		must(e, err)
+		check(e, r.Owner == "a" && r.Token > first.Token(), "handed over to %+v, whose last token was %d", r, first.Token())
+	})
+}
+
+func TestResignSaysThatTheLockWasNotReleased(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		<-a.leads
+		remove := e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Code: "AccessDeniedException"})
+		wantErr(e, a.Resign(e.ctx), dynalock.ErrStore)
+		remove()
+		r, err := a.Leader(e.ctx)
+		must(e, err)
+		check(e, r.State == dynalock.Held, "the lock was released after all: %+v", r)
 	})
 }
 
@@ -260,51 +311,147 @@ func TestNoTwoLeadersHoldAtOnceUnderAnyFault(t *testing.T) {
 		dynalocktest.ErrorBefore, dynalocktest.ErrorAfter, dynalocktest.ResetBefore, dynalocktest.ResetAfter, dynalocktest.Throttled,
 		dynalocktest.Conflict,
 	}
-	for _, kind := range kinds {
+	for i, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {
 			virtual(t, func(e *env) {
-				random := rand.New(rand.NewPCG(1, uint64(len(kind))))
 				e.embedded.Inject(dynalocktest.Fault{Kind: kind, Probability: 0.2, Jitter: 3 * lease})
-				var mu sync.Mutex
-				leaders := map[string]*dynalock.Lock{}
-				terms := 0
-				for _, name := range []string{"a", "b", "c"} {
-					c, _ := e.client()
-					el := c.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = name })
-					go func() {
-						for e.ctx.Err() == nil {
-							_ = el.Run(e.ctx, func(ctx context.Context, l *dynalock.Lock) error {
-								mu.Lock()
-								terms++
-								leaders[name] = l
-								end := time.Duration(random.Int64N(int64(4 * lease)))
-								mu.Unlock()
-								select {
-								case <-ctx.Done():
-								case <-time.After(end):
-								}
-								return nil
-							})
-						}
-					}()
-				}
-				for range 20_000 {
-					time.Sleep(10 * time.Millisecond)
-					mu.Lock()
-					var holding []string
-					for name, l := range leaders {
-						if l.Held() {
-							holding = append(holding, name)
-						}
-					}
-					mu.Unlock()
-					if len(holding) > 1 {
-						e.Fatalf("%v lead at once", holding)
-					}
-				}
-				check(e, terms > 10, "only %d terms in 200 s", terms)
-				e.Logf("%d terms", terms)
+				unrest(e, uint64(i))
 			})
 		})
 	}
+	t.Run("all of them", func(t *testing.T) {
+		virtual(t, func(e *env) {
+			for _, kind := range kinds {
+				e.embedded.Inject(dynalocktest.Fault{Kind: kind, Probability: 0.03, Jitter: 3 * lease})
+			}
+			unrest(e, 100)
+		})
+	})
+}
+
+// unrest lets three candidates lead, be cut off, resign, hand over and give up, and looks all the time whether two of
+// them hold the lock or are at work.
+func unrest(e *env, seed uint64) {
+	const looks, every = 20_000, 10 * time.Millisecond
+	var (
+		mu        sync.Mutex // guards what follows
+		random    = rand.New(rand.NewPCG(1, seed))
+		locks     []*dynalock.Lock // that may be held
+		atWork    []string
+		terms     int
+		ends      = map[string]int{}
+		elections []*dynalock.Election
+	)
+	below := func(d time.Duration) time.Duration {
+		mu.Lock()
+		defer mu.Unlock()
+		return time.Duration(random.Int64N(int64(d)))
+	}
+	lead := func(name string) func(context.Context, *dynalock.Lock) error {
+		return func(ctx context.Context, l *dynalock.Lock) error {
+			mu.Lock()
+			terms++
+			locks, atWork = append(locks, l), append(atWork, name)
+			if len(atWork) > 1 {
+				e.Errorf("%v are at work at once", atWork)
+			}
+			mu.Unlock()
+			end := "gave up"
+			select {
+			case <-ctx.Done():
+				end = endOf(ctx)
+			case <-time.After(below(20 * lease)):
+			}
+			if end != "lost" { // slow to stop, which keeps the lock
+				finished := time.After(below(lease))
+				select {
+				case <-finished:
+				case <-l.Done():
+					if !errors.Is(l.Err(), dynalock.ErrLost) {
+						<-finished
+					}
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			ends[end]++
+			atWork = slices.DeleteFunc(atWork, func(other string) bool { return other == name })
+			return nil
+		}
+	}
+	names := []string{"a", "b", "c"}
+	ctx, stop := context.WithCancel(e.ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	sleep := func(d time.Duration) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(d):
+		}
+	}
+	for _, name := range names {
+		db := e.embedded.ClientFor(name)
+		c, err := dynalock.New(db, e.table, func(o *dynalock.Options) { o.Lease = lease })
+		must(e, err)
+		e.Cleanup(func() { _ = c.Close(e.within(time.Second)) })
+		el := c.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = name })
+		elections = append(elections, el)
+		running.Go(func() {
+			for ctx.Err() == nil {
+				_ = el.Run(ctx, lead(name)) // it ends when lead gives up
+				sleep(every)
+			}
+		})
+	}
+	running.Go(func() { // what else happens to leaders
+		for ctx.Err() == nil {
+			sleep(below(2 * lease))
+			who, to := int(below(3)), int(below(3))
+			switch below(3) {
+			case 0:
+				mu.Lock()
+				if len(atWork) > 0 {
+					who = slices.Index(names, atWork[0])
+				}
+				mu.Unlock()
+				mend := e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: names[who]})
+				sleep(below(3 * lease))
+				mend()
+			case 1:
+				_ = elections[who].Resign(e.within(lease)) // most often it does not lead
+			case 2:
+				_ = elections[who].HandOver(e.within(2*lease), names[to])
+			}
+		}
+	})
+	for range looks {
+		time.Sleep(every)
+		mu.Lock()
+		locks = slices.DeleteFunc(locks, func(l *dynalock.Lock) bool { return l.Err() != nil && !l.Held() })
+		held := 0
+		for _, l := range locks {
+			if l.Held() {
+				held++
+			}
+		}
+		mu.Unlock()
+		if held > 1 {
+			e.Fatalf("%d terms are held at once", held)
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	e.Logf("%d looks: never two; %d terms, %v", looks, terms, ends)
+	check(e, terms >= 5 && ends["lost"] > 0 && ends["handed over"]+ends["resigned"] > 0, "%d terms, %v: the test did not reach its cases", terms, ends)
+}
+
+// endOf names why a term ended.
+func endOf(ctx context.Context) string {
+	for name, err := range map[string]error{"lost": dynalock.ErrLost, "handed over": dynalock.ErrHandedOver, "resigned": dynalock.ErrResigned} {
+		if errors.Is(context.Cause(ctx), err) {
+			return name
+		}
+	}
+	return "stopped"
 }

@@ -1,15 +1,88 @@
 package dynalock
 
-import "github.com/dynalock/dynalock/heartbeat"
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/dynalock/dynalock/heartbeat"
+)
 
 // WithClock gives a client clocks of its own.
 func WithClock(c heartbeat.Clock) func(*Options) {
 	return func(o *Options) { o.clock = c }
 }
 
-// Watched is how many locks of others the client remembers.
-func Watched(c *Client) int {
+// CountByOne makes the counters of a client's versions those of a model.
+func CountByOne(o *Options) { o.bump = func() uint64 { return 1 } }
+
+// Watch has c see a version of a key, as a waiter in line or as TryAcquire does. ended, called a lease later, tells
+// whether c takes its holder for dead, and leaves the line.
+func Watch(c *Client, key string, waiting bool) (ended func() (dead bool)) {
+	leave := func() {}
+	if waiting {
+		w := c.enqueue(key)
+		leave = func() { c.leave(w) }
+	}
+	c.observe(&Record{Key: key, Version: "v", Lease: minLease}, c.now())
+	return func() bool {
+		defer leave()
+		_, dead := c.dead(key)
+		return dead
+	}
+}
+
+// Watches is how many keys are watched.
+func Watches(c *Client) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return len(c.watches)
+}
+
+// Tenure is what a lock knows of its tenure.
+type Tenure struct {
+	ID    string
+	Sent  uint64 // counter of the last version sent
+	Open  []uint64
+	Token uint64
+}
+
+// What follows sends one write each, just as the library does, for a client that knows what the arguments say. What
+// became of it is in the table.
+
+// SendAcquire sends attempt n of an acquisition.
+func SendAcquire(ctx context.Context, c *Client, key, id string, n uint64, admit []string) {
+	a := &acquisition{c: c, key: key, id: id, sent: n, dialect: c.opt.Dialect, admit: admit, options: AcquireOptions{Lease: c.opt.Lease}}
+	c.update(ctx, lease(c).attempt, c.updateInput(key, a.expressions(nil)))
+}
+
+// SendCleanUp sends the releases of an acquisition that gave up after attempt n.
+func SendCleanUp(ctx context.Context, c *Client, key, id string, n uint64) {
+	a := &acquisition{c: c, key: key, id: id, sent: n, timing: lease(c), doubt: map[uint64]heartbeat.Reading{n: {}}}
+	a.cleanUp(ctx)
+}
+
+// SendBeat sends a heartbeat.
+func SendBeat(ctx context.Context, c *Client, key string, t Tenure) { t.lock(c, key).renew(ctx, nil) }
+
+// SendRelease sends a release.
+func SendRelease(ctx context.Context, c *Client, key string, t Tenure) {
+	_ = t.lock(c, key).writeRelease(ctx, 0, nil, false)
+}
+
+// CheckOf is the condition check of a tenure.
+func CheckOf(c *Client, key string, t Tenure) types.TransactWriteItem {
+	return t.lock(c, key).ConditionCheck()
+}
+
+func (t Tenure) lock(c *Client, key string) *Lock {
+	return &Lock{
+		c: c, key: key, id: t.ID, token: t.Token, sent: t.Sent, open: t.Open, timing: lease(c), dialect: c.opt.Dialect,
+		ctx: context.Background(), err: ErrReleased,
+	}
+}
+
+func lease(c *Client) timing {
+	t, _ := c.opt.timing(c.opt.Lease)
+	return t
 }

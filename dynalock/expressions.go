@@ -48,8 +48,15 @@ const (
 	condRepeat = "#attempt < :max AND attribute_not_exists(#finished) AND "
 	condFreed  = "#released = :one AND NOT begins_with(#version, :id)"
 
+	// condJob: there is nothing under the job's key, or what this library keeps of a job; not a lock that is held, not
+	// a foreign item.
+	condJob = "(attribute_not_exists(#key) OR #released = :one AND #stamp = #version)"
+
+	// condPaused: there is something to unpause.
+	condPaused = condJob + " AND attribute_exists(#paused)"
+
 	// condSpaced: the job is not paused, and its last start is long enough ago or was that of this very period.
-	condSpaced = "attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
+	condSpaced = condJob + " AND attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
 
 	// condForeignTenure: the same for a row that another library wrote, which has no acquisition id.
 	condForeignTenure = "#version = :seen0 AND NOT #released = :one AND "

@@ -2,6 +2,8 @@ package dynalock
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,7 +48,7 @@ type release struct {
 	err  error // valid when done is closed
 }
 
-// maxOpen bounds the versions in doubt; DynamoDB takes 100 operands in one IN.
+// maxOpen bounds the versions that one condition names; DynamoDB takes 100 operands in one IN.
 const maxOpen = 90
 
 // Key is the key without the client's namespace.
@@ -167,17 +169,14 @@ func (l *Lock) give() { <-l.turn }
 // keeps the account of versions. The caller has the turn.
 func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *write) answer) answer {
 	l.mu.Lock()
-	if len(l.open) >= maxOpen {
-		l.mu.Unlock()
-		return answer{verdict: rejected, err: errors.New("dynalock: too many requests are in doubt")}
-	}
-	l.sent++
+	l.sent += l.c.opt.bump()
 	next := l.sent
-	w := &write{cond: condVersion(len(l.open)) + condToken, values: item{
+	named := l.named()
+	w := &write{cond: condVersion(len(named)) + condToken, values: item{
 		":token": num(l.token), ":next": str(versionOf(l.id, next)), ":now": num(l.c.opt.clock.Now().Wall.UnixMilli()),
 	}}
-	for i, n := range l.open {
-		w.values[fmt.Sprintf(":seen%d", i)] = str(versionOf(l.id, n))
+	for i, version := range named {
+		w.values[fmt.Sprintf(":seen%d", i)] = str(version)
 	}
 	l.mu.Unlock()
 
@@ -189,9 +188,42 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 		l.open = []uint64{next}
 	case inDoubt:
 		l.open = append(l.open, next)
+	case refused:
+		now := l.c.decode(l.key, a.item)
+		id, n := splitVersion(now.Version)
+		switch {
+		case id != l.id:
+		case n == next:
+			// This very request, repeated by something between us and the service: a proxy, or an SDK whose retries
+			// a wrapper has left on.
+			a.verdict, a.err, l.open = applied, nil, []uint64{next}
+		case now.State == Held && len(l.open) > maxOpen && slices.Contains(l.open, n):
+			a.verdict, l.open[0] = rejected, n // one that was not named: the next attempt names it
+		}
 	}
 	l.mu.Unlock()
 	return a
+}
+
+// named are the versions that a condition names: the last one known and the latest in doubt. The caller has l.mu.
+func (l *Lock) named() []string {
+	open := l.open
+	if len(open) > maxOpen {
+		open = append([]uint64{open[0]}, open[len(open)-maxOpen+1:]...)
+	}
+	versions := make([]string, len(open))
+	for i, n := range open {
+		versions[i] = versionOf(l.id, n)
+	}
+	return versions
+}
+
+// bump is by how much a write of a tenure bumps its counter. It is random, so that a clone of this process does not
+// send the same version and the two are told apart by the first write.
+func bump() uint64 {
+	var b [2]byte
+	rand.Read(b[:]) //nolint:errcheck // never fails: it aborts the process
+	return 1 + uint64(binary.BigEndian.Uint16(b[:]))
 }
 
 // renew makes one attempt of a heartbeat, which may store data on the way. The caller has the turn.
@@ -276,11 +308,13 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 		if err := l.take(ctx); err != nil {
 			return err
 		}
-		var a answer
-		if l.Err() == nil { // it may have ended while we waited for the turn
-			a = l.renew(ctx, data)
-		}
-		l.give()
+		a := l.c.heed(ctx, func() (a answer) {
+			defer l.give()
+			if l.Err() == nil { // it may have ended while we waited for the turn
+				a = l.renew(ctx, data)
+			}
+			return a
+		})
 		if err := l.Err(); err != nil {
 			return err
 		}

@@ -753,7 +753,7 @@ func TestTheMemoryForLocksThatOthersHoldIsBounded(t *testing.T) {
 		_, err := c.TryAcquire(t.Context(), fmt.Sprint("key ", i))
 		wantErr(t, err, dynalock.ErrHeld)
 	}
-	check(t, dynalock.Watched(c) == most, "%d locks are remembered, want %d", dynalock.Watched(c), most)
+	check(t, dynalock.Watches(c) == most, "%d locks are remembered, want %d", dynalock.Watches(c), most)
 	must(t, c.Close(t.Context()))
 }
 

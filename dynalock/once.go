@@ -35,6 +35,10 @@ func (*PanicError) Is(target error) bool { return target == ErrPanicked }
 type OnceOptions struct {
 	// Lease of a run: how long after its crash it is begun again. Default: the client's.
 	Lease time.Duration
+	// NoHeartbeat makes the lease of the run static, as in [AcquireOptions]: nothing is renewed in the background, and
+	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the
+	// time that is left of the invocation.
+	NoHeartbeat bool
 	// MaxAttempts is how often a period may be begun, if the runs before crashed or were freed by an operator.
 	// 1 to 1000, default 3. A run that returned is finished, with its error if there was one, and not repeated.
 	MaxAttempts int
@@ -72,24 +76,24 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
 // for the result (see NoWait) and gets a Run that tells who ran it, when and with what result, and no error.
 //
-// fn holds a lock while it runs, must not release it (the run would count as not finished), and gets it, and a context that ends when the lease can no longer be trusted or ctx
+// fn holds a lock while it runs, and gets it, and a context that ends when the lease can no longer be trusted or ctx
 // is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
 // finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
-// writes with the lock ([Lock.Transact]).
+// writes with the lock ([Lock.Transact]). A function that runs out of time has no result yet: if it releases the lock
+// itself (or [Client.Close] does), its run is left unfinished, the error matches ErrReleased, and the run is begun
+// again like a crashed one, only without the wait for the lease.
 //
-// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost (Ran says whether
-// fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted, ErrInvalid
-// (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
+// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost or ErrReleased (Ran
+// says whether fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted,
+// ErrInvalid (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
 //
 // Cost: a read for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
 // write, and half a read unit for each look while it waits.
 func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions)) (Run, error) {
 	run := Run{Job: job, Period: period}
 	o := OnceOptions{MaxAttempts: 3, Keep: 7 * 24 * time.Hour}
-	for _, f := range optFns {
-		f(&o)
-	}
-	if err := o.validate(c, job, period); err != nil {
+	apply(&o, optFns)
+	if err := o.validate(c, job, period, fn == nil); err != nil {
 		return run, err
 	}
 	if err := c.mayStart(ctx, job, period, o.AtLeast); err != nil {
@@ -100,7 +104,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		acquire = c.TryAcquire
 	}
 	l, err := acquire(ctx, periodKey(job, period), func(a *AcquireOptions) {
-		a.Lease, a.Reason, a.claim = o.Lease, o.Reason, o.MaxAttempts
+		a.Lease, a.NoHeartbeat, a.Reason, a.claim = o.Lease, o.NoHeartbeat, o.Reason, o.MaxAttempts
 	})
 	if err != nil {
 		if finished, ok := errors.AsType[*finishedError](err); ok {
@@ -118,18 +122,37 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.began.Wall, l.attempt, l.token
 
 	fnCtx, cancel := l.guard(ctx)
+	err = errExited
+	defer func() {
+		cancel()
+		if errors.Is(err, errExited) { // nobody hears of it, but the lock must not stay
+			_ = l.conclude(ctx, &run, o.Keep, err)
+		}
+	}()
 	err = protect(func() error { return fn(fnCtx, l) })
 	cancel()
+	err = l.conclude(ctx, &run, o.Keep, err)
+	return run, err
+}
 
-	run.FinishedAt = c.opt.clock.Now().Wall
+// errExited is the result of a function that ended its goroutine, as testing's FailNow does.
+var errExited = errors.New("dynalock: function called runtime.Goexit")
+
+// conclude records how a run ended, and gives its lock back.
+func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err error) error {
+	run.FinishedAt = l.c.opt.clock.Now().Wall
 	if err != nil {
 		run.Err = label(err.Error())
 	}
-	l.endWith(func(w *write) {
+	ttl := num(run.FinishedAt.Add(keep).Unix())
+	if !l.endWith(func(w *write) {
 		w.update = updRelease + setResult + updReleaseRemove
-		w.values[":result"], w.values[":ttl"] = str(run.Err), num(run.FinishedAt.Add(o.Keep).Unix())
-	})
-	return run, errors.Join(err, l.finally(ctx))
+		w.values[":result"], w.values[":ttl"] = str(run.Err), ttl
+	}) { // by fn or by Close, before anything could be recorded
+		run.FinishedAt = time.Time{}
+		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not recorded as finished", ErrReleased, l.key))
+	}
+	return errors.Join(err, l.finally(ctx))
 }
 
 // guard makes the context for a function that runs under the lock.
@@ -160,8 +183,11 @@ func label(s string) string {
 	return strings.ToValidUTF8(s, "")
 }
 
-func (o *OnceOptions) validate(c *Client, job, period string) error {
+func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	var errs []error
+	if noFn {
+		errs = append(errs, errors.New("fn is nil, allowed: a function")) // it would panic, and the period be finished with that
+	}
 	if job == "" {
 		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
 	}
@@ -192,20 +218,21 @@ func (r *Run) read(rec *Record) {
 
 // mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.
 func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) error {
+	if atLeast > 0 {
+		a := c.look(ctx, periodKey(job, period), false)
+		if a.err != nil {
+			return c.storeError("look at period", periodKey(job, period), a.err)
+		}
+		if len(a.item) > 0 { // a period that was begun already is no start: delivered late, or crashed
+			atLeast = 0
+		}
+	}
 	if atLeast == 0 {
-		a := c.read(ctx, c.patience(), jobKey(job), false)
+		a := c.look(ctx, jobKey(job), false)
 		if a.err != nil {
 			return c.storeError("look at job", jobKey(job), a.err)
 		}
 		return pausedError(job, a.item)
-	}
-	// A period that has run already, delivered late, is no start.
-	a := c.read(ctx, c.patience(), periodKey(job, period), false)
-	if a.err != nil {
-		return c.storeError("look at period", periodKey(job, period), a.err)
-	}
-	if len(a.item) > 0 {
-		return nil
 	}
 	return c.persist(ctx, func() (bool, error) {
 		now := c.service.millis(c.opt.clock.Now().Wall)
@@ -213,12 +240,12 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		w.cond = condSpaced
 		w.values[":now"], w.values[":limit"] = num(now), num(now-atLeast.Milliseconds())
 		w.values[":period"] = str(period)
-		a := c.update(ctx, c.patience(), c.updateInput(jobKey(job), w))
+		a := c.ask(ctx, c.updateInput(jobKey(job), w))
 		switch a.verdict {
 		case applied:
 			return true, nil
 		case refused:
-			if err := pausedError(job, a.item); err != nil {
+			if err := errors.Join(c.jobError(job, a.item), pausedError(job, a.item)); err != nil {
 				return true, err
 			}
 			p := parser{it: a.item}
@@ -235,6 +262,17 @@ func (c *Client) jobWrite(update string) *write {
 	}}
 }
 
+// jobError says that what is under a job's key is not of a job: a lock that is held, or a foreign item.
+func (c *Client) jobError(job string, it item) error {
+	switch r := c.decode(jobKey(job), it); r.State {
+	case Foreign:
+		return &ForeignError{Key: r.Key, Problem: r.Problem}
+	case Held:
+		return &HeldError{Record: r}
+	}
+	return nil
+}
+
 func pausedError(job string, it item) error {
 	if _, paused := it[attrPaused]; !paused {
 		return nil
@@ -244,20 +282,19 @@ func pausedError(job string, it item) error {
 }
 
 // Pause keeps a job from starting: from now on Once returns an error that matches ErrPaused and tells who paused it
-// and why. Runs under way go on. Errors match ErrInvalid, ErrStore or ctx.Err().
+// and why. Runs under way go on. Errors match ErrInvalid, ErrHeld or ErrForeign (the job's key, "once/" and its name, is
+// that of something else), ErrStore or ctx.Err().
 func (c *Client) Pause(ctx context.Context, job, reason string) error {
-	var errs []error
-	if len(reason) > maxLabelBytes {
-		errs = append(errs, badLength("reason", reason, 0, maxLabelBytes))
-	}
 	w := c.jobWrite(updPause)
-	w.values[":paused"] = str(reason)
-	return c.setPause(ctx, job, w, errs)
+	w.cond, w.values[":paused"] = condJob, str(reason)
+	return c.setPause(ctx, job, w, badText("reason", reason, maxLabelBytes))
 }
 
 // Unpause lets a job start again. A job that is not paused is left as it is. Errors are those of Pause.
 func (c *Client) Unpause(ctx context.Context, job string) error {
-	return c.setPause(ctx, job, c.jobWrite(updUnpause), nil)
+	w := c.jobWrite(updUnpause)
+	w.cond = condPaused
+	return c.setPause(ctx, job, w, nil)
 }
 
 func (c *Client) setPause(ctx context.Context, job string, w *write, errs []error) error {
@@ -268,11 +305,12 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 		return err
 	}
 	return c.persist(ctx, func() (bool, error) {
-		in := c.updateInput(jobKey(job), w)
-		in.ConditionExpression = nil // an operator's word needs none, and may be said twice
-		a := c.update(ctx, c.patience(), in)
-		if a.verdict == applied {
+		a := c.ask(ctx, c.updateInput(jobKey(job), w))
+		switch a.verdict {
+		case applied:
 			return true, nil
+		case refused: // or it was not paused, or is not any more by an attempt whose answer was lost
+			return true, c.jobError(job, a.item)
 		}
 		return a.verdict == fatal, c.storeError("pause", jobKey(job), a.err)
 	})

@@ -1,10 +1,12 @@
 package dynalock_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/heartbeat"
 	"github.com/dynalock/dynalock/internal/testserver"
 )
@@ -73,11 +78,11 @@ func TestEachOf500PeriodsRunsOnceWhateverTheClocks(t *testing.T) {
 	virtual(t, func(e *env) {
 		const processes, periods = 8, 500
 		var mu sync.Mutex
-		ran := map[string]int{}
+		ran, by := map[string]int{}, map[string]int{}
 		var wg sync.WaitGroup
 		for p := range processes {
 			skew := time.Duration(p) * time.Minute / (processes - 1)
-			c, _ := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), skew}))
+			c, _ := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), skew}), func(o *dynalock.Options) { o.Owner = fmt.Sprint(p) })
 			random := rand.New(rand.NewPCG(7, uint64(p)))
 			wg.Go(func() {
 				start := time.Now()
@@ -85,14 +90,18 @@ func TestEachOf500PeriodsRunsOnceWhateverTheClocks(t *testing.T) {
 					period := fmt.Sprint(n)
 					// Each starts the period by its own clock, up to a minute early, and the job takes 5 ms.
 					time.Sleep(time.Until(start.Add(time.Duration(n+1)*2*time.Minute - skew + time.Duration(random.Int64N(int64(time.Second))))))
-					_, err := c.Once(e.ctx, "job", period, func(context.Context, *dynalock.Lock) error {
+					run, err := c.Once(e.ctx, "job", period, func(context.Context, *dynalock.Lock) error {
 						mu.Lock()
 						ran[period]++
+						by[period] = p
 						mu.Unlock()
 						time.Sleep(5 * time.Millisecond)
 						return nil
 					})
-					check(e, err == nil, "%v", err)
+					mu.Lock()
+					check(e, err == nil && run.Ran == (by[period] == p) && run.By == fmt.Sprint(by[period]) && !run.FinishedAt.IsZero(),
+						"run %+v by %d, error %v", run, by[period], err)
+					mu.Unlock()
 				}
 			})
 		}
@@ -101,6 +110,146 @@ func TestEachOf500PeriodsRunsOnceWhateverTheClocks(t *testing.T) {
 		for period, n := range ran {
 			check(e, n == 1, "period %s ran %d times", period, n)
 		}
+		e.Logf("%d processes, %d periods: each ran once", processes, len(ran))
+	})
+}
+
+// death is an instant at which a process that runs a period can die.
+type death struct {
+	name    string
+	at      string // a value that only this request carries: the claim's bound, the finish's result
+	applied bool   // whether that request still takes effect
+}
+
+var deaths = []death{
+	{"before the claim", `":max"`, false},
+	{"before the claim's answer", `":max"`, true},
+	{"before the finish", `":result"`, false},
+	{"before the finish's answer", `":result"`, true},
+}
+
+// awaits lets the process behind the wire die at that instant, after so many requests of that kind.
+func (d death) awaits(w *testserver.Wire, skip int) {
+	kind, dead := testserver.HangBefore, false
+	if d.applied {
+		kind = testserver.HangAfter
+	}
+	w.Inject(testserver.Fault{Kind: kind, Match: func(_ string, body []byte) bool {
+		if dead || !bytes.Contains(body, []byte(d.at)) {
+			return false
+		}
+		skip--
+		dead = skip < 0
+		return dead
+	}})
+	w.Inject(testserver.Fault{Kind: testserver.HangBefore, Match: func(string, []byte) bool { return dead }})
+}
+
+func TestWhereverARunDiesItIsRepeatedUnlessItWasFinished(t *testing.T) {
+	for i, death := range deaths {
+		t.Run(death.name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				a, wire := e.client(func(o *dynalock.Options) { o.Owner = "a" })
+				b, _ := e.client()
+				begun := 0
+				count := func(context.Context, *dynalock.Lock) error { begun++; return nil }
+				death.awaits(wire, 0)
+				_, err := a.Once(e.within(lease/4), "job", "1", count) // then the process is gone
+				check(e, err != nil, "the dead process has a result")
+				runs := [...]int{0, 0, 1, 1}[i]
+				check(e, begun == runs, "the dead process began the run %d times, want %d", begun, runs)
+				start := time.Now()
+				run, err := b.Once(e.ctx, "job", "1", count)
+				must(e, err)
+				attempt := [...]int{1, 2, 2, 1}[i]
+				check(e, run.Attempt == attempt && run.Ran == (i < 3) && !run.FinishedAt.IsZero(), "run %+v, want attempt %d", run, attempt)
+				if attempt == 2 {
+					check(e, time.Since(start) > lease/2 && time.Since(start) < 2*lease, "repeated %v after the death", time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+func TestALostAnswerNeitherRepeatsARunNorHidesItsResult(t *testing.T) {
+	for fault, kind := range map[string]testserver.Kind{
+		"lost request": testserver.LoseRequest, "lost answer": testserver.LoseResponse,
+		"error before": testserver.FailBefore, "error after": testserver.FailAfter,
+	} {
+		for request, name := range []string{"claim", "finish"} {
+			t.Run(fault+"/"+name, func(t *testing.T) {
+				virtual(t, func(e *env) {
+					a, wire := e.client(func(o *dynalock.Options) { o.Owner = "a" })
+					b, _ := e.client()
+					begun := 0
+					wire.Inject(testserver.Fault{Kind: kind, Op: "UpdateItem", Skip: request, Times: 1})
+					for _, c := range []*dynalock.Client{a, b} {
+						run, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error { begun++; return nil })
+						must(e, err)
+						check(e, run.By == "a" && run.Ran == (c == a) && run.Attempt == 1 && !run.FinishedAt.IsZero(), "run %+v", run)
+					}
+					check(e, begun == 1, "begun %d times", begun)
+				})
+			})
+		}
+	}
+}
+
+func TestHoweverItsProcessesDieAPeriodIsBegunNoMoreOftenThanAllowed(t *testing.T) {
+	virtual(t, func(e *env) {
+		const processes, periods, allowed = 8, 30, 2
+		random := rand.New(rand.NewPCG(2, 2))
+		died, exhausted, repeated := map[string]int{}, 0, 0
+		for n := range periods {
+			period := fmt.Sprint(n)
+			var mu sync.Mutex
+			begun, attempts := 0, 0
+			var wg sync.WaitGroup
+			for p := range processes {
+				ctx := e.ctx
+				c, wire := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), time.Duration(p) * time.Minute / (processes - 1)}))
+				if i := random.IntN(len(deaths) + 1); i < len(deaths) {
+					d := deaths[i]
+					skip := 0
+					if strings.Contains(d.at, "max") {
+						skip = random.IntN(2) // the first claim, or after a refusal the one that takes over
+					}
+					d.awaits(wire, skip)
+					died[d.name]++
+					ctx = e.within(10 * lease)
+				}
+				wg.Go(func() {
+					run, err := c.Once(ctx, "job", period, func(context.Context, *dynalock.Lock) error {
+						mu.Lock()
+						defer mu.Unlock()
+						begun++
+						return nil
+					}, func(o *dynalock.OnceOptions) { o.MaxAttempts = allowed })
+					mu.Lock()
+					defer mu.Unlock()
+					attempts = max(attempts, run.Attempt)
+					if errors.Is(err, dynalock.ErrExhausted) {
+						check(e, run.Attempt == allowed, "run %+v", run)
+					}
+				})
+			}
+			wg.Wait()
+			check(e, begun <= allowed && attempts <= allowed, "period %s was begun %d times in %d attempts", period, begun, attempts)
+			c, _ := e.client()
+			run, err := c.Once(e.ctx, "job", period, nothing, func(o *dynalock.OnceOptions) { o.MaxAttempts = allowed })
+			switch {
+			case errors.Is(err, dynalock.ErrExhausted):
+				check(e, run.FinishedAt.IsZero() && run.Attempt == allowed, "run %+v", run)
+				exhausted++
+			default:
+				check(e, err == nil && !run.FinishedAt.IsZero(), "run %+v, error %v", run, err)
+			}
+			if begun > 1 {
+				repeated++
+			}
+		}
+		e.Logf("%d processes, %d periods: %d repeated, %d begun %d times and never finished; deaths %v", processes, periods, repeated, exhausted, allowed, died)
+		check(e, repeated > 0 && exhausted > 0 && len(died) == len(deaths), "the test did not reach its cases")
 	})
 }
 
@@ -212,6 +361,101 @@ func TestOnceRefusesBadInputAndSurvivesAPanic(t *testing.T) {
 		run, err = c.Once(e.ctx, "job", "1", nothing)
 		must(e, err)
 		check(e, !run.Ran && strings.Contains(run.Err, "boom"), "run %+v", run)
+		for r, err := range c.Records(e.ctx) {
+			must(e, err)
+			check(e, r.State == dynalock.Free, "%s is %v after the panic", r.Key, r.State)
+		}
+	})
+}
+
+func TestAFunctionThatEndsItsGoroutineLeavesNoLock(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+				runtime.Goexit() // what t.FailNow does
+				return nil
+			})
+			e.Error("it went on")
+		}()
+		<-ended
+		run, err := c.Once(e.within(lease), "job", "1", nothing)
+		must(e, err)
+		check(e, !run.Ran && run.Attempt == 1 && strings.Contains(run.Err, "Goexit"), "run %+v", run)
+	})
+}
+
+func TestARunThatWasReleasedIsNotRecordedAndItsCallerIsTold(t *testing.T) {
+	for name, release := range map[string]func(e *env, c *dynalock.Client, l *dynalock.Lock){
+		"by the function": func(e *env, _ *dynalock.Client, l *dynalock.Lock) { must(e, l.Release(e.ctx)) },
+		"by Close": func(e *env, c *dynalock.Client, l *dynalock.Lock) {
+			go func() { _ = c.Close(e.within(lease)) }() // joins Once itself
+			<-l.Done()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				a, _ := e.client()
+				b, _ := e.client()
+				run, err := a.Once(e.ctx, "job", "1", func(_ context.Context, l *dynalock.Lock) error {
+					release(e, a, l)
+					return nil
+				})
+				wantErr(e, err, dynalock.ErrReleased)
+				check(e, run.Ran, "run %+v", run)
+				run, err = b.Once(e.ctx, "job", "1", nothing)
+				must(e, err)
+				check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+			})
+		})
+	}
+}
+
+func TestARunWithoutHeartbeatsEndsAtItsDeadlineAndIsBegunAgainElsewhere(t *testing.T) {
+	virtual(t, func(e *env) {
+		static := func(o *dynalock.OnceOptions) { o.NoHeartbeat, o.NoWait = true, true }
+		a, wire := e.client()
+		b, _ := e.client(func(o *dynalock.Options) { o.MaxClockSkew = time.Second })
+		run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+			time.Sleep(lease*4/5 - 20*time.Millisecond)
+			check(e, l.Held() && ctx.Err() == nil, "it was lost before its deadline")
+			check(e, wire.Count("UpdateItem") == 1, "%d writes while it ran, want the one that claimed it", wire.Count("UpdateItem"))
+			<-ctx.Done()
+			check(e, !l.Held(), "it holds its lock for longer than the lease")
+			wantErr(e, context.Cause(ctx), heartbeat.ErrDeadline)
+			_, err := b.Once(e.ctx, "job", "1", nothing, static)
+			wantErr(e, err, dynalock.ErrHeld) // others wait for the whole lease, and the skew
+			time.Sleep(lease/5 + time.Second + 20*time.Millisecond)
+			again, err := b.Once(e.ctx, "job", "1", nothing, static)
+			must(e, err)
+			check(e, again.Ran && again.Attempt == 2, "run %+v", again)
+			return nil
+		}, static)
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, run.Ran && run.Attempt == 1, "run %+v", run)
+	})
+}
+
+func TestARunThatGivesItsLockBackIsUnfinishedAndBegunAgain(t *testing.T) {
+	onServer(t, func(e *env) {
+		noTime := errors.New("no time")
+		for attempt := 1; attempt <= 2; attempt++ {
+			c, _ := e.client()
+			run, err := c.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+				return errors.Join(noTime, l.Release(ctx))
+			}, func(o *dynalock.OnceOptions) { o.MaxAttempts = 3 })
+			wantErr(e, err, noTime)
+			check(e, !errors.Is(err, dynalock.ErrLost) && run.Ran && run.Attempt == attempt, "run %+v, error %v", run, err)
+		}
+		c, _ := e.client()
+		run, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.MaxAttempts = 3 })
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 3, "run %+v", run)
+		run, err = c.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		check(e, !run.Ran && run.Attempt == 3 && run.Err == "", "run %+v", run)
 	})
 }
 
@@ -242,6 +486,100 @@ func TestAPausedJobDoesNotStart(t *testing.T) {
 	})
 }
 
+func TestWhatIsNotOfAJobIsNeitherPausedNorStartedOver(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client()
+		spaced := func(o *dynalock.OnceOptions) { o.AtLeast = time.Second }
+		l := e.acquire(c, "once/lock")
+		foreign := map[string]types.AttributeValue{"ownerName": s("somebody")}
+		e.put("once/row", foreign)
+		for job, want := range map[string]error{"lock": dynalock.ErrHeld, "row": dynalock.ErrForeign} {
+			wantErr(e, c.Pause(e.ctx, job, ""), want)
+			wantErr(e, c.Unpause(e.ctx, job), want)
+			_, err := c.Once(e.ctx, job, "1", nothing, spaced)
+			wantErr(e, err, want)
+		}
+		check(e, len(e.item("once/row")) == len(foreign), "the foreign row became %v", e.item("once/row"))
+		must(e, l.Renew(e.ctx))
+
+		must(e, c.Unpause(e.ctx, "job"))
+		check(e, len(e.item("once/job")) == 0, "a job that was not paused became %v", e.item("once/job"))
+		wantErr(e, c.Pause(e.ctx, "job", "\xff"), dynalock.ErrInvalid)
+	})
+}
+
+func TestAPausedJobDoesNotBeginACrashedRunAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		spaced := func(o *dynalock.OnceOptions) { o.AtLeast = time.Second }
+		a, wire := e.client()
+		ctx, die := context.WithCancel(e.ctx)
+		_, err := a.Once(ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			crash(wire)
+			die()
+			return nil
+		}, spaced)
+		wantErr(e, err, context.Canceled)
+		b, _ := e.client()
+		must(e, b.Pause(e.ctx, "job", "database upgrade"))
+		time.Sleep(2 * lease)
+		_, err = b.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			e.Error("a paused job ran")
+			return nil
+		}, spaced)
+		wantErr(e, err, dynalock.ErrPaused)
+	})
+}
+
+func TestARunThatAnOperatorFreedWhileItsEndWasInDoubtIsLost(t *testing.T) {
+	virtual(t, func(e *env) {
+		a, _ := e.client()
+		ops, _ := e.client()
+		freed := make(chan error, 1)
+		run, err := a.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Operation: "UpdateItem", Times: 1}) // the end of the run
+			go func() {
+				time.Sleep(lease / 100)
+				r, err := ops.Get(e.ctx, "once/job/1")
+				if err == nil {
+					err = ops.ForceRelease(e.ctx, r)
+				}
+				freed <- err
+			}()
+			return nil
+		})
+		must(e, <-freed)
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, run.Ran, "run %+v", run)
+		run, err = a.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+	})
+}
+
+func TestARunWhoseLockIsReleasedMeanwhileSaysThatItIsNotFinished(t *testing.T) {
+	for name, release := range map[string]func(e *env, c *dynalock.Client, l *dynalock.Lock) error{
+		"by Close":        func(e *env, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(e.ctx) },
+		"by the function": func(e *env, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(e.ctx) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onServer(t, func(e *env) {
+				a, _ := e.client()
+				run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+					must(e, release(e, a, l))
+					wantErr(e, context.Cause(ctx), dynalock.ErrReleased)
+					return nil
+				})
+				wantErr(e, err, dynalock.ErrReleased)
+				check(e, run.Ran && run.FinishedAt.IsZero(), "run %+v", run)
+				b, _ := e.client()
+				run, err = b.Once(e.ctx, "job", "1", nothing)
+				must(e, err)
+				check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+			})
+		})
+	}
+}
+
 func TestAtLeastKeepsTheNextPeriodsFromStartingTooSoon(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client()
@@ -262,6 +600,61 @@ func TestAtLeastKeepsTheNextPeriodsFromStartingTooSoon(t *testing.T) {
 	})
 }
 
+func TestAPauseLetsTheRunUnderWayFinish(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		run, err := c.Once(e.ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error {
+			must(e, c.Pause(e.ctx, "job", "enough"))
+			time.Sleep(2 * lease)
+			return context.Cause(ctx)
+		})
+		check(e, err == nil && run.Ran, "run %+v, error %v", run, err)
+		_, err = c.Once(e.ctx, "job", "2", nothing)
+		wantErr(e, err, dynalock.ErrPaused)
+	})
+}
+
+func TestAtLeastSpacesTheStartsOfProcessesWhoseClocksDiffer(t *testing.T) {
+	virtual(t, func(e *env) {
+		const processes, ticks, atLeast = 8, 100, 100 * time.Second
+		var mu sync.Mutex
+		var starts []time.Time
+		tooSoon := 0
+		var wg sync.WaitGroup
+		for p := range processes {
+			clock := skewed{heartbeat.SystemClock(), time.Duration(p) * time.Minute / (processes - 1)}
+			c, _ := e.client(dynalock.WithClock(clock))
+			wg.Go(func() {
+				for n := range ticks {
+					// Every 2 minutes by its own clock, and each names the period by its own clock, to the minute: at one
+					// tick they name two periods.
+					time.Sleep(time.Until(time.Date(2000, 1, 1, 0, 2*n+2, 30, 0, time.UTC)) + time.Duration(p)*time.Second/10)
+					period := clock.Now().Wall.UTC().Format("15:04")
+					_, err := c.Once(e.ctx, "job", period, func(context.Context, *dynalock.Lock) error {
+						mu.Lock()
+						defer mu.Unlock()
+						starts = append(starts, time.Now())
+						return nil
+					}, func(o *dynalock.OnceOptions) { o.AtLeast = atLeast })
+					mu.Lock()
+					if errors.Is(err, dynalock.ErrTooSoon) {
+						tooSoon++
+					} else {
+						check(e, err == nil, "%v", err)
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		wg.Wait()
+		for i := 1; i < len(starts); i++ {
+			gap := starts[i].Sub(starts[i-1])
+			check(e, gap >= atLeast-2*time.Second, "start %d %v after the one before", i, gap) // the clock is known to a second
+		}
+		check(e, len(starts) == ticks && tooSoon > ticks, "%d starts in %d ticks, %d were too soon", len(starts), ticks, tooSoon)
+	})
+}
+
 func TestRunsListsTheLastRunsOfAJob(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, _ := e.client(func(o *dynalock.Options) { o.Namespace = "prod/" })
@@ -278,6 +671,10 @@ func TestRunsListsTheLastRunsOfAJob(t *testing.T) {
 			got[run.Period] = true
 		}
 		check(e, len(got) == 3 && got["1"] && got["2"] && got["3"], "periods %v", got)
+		ttl, err := strconv.ParseInt(text(e.item("prod/once/job/1")["ttl"]), 10, 64) // until when it is kept
+		must(e, err)
+		kept := time.Until(time.Unix(ttl, 0))
+		check(e, kept > 7*24*time.Hour-time.Minute && kept <= 7*24*time.Hour, "the run is kept for %v", kept)
 	})
 }
 

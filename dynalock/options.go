@@ -95,6 +95,7 @@ type Options struct {
 	Observer Observer
 
 	clock heartbeat.Clock // the seam through which simulations give each client clocks of its own
+	bump  func() uint64   // by how much a write bumps the version's counter; a seam for the model, which counts by one
 }
 
 // AcquireOptions of one acquisition. Zero fields take the client's values.
@@ -194,6 +195,9 @@ func (o *Options) validate() error {
 	if o.clock == nil {
 		o.clock = heartbeat.SystemClock()
 	}
+	if o.bump == nil {
+		o.bump = bump
+	}
 
 	_, errs := o.timing(o.Lease)
 	errs = append(errs, badText("Owner", o.Owner, maxLabelBytes)...)
@@ -270,6 +274,15 @@ func (c *Client) checkData(key string, data []byte) []error {
 		return []error{fmt.Errorf("Data has %d bytes, allowed: 0 to %d (a DynamoDB item has at most 400 KB, this one %d without its data)", len(data), limit, c.overhead(key))}
 	}
 	return nil
+}
+
+// apply sets options; a nil function sets none.
+func apply[T any](o *T, optFns []func(*T)) {
+	for _, f := range optFns {
+		if f != nil {
+			f(o)
+		}
+	}
 }
 
 func badField(field string, value any, allowed string) error {

@@ -725,3 +725,41 @@ func TestCreateTableWaitsUntilTheTableIsActive(t *testing.T) {
 		check(e, time.Since(start) <= 3050*time.Millisecond, "returned after %v", time.Since(start))
 	})
 }
+
+func TestCreateTableWaitsForATableThatIsBeingDeletedAndMakesItAnew(t *testing.T) {
+	virtual(t, func(e *env) {
+		looks := 0
+		raw := e.connect()
+		db := described{DynamoDB: raw, change: func(d *types.TableDescription) {
+			switch looks++; {
+			case looks < 3:
+				d.TableStatus = types.TableStatusDeleting
+			case looks == 3:
+				d.TableStatus = types.TableStatusDeleting
+				_, err := raw.DeleteTable(e.ctx, &dynamodb.DeleteTableInput{TableName: &e.table})
+				must(e, err)
+			}
+		}}
+		must(e, dynalock.CreateTable(e.ctx, db, e.table))
+		check(e, looks == 4, "%d looks found a table, want 3 at the old one and one at the new", looks)
+		must(e, dynalock.CreateTable(e.ctx, raw, e.table))
+	})
+}
+
+func TestNilFunctionsAreRefusedAndNilOptionsSetNothing(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, err := dynalock.New(e.connect(), e.table, nil)
+		must(e, err)
+		defer func() { must(e, c.Close(e.ctx)) }()
+		l, err := c.Acquire(e.ctx, "key", nil)
+		must(e, err)
+		must(e, l.Release(e.ctx))
+		must(e, dynalock.CreateTable(e.ctx, e.connect(), e.table, nil))
+		for name, err := range map[string]error{
+			"fn": c.Do(e.ctx, "key", nil), "lead": c.Election("key", nil).Run(e.ctx, nil),
+		} {
+			wantErr(e, err, dynalock.ErrInvalid)
+			names(e.T, err, name)
+		}
+	})
+}

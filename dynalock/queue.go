@@ -216,7 +216,7 @@ type watch struct {
 	used   time.Duration
 }
 
-// maxWatches bounds the memory for locks that others hold.
+// maxWatches bounds the memory for locks that others hold and nobody waits for.
 const maxWatches = 10_000
 
 // observe notes an answer that shows r, and returns for how long the version has stood still since and for how long
@@ -240,18 +240,21 @@ func (c *Client) observe(r *Record, got time.Duration) (still, tenure time.Durat
 	return got - w.since, got - w.began
 }
 
-// evictWatch drops the least recently used of a few.
+// evictWatch drops the least recently used of a few, and never one that somebody waits with: many would take one
+// another's, and none see a whole lease.
 func (c *Client) evictWatch() {
 	oldest, n := "", 0
 	for key, w := range c.watches {
-		if oldest == "" || w.used < c.watches[oldest].used {
+		if c.queues[key] == nil && (oldest == "" || w.used < c.watches[oldest].used) {
 			oldest = key
 		}
-		if n++; n == 16 {
+		if n++; n == 32 {
 			break
 		}
 	}
-	delete(c.watches, oldest)
+	if oldest != "" {
+		delete(c.watches, oldest)
+	}
 }
 
 // dead returns what is known of key when its version has been watched standing still for the whole lease stored in

@@ -23,23 +23,7 @@ func backoff(n int) time.Duration {
 // for one lease; ctx bounds the wait only: after its end the release goes on in the background, and Close joins it.
 // Errors match ErrLost, ErrStore, ErrClosed or ctx.Err().
 func (l *Lock) Release(ctx context.Context) error {
-	l.mu.Lock()
-	r := l.rel
-	if r == nil {
-		r = &release{done: make(chan struct{})}
-		l.rel = r
-		l.mu.Unlock()
-		started := l.c.background(l.ctx, func(bg context.Context) {
-			r.err = l.release(bg)
-			l.finish(r)
-		})
-		if !started {
-			r.err = ErrClosed
-			l.finish(r)
-		}
-	} else {
-		l.mu.Unlock()
-	}
+	r := l.startRelease()
 	select {
 	case <-r.done:
 		return r.err
@@ -53,6 +37,27 @@ func (l *Lock) Release(ctx context.Context) error {
 	case <-grace.C:
 		return fmt.Errorf("dynalock: release of %q goes on in the background: %w", l.key, ctx.Err())
 	}
+}
+
+// startRelease starts the release, unless it is under way or done.
+func (l *Lock) startRelease() *release {
+	l.mu.Lock()
+	if r := l.rel; r != nil {
+		l.mu.Unlock()
+		return r
+	}
+	r := &release{done: make(chan struct{})}
+	l.rel = r
+	l.mu.Unlock()
+	started := l.c.background(l.ctx, func(bg context.Context) {
+		r.err = l.release(bg)
+		l.finish(r)
+	})
+	if !started {
+		r.err = ErrClosed
+		l.finish(r)
+	}
+	return r
 }
 
 // finish publishes the outcome of a release. One that failed for the store's sake may be repeated.
@@ -117,11 +122,16 @@ func (l *Lock) lostError() error {
 	return &LostError{Key: l.key, Reason: ErrReleased}
 }
 
-// endWith makes the release write something else than a plain release.
-func (l *Lock) endWith(final func(*write)) {
+// endWith makes the release write something else than a plain release. It reports false, and does nothing, when the
+// lock was released already, or is about to be: by its holder or by Close.
+func (l *Lock) endWith(final func(*write)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.rel != nil {
+		return false
+	}
 	l.final = final
+	return true
 }
 
 // handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
@@ -129,9 +139,7 @@ func (l *Lock) endWith(final func(*write)) {
 func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	o := &offer{hold: average, dialect: l.dialect, done: make(chan verdict, 1)}
 	l.mu.Lock()
-	for _, n := range l.open {
-		o.versions = append(o.versions, versionOf(l.id, n))
-	}
+	o.versions = l.named()
 	l.mu.Unlock()
 	if !l.c.offerTo(l, o) {
 		return rejected
@@ -167,8 +175,9 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			return nil
 		case refused:
 			now := l.c.decode(l.key, a.item)
-			if own := now.id() == l.id; own && (now.State == Free || now.yielded) || doubt && !own {
-				return nil // it was applied, and its answer lost
+			own, run := now.id() == l.id, l.options.claim > 0
+			if own && (now.State == Free || now.yielded) || doubt && !own && !run {
+				return nil // it was applied, and its answer lost. A run that was finished nobody takes: it would be our own still
 			}
 			lost := l.lose(a.item)
 			if errors.Is(l.Err(), ErrReleased) { // else it has been told

@@ -42,7 +42,18 @@ func (a *actor) within(ctx context.Context, d time.Duration) (context.Context, c
 }
 
 func (a *actor) do(parent context.Context, act action) {
-	w, c, key := a.w, a.c, keyName(act.Key)
+	switch act.Op {
+	case opOnce:
+		a.once(parent, act)
+		return
+	case opLead:
+		a.lead(parent, act)
+		return
+	case opForce:
+		a.force(parent, act)
+		return
+	}
+	w, c, key := a.w, a.c, act.Key
 	wait := &waitingCall{client: a.c, key: key, waits: act.Op != opTry}
 	ctx, cancel := a.within(context.WithValue(parent, callTag{}, wait), act.Timeout)
 	defer cancel()
@@ -65,35 +76,79 @@ func (a *actor) do(parent context.Context, act action) {
 		}
 	case opDo:
 		a.waits(wait)
-		w.note(a.name, key, "Do ...")
-		err = c.lock.Do(ctx, key, func(ctx context.Context, l *dynalock.Lock) error {
-			a.waited(wait)
-			a.use(ctx, act.Hold, a.given(l, act))
-			return nil
-		}, a.options(act))
-		a.waited(wait)
-		w.note(a.name, key, "... Do: %s", outcomeText{err})
-	case opGet:
-		err = w.call(ctx, c, a.name, key, "Get", func(ctx context.Context) error {
-			_, err := c.lock.Get(ctx, key)
-			return err
+		err = w.call(ctx, c, a.name, key, "Do", func(ctx context.Context) error {
+			return c.lock.Do(ctx, key, func(ctx context.Context, l *dynalock.Lock) error {
+				a.waited(wait)
+				return a.work(ctx, wait, a.given(l, act), act)
+			}, a.options(act))
 		})
+		a.waited(wait)
+	case opGet, opLeader:
+		err = a.get(ctx, act)
 	case opRecords:
 		err = w.call(ctx, c, a.name, key, "Records", func(ctx context.Context) error {
-			for _, err := range c.lock.Records(ctx) {
+			begin := w.now()
+			for r, err := range c.lock.Records(ctx) {
 				if err != nil {
 					return err
 				}
+				w.mu.Lock()
+				w.check.read(r.Key, r, begin)
+				w.mu.Unlock()
 			}
 			return nil
 		})
-	case opForce:
-		a.force(parent, act)
-		return
+	case opPause, opUnpause:
+		err = a.pause(ctx, act)
+	case opRuns:
+		err = a.list(ctx, act)
+	case opHandOver:
+		err = a.handOver(ctx, act)
+	case opResign:
+		err = a.resign(ctx, act)
+	case opObserve:
+		err = a.observe(ctx, act)
 	case opDelete:
 		_, err = w.raw.DeleteItem(ctx, &dynamodb.DeleteItemInput{TableName: aws.String(lockTable), Key: itemKey(key)})
 	}
-	a.documented(string(act.Op), key, err, dynalock.ErrHeld, dynalock.ErrClosed, dynalock.ErrStore, dynalock.ErrLost)
+	a.documented(string(act.Op), key, err, documented[act.Op]...)
+}
+
+// documented errors of calls; the end of their context always is one.
+var documented = map[opKind][]error{
+	opAcquire:  {dynalock.ErrHeld, dynalock.ErrClosed, dynalock.ErrStore},
+	opTry:      {dynalock.ErrHeld, dynalock.ErrClosed, dynalock.ErrStore},
+	opDo:       {dynalock.ErrHeld, dynalock.ErrClosed, dynalock.ErrStore, dynalock.ErrLost, errWork},
+	opGet:      {dynalock.ErrStore},
+	opRecords:  {dynalock.ErrStore},
+	opPause:    {dynalock.ErrStore},
+	opUnpause:  {dynalock.ErrStore},
+	opRuns:     {dynalock.ErrStore},
+	opHandOver: {dynalock.ErrStore, dynalock.ErrChanged},
+	opResign:   {dynalock.ErrStore, dynalock.ErrClosed},
+	opLeader:   {dynalock.ErrStore},
+	opObserve:  {},
+	opDelete:   {},
+}
+
+// get reads a record, that of a key or that of a leader.
+func (a *actor) get(ctx context.Context, act action) error {
+	w, begin := a.w, a.w.now()
+	var r dynalock.Record
+	err := w.call(ctx, a.c, a.name, act.Key, string(act.Op), func(ctx context.Context) (err error) {
+		if act.Op == opLeader {
+			r, err = a.campaign(act).Leader(context.WithValue(ctx, siteTag{}, siteLeader))
+		} else {
+			r, err = a.c.lock.Get(ctx, act.Key)
+		}
+		return err
+	})
+	if err == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.check.read(act.Key, r, begin)
+	}
+	return err
 }
 
 func itemKey(key string) map[string]types.AttributeValue {
@@ -137,6 +192,7 @@ func (a *actor) waits(call *waitingCall) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	call.since = w.now()
+	w.exporter.asks(a.name, call.since)
 	if call.waits {
 		w.waiting = append(w.waiting, call)
 	}
@@ -151,6 +207,15 @@ func (a *actor) waited(call *waitingCall) {
 	w.waiting = slices.DeleteFunc(w.waiting, func(x *waitingCall) bool { return x == call })
 }
 
+// served takes note that a call that goes on has the lock.
+func (a *actor) served(call *waitingCall) {
+	w := a.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	call.asked = false
+	w.waiting = slices.DeleteFunc(w.waiting, func(x *waitingCall) bool { return x == call })
+}
+
 // given takes note of a lock.
 func (a *actor) given(l *dynalock.Lock, act action) *tenure {
 	w := a.w
@@ -160,6 +225,7 @@ func (a *actor) given(l *dynalock.Lock, act action) *tenure {
 	t := w.check.given(a.c, l, lease-lease/5, act.MaxHold)
 	a.c.held = append(a.c.held, t)
 	w.history.add(w.now(), a.name, l.Key(), "holds %s with token %d", t.id, l.Token())
+	w.exporter.given(a.name, t, w.now())
 	return t
 }
 
@@ -230,7 +296,7 @@ func (a *actor) resume(ctx context.Context, act action, t *tenure) {
 
 // force frees a lock as an operator does who looks first.
 func (a *actor) force(parent context.Context, act action) {
-	w, c, key := a.w, a.c, keyName(act.Key)
+	w, c, key := a.w, a.c, act.Key
 	ctx, cancel := a.within(parent, act.Timeout)
 	defer cancel()
 	r, err := c.lock.Get(ctx, key)

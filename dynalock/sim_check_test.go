@@ -1,6 +1,7 @@
 package dynalock_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -67,6 +68,9 @@ type tenure struct {
 	overlapped bool              // it was held while another one was
 	doneAt     time.Duration     // when Done was seen closed while it was held
 	over       time.Duration     // when its client was first seen to know of its end
+	working    context.Context   // of the function that runs under it; nil: none does
+	doneSeen   time.Duration     // when its end was first seen while that function ran
+	asked      bool              // to hand over to another candidate
 }
 
 // keyState is the item under one key, by the order of writes.
@@ -81,6 +85,12 @@ type keyState struct {
 	deleted          time.Duration // when it was last deleted; -1: never
 	holders          []*tenure     // that somebody was given and that may be held
 	past             []pastItem
+	item             map[string]types.AttributeValue
+	yielded          string       // the candidate in whose favour its leader stood down
+	terms            []leadership // all tenures
+	working          []*tenure    // that a function runs under
+	claims, finishes []attempt    // of a period
+	begun            int          // how often its function was run
 }
 
 type pastItem struct {
@@ -102,6 +112,7 @@ type checker struct {
 	tenures    map[string]*tenure
 	sent       map[string]*sentWrite // by version
 	freed      map[string]bool       // tenures that an operator freed by force
+	jobs       map[string]*jobState  // by key
 	last       map[string][]string   // the sets in the registers
 	violations []violation
 	count      counts
@@ -165,6 +176,8 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		st.past = st.past[n-6:]
 	}
 	k.count.Writes++
+	st.item = item
+	defer st.term(now)
 	if item == nil {
 		k.deleted(st, wr.Key, by)
 		return
@@ -177,6 +190,10 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		st.lease, _ = time.ParseDuration(textOf(item, "leaseDuration") + "ms")
 	}
 	st.data = textOf(item, "data")
+	st.yielded = ""
+	if textOf(item, "yielded") == version {
+		st.yielded = textOf(item, "successor")
+	}
 	if item["ttl"] != nil && !st.released {
 		k.fail(ruleTTL, wr.Key, "%s has a TTL", st)
 	}
@@ -186,24 +203,41 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		k.fail(ruleOwnTenure, wr.Key, "a write of version %s that nobody sent", version)
 		return
 	}
-	if q.site != siteAcquire && q.site != siteTakeOver && q.site != siteHandOver && q.site != siteResume && token != before.token {
+	if isJob(wr.Key) {
+		k.w.history.add(now, "table", wr.Key, "%s by %s", q.site, q.client.name)
+		k.noted(wr.Key, item, q)
+		return
+	}
+	if version == before.version { // as only the call to hand over leaves it
+		st.at = before.at // it is no heartbeat
+		k.w.history.add(now, "table", wr.Key, "%s is to hand over to %s", st.String(), textOf(item, "successor"))
+		k.tenure(st.id, wr.Key, q.client).asked = true
+		return
+	}
+	if !q.site.begins() && token != before.token {
 		k.fail(ruleTokens, wr.Key, "%s changed the token from %d to %d", q.site, before.token, token)
 	}
 	k.w.history.add(now, "table", wr.Key, "%s by %s: %s, token %d", q.site, q.client.name, st.String(), token)
 	switch q.site {
-	case siteAcquire, siteTakeOver, siteHandOver, siteResume:
+	case siteAcquire, siteTakeOver, siteHandOver, siteResume, siteClaim, siteCampaign:
 		k.acquired(st, &before, q, token)
+		if q.site == siteClaim {
+			k.claimed(st, &before, q)
+		}
 	case siteBeat, siteRenew, siteSetData:
 		t := k.own(st, &before, q)
 		t.renewals++
 		if q.site == siteSetData {
 			t.data = append(t.data, textOf(item, "data"))
 		}
-	case siteRelease, siteCleanUp:
+	case siteRelease, siteCleanUp, siteFinish:
 		t := k.own(st, &before, q)
-		if t.ended == "" {
-			t.ended = "released"
+		k.end(t, "released")
+		if q.site == siteFinish {
+			k.finished(st, t)
 		}
+	case siteYield:
+		k.end(k.own(st, &before, q), "yielded to "+st.yielded)
 	case siteForce:
 		if t := k.tenures[before.id]; t != nil {
 			if t.ended == "" {
@@ -228,12 +262,31 @@ func (st *keyState) String() string {
 		return "nothing"
 	case st.released:
 		return st.version + " released"
+	case st.yielded != "":
+		return st.version + " yielded to " + st.yielded
 	}
 	return st.version
 }
 
+// term keeps the list of tenures.
+func (st *keyState) term(now time.Duration) {
+	owner, token := textOf(st.item, "ownerName"), number(st.item, "fencingToken")
+	held := st.exists && !st.released && st.yielded == ""
+	if n := len(st.terms); n > 0 && st.terms[n-1].until == 0 {
+		if last := &st.terms[n-1]; !held || last.token != token {
+			last.until = now
+		} else {
+			return
+		}
+	}
+	if held {
+		st.terms = append(st.terms, leadership{owner, token, now, 0})
+	}
+}
+
 func (k *checker) deleted(st *keyState, key, by string) {
 	k.w.history.add(k.w.now(), "table", key, "deleted by %s: %s", by, st.String())
+	k.w.exporter.deleted(by, key, k.w.now())
 	if t := k.tenures[st.id]; t != nil && !st.released {
 		if by == operator {
 			t.overruled = true
@@ -256,7 +309,8 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 	switch {
 	case !before.exists || before.id != st.id:
 		k.fail(ruleOwnTenure, q.key, "%s %s of %s replaced %s", q.site, q.version, q.client.name, before)
-	case q.site == siteRelease && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
+	case (q.site == siteRelease || q.site == siteFinish) && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
+	case q.site == siteYield && (before.yielded != "" || t.ghosts > 0): // the same
 	case q.site == siteCleanUp && t.ghosts > 0:
 	case t.ghosts > 0 && !before.released && (t.lock == nil || t.lock.Err() != nil):
 		k.count.GhostWrites++
@@ -280,7 +334,9 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 			old.overruled = true
 			k.end(old, "resumed by "+q.client.name)
 			k.count.Resumes++
-		case q.site == siteHandOver && old.client == q.client && !old.held():
+		case before.yielded != "" && before.yielded == textOf(st.item, "ownerName") && q.site == siteCampaign:
+			k.count.Yields++
+		case q.offered && old.client == q.client && !old.held():
 			k.end(old, "handed over")
 			k.count.HandOvers++
 		default:
@@ -292,6 +348,9 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 			var age time.Duration // of the write, since it was sent
 			if w := k.sent[before.version]; w != nil {
 				age = now - w.at
+			}
+			if before.yielded != "" && k.w.plan.Skew > 0 {
+				break // its expiry is that of the last heartbeat
 			}
 			if k.w.plan.Skew == 0 || age < before.lease {
 				k.fail(ruleStood, key, "%s took over %s, which stood for %v of a lease of %v", q.client.name, before, stood, before.lease)
@@ -394,6 +453,7 @@ func (k *checker) look(key string) {
 		select {
 		case <-l.Done():
 			done = true
+			k.w.exporter.looked(t, false, k.w.now())
 		default:
 		}
 		if !l.Held() {
@@ -415,6 +475,7 @@ func (k *checker) look(key string) {
 		if t.client.crashed() { // nobody is there any more to act on it
 			return done
 		}
+		k.w.exporter.looked(t, true, k.w.now())
 		if t.acked == nil {
 			k.fail(ruleAcked, key, "%s holds %s, of which nothing was acknowledged", t.client.name, t.id)
 		} else if elapsed, _ := t.client.clock.Now().Since(t.acked.sentAt); elapsed > t.trust {
@@ -440,6 +501,13 @@ func (k *checker) look(key string) {
 		}
 		return false
 	})
+	for _, t := range st.working {
+		if t.doneSeen == 0 && t.lock.Context().Err() != nil {
+			t.doneSeen = k.w.now()
+		} else if t.doneSeen > 0 && k.w.now() > t.doneSeen && t.working.Err() == nil {
+			k.fail(ruleContext, key, "%s works under %s, which ended before %v", t.client.name, t.id, t.doneSeen)
+		}
+	}
 	k.starving(key, st)
 	k.orphaned(key, st)
 }
@@ -519,14 +587,22 @@ func (k *checker) starving(key string, st *keyState) {
 				since = max(since, p.end())
 			}
 		}
-		for _, p := range c.plan.Partitions {
+		for _, p := range c.cuts {
 			if p.At <= now {
 				since = max(since, p.At+p.For)
+			}
+		}
+		for _, s := range c.plan.Sick {
+			if wait.patient && s.At <= now {
+				since = max(since, s.At+s.For)
 			}
 		}
 		bound := c.plan.MaxPoll + c.plan.MinPoll
 		if st.exists && !st.released {
 			bound += st.lease
+		}
+		if wait.patient {
+			bound += 2 * c.plan.MaxPoll
 		}
 		bound = scale(bound, 1/c.plan.Clock.Mono) + 4*k.w.plan.Latency + 30*time.Millisecond
 		if c.disturbed > 0 {

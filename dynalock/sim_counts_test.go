@@ -11,6 +11,10 @@ type counts struct {
 	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes  int
 	Ghosts, GhostWrites, LateAcquires, TokensBack, Overlaps int
 	Fenced, Refused, Unfenced, LostUpdates                  int
+	Caught                                                  int // refused to a holder that believed that it held what another one had taken
+	Runs, Repeated, Finished, Told                          int
+	Exhausted, Paused, TooSoon                              int
+	Terms, Yields, Resigned, Observed                       int
 	Met                                                     map[site]map[fault]int
 }
 
@@ -19,7 +23,10 @@ func (c *counts) add(o *counts) {
 		&c.Requests: o.Requests, &c.Writes: o.Writes, &c.Locks: o.Locks, &c.TakeOvers: o.TakeOvers,
 		&c.HandOvers: o.HandOvers, &c.Resumes: o.Resumes, &c.Ghosts: o.Ghosts, &c.GhostWrites: o.GhostWrites,
 		&c.TokensBack: o.TokensBack, &c.Overlaps: o.Overlaps, &c.Fenced: o.Fenced,
-		&c.Refused: o.Refused, &c.Unfenced: o.Unfenced, &c.LostUpdates: o.LostUpdates,
+		&c.Refused: o.Refused, &c.Unfenced: o.Unfenced, &c.LostUpdates: o.LostUpdates, &c.Caught: o.Caught,
+		&c.Runs: o.Runs, &c.Repeated: o.Repeated, &c.Finished: o.Finished, &c.Told: o.Told,
+		&c.Exhausted: o.Exhausted, &c.Paused: o.Paused, &c.TooSoon: o.TooSoon,
+		&c.Terms: o.Terms, &c.Yields: o.Yields, &c.Resigned: o.Resigned, &c.Observed: o.Observed,
 	} {
 		*to += from
 	}
@@ -38,7 +45,7 @@ func (c *counts) meet(s site, f fault, n int) {
 		c.Met[s] = map[fault]int{}
 	}
 	c.Met[s][f] += n
-	if (f == lateRequest || f == duplicated) && (s == siteAcquire || s == siteTakeOver || s == siteHandOver || s == siteResume) {
+	if (f == lateRequest || f == duplicated) && s.begins() {
 		c.LateAcquires += n
 	}
 }
@@ -49,6 +56,9 @@ func (c *counts) String() string {
 	fmt.Fprintf(&b, "%d requests, %d writes of locks, %d locks held, %d taken over, %d handed over, %d resumed\n",
 		c.Requests, c.Writes, c.Locks, c.TakeOvers, c.HandOvers, c.Resumes)
 	fmt.Fprintf(&b, "%d guarded writes, %d refused; %d unguarded, %d updates lost by them\n", c.Fenced, c.Refused, c.Unfenced, c.LostUpdates)
+	fmt.Fprintf(&b, "%d runs of periods begun, %d of them again, %d periods finished, %d calls told of it; %d exhausted, %d paused, %d too soon\n",
+		c.Runs, c.Repeated, c.Finished, c.Told, c.Exhausted, c.Paused, c.TooSoon)
+	fmt.Fprintf(&b, "%d terms of leaders, %d went to the candidate named, %d resigned; %d changes observed\n", c.Terms, c.Yields, c.Resigned, c.Observed)
 	fmt.Fprintf(&b, "%d ghosts (a late copy of an acquire behind another tenure or a deletion) of %d late copies, %d late writes to them; "+
 		"%d tokens not above the one before a deletion, within what clocks allow\n", c.Ghosts, c.LateAcquires, c.GhostWrites, c.TokensBack)
 	w := tabwriter.NewWriter(&b, 0, 0, 1, ' ', tabwriter.AlignRight)

@@ -25,12 +25,44 @@ const (
 	sitePoll     site = "poll"
 	siteGet      site = "get"
 	siteList     site = "list"
-	siteApp      site = "application" // the program's own requests: no faults but the client's
+
+	siteLook    site = "look at job"
+	sitePeriod  site = "look at period"
+	siteStart   site = "start job"
+	siteClaim   site = "claim"
+	siteFinish  site = "finish"
+	sitePause   site = "pause"
+	siteUnpause site = "unpause"
+	siteRuns    site = "list runs"
+
+	siteCampaign  site = "campaign"
+	siteSuccessor site = "ask to hand over"
+	siteYield     site = "stand down"
+	siteLeader    site = "leader"
+	siteObserve   site = "observe"
+
+	siteApp site = "application" // the program's own requests: no faults but the client's
 )
 
 var sites = []site{
 	siteAcquire, siteTakeOver, siteHandOver, siteResume, siteBeat, siteRenew, siteSetData, siteTransact, siteRelease,
 	siteDelete, siteCleanUp, siteForce, sitePoll, siteGet, siteList,
+	siteLook, sitePeriod, siteStart, siteClaim, siteFinish, sitePause, siteUnpause, siteRuns,
+	siteCampaign, siteSuccessor, siteYield, siteLeader, siteObserve,
+}
+
+// begins tells the sites whose writes begin a tenure.
+func (s site) begins() bool {
+	switch s {
+	case siteAcquire, siteTakeOver, siteHandOver, siteResume, siteClaim, siteCampaign:
+		return true
+	}
+	return false
+}
+
+// ends tells those that give a lock up.
+func (s site) ends() bool {
+	return s == siteRelease || s == siteDelete || s == siteFinish || s == siteYield
 }
 
 // fault is what happens to one request.
@@ -67,14 +99,20 @@ const firstOfClient = 14
 // rare call sites meet faults more often than others, so that every one of them meets every fault.
 var rare = map[site]bool{
 	siteHandOver: true, siteResume: true, siteDelete: true, siteForce: true, siteGet: true, siteList: true, siteRenew: true,
+	sitePeriod: true, siteStart: true, siteFinish: true, sitePause: true, siteUnpause: true, siteRuns: true,
+	siteSuccessor: true, siteYield: true, siteLeader: true,
 }
 
 // possible tells which faults a call site can meet.
 func possible(s site, f fault) bool {
-	read := s == sitePoll || s == siteGet || s == siteList
+	read := false
+	switch s {
+	case sitePoll, siteGet, siteList, siteLook, sitePeriod, siteRuns, siteLeader, siteObserve:
+		read = true
+	}
 	switch f {
 	case stale: // only eventually consistent reads
-		return s == sitePoll
+		return s == sitePoll || s == siteLook || s == sitePeriod || s == siteObserve
 	case conflicting:
 		return !read
 	case duplicated: // of a read nobody notices
@@ -123,7 +161,7 @@ func (p *simPlan) fate(client string, s site, n int) fate {
 	f.there, f.back = d.between(p.Latency/10, p.Latency), d.between(p.Latency/10, p.Latency)
 	rate, kinds := p.Faults.Rate, p.Faults.Kinds
 	if rare[s] && rate > 0 {
-		rate, kinds = max(rate, 0.4), faults[:firstOfClient]
+		rate, kinds = max(rate, 0.5), faults[:firstOfClient]
 	}
 	if s == siteApp || len(kinds) == 0 || !d.chance(rate) {
 		return f

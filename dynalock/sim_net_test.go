@@ -31,6 +31,7 @@ type request struct {
 	key     string
 	version string   // that it writes
 	seen    []string // versions that its condition admits
+	offered bool     // it takes up the offer of a holder of the same process
 	header  http.Header
 	body    []byte
 	sentAt  heartbeat.Reading
@@ -74,10 +75,16 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 	has := func(name string) bool { return strings.Contains(in.UpdateExpression, name) }
 	switch {
 	case tag == siteApp:
+	case q.op == "GetItem" && (tag == siteLeader || tag == siteObserve):
+		q.site = tag
 	case q.op == "GetItem" && in.ConsistentRead:
 		q.site = siteGet
+	case q.op == "GetItem" && isJob(q.key):
+		q.site = siteLook
 	case q.op == "GetItem":
 		q.site = sitePoll
+	case q.op == "Scan" && in.ExpressionAttributeValues[":prefix"].S != "":
+		q.site = siteRuns
 	case q.op == "Scan":
 		q.site = siteList
 	case q.op == "DeleteItem":
@@ -89,6 +96,20 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 				q.key = it.ConditionCheck.Key["key"].S
 			}
 		}
+	case has("#paused = "):
+		q.site = sitePause
+	case has("REMOVE #paused"):
+		q.site = siteUnpause
+	case has("#started = "):
+		q.site = siteStart
+	case has("#finished = "):
+		q.site = siteFinish
+	case has("#yielded = "):
+		q.site = siteYield
+	case has("#successor = "):
+		q.site = siteSuccessor
+	case has("#attempt = "):
+		q.site, q.offered = siteClaim, has("#hold")
 	case has("#releasedBy = "):
 		q.site = siteForce
 	case has("#released = ") && has("#hold"):
@@ -96,7 +117,9 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 	case has("#released = "):
 		q.site = siteCleanUp
 	case has("#token") && has("#hold"):
-		q.site = siteHandOver
+		q.site, q.offered = siteHandOver, true
+	case has("#token") && strings.Contains(in.ConditionExpression, "#yielded = #version"):
+		q.site = siteCampaign
 	case has("#token") && !strings.Contains(in.ConditionExpression, "attribute_not_exists(#key)"):
 		q.site = siteResume
 	case has("#token") && len(q.seen) > 0:

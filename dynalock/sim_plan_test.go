@@ -15,6 +15,8 @@ type simPlan struct {
 	Keys     int
 	Monitor  time.Duration // between two looks at all locks; 0: only at writes and calls, since looking is itself an influence
 	Skew     time.Duration // how far wall clocks are from real time, at most, where clients rely on it; 0: they do not
+	Jobs     []jobPlan
+	Votes    int // elections
 	Clients  []clientPlan
 	Operator clientPlan
 	Faults   faultPlan
@@ -28,12 +30,16 @@ type clientPlan struct {
 	CrashSite          site          // it crashes with the CrashNth request of this call site, which is still sent or not
 	CrashNth           int
 	CrashSent          bool
+	CutSite            site // it is cut off for a while from the CutNth request of this call site on
+	CutNth             int
+	Cut                partition
 	Close              time.Duration // 0: when everybody is done
 	Partitions         []partition
 	Heartbeat, Attempt time.Duration
 	MinPoll, MaxPoll   time.Duration
 	Dynamolock         bool // writes leases in the other dialect
 	Retention          time.Duration
+	Sick               []sickness
 	Actors             [][]action
 }
 
@@ -46,7 +52,7 @@ type partition struct {
 type action struct {
 	Wait, Timeout time.Duration
 	Op            opKind
-	Key           int
+	Key           string
 	Lease         time.Duration // 0: the client's
 	NoHeartbeat   bool
 	MaxHold       time.Duration
@@ -54,6 +60,13 @@ type action struct {
 	Hold          []step
 	End           endKind
 	To            int // the client that resumes
+
+	// Of Once and of a leader.
+	NoWait    bool
+	Stay      time.Duration // how long the function goes on after the steps
+	Linger    time.Duration // and after the end of its context
+	Fails     mishap
+	Candidate string // whose election is asked, or who is to lead
 }
 
 type opKind string
@@ -66,6 +79,17 @@ const (
 	opRecords opKind = "Records"
 	opForce   opKind = "ForceRelease"
 	opDelete  opKind = "delete the item"
+
+	opOnce    opKind = "Once"
+	opPause   opKind = "Pause"
+	opUnpause opKind = "Unpause"
+	opRuns    opKind = "Runs"
+
+	opLead     opKind = "Run"
+	opHandOver opKind = "HandOver"
+	opResign   opKind = "Resign"
+	opLeader   opKind = "Leader"
+	opObserve  opKind = "Observe"
 )
 
 // step is something done while the lock is held, after Wait. Pause lies between the check, or the read, and the use.
@@ -130,13 +154,23 @@ func newPlan(seed uint64) *simPlan {
 		p.Skew = d.between(p.Lease/20, 2*p.Lease)
 	}
 	p.Faults = newFaultPlan(d, p.Lease)
+	if d.chance(0.4) {
+		p.Jobs = newJobPlans(d, p)
+	}
+	if d.chance(0.4) {
+		p.Votes = pick(d, 1, 1, 2)
+	}
 	for range pick(d, 2, 2, 3, 3, 4, 4, 5, 6, 8) {
 		p.Clients = append(p.Clients, newClientPlan(d, p))
 	}
-	for i := range p.Clients { // who resumes is known only now
+	candidates := p.candidates()
+	for i := range p.Clients { // who resumes, and who may lead, is known only now
 		for _, actor := range p.Clients[i].Actors {
 			for j := range actor {
 				actor[j].To = d.IntN(len(p.Clients))
+				if actor[j].Op == opHandOver {
+					actor[j].Candidate = pick(d, append(candidates, "nobody")...)
+				}
 			}
 		}
 	}
@@ -147,21 +181,25 @@ func newPlan(seed uint64) *simPlan {
 // newOperatorPlan is of an operator who sometimes frees locks by force or deletes items.
 func newOperatorPlan(d dice, p *simPlan) clientPlan {
 	c := clientPlan{Clock: clockPlan{Mono: 1, Wall: 1}, MinPoll: p.Lease / 100, MaxPoll: p.Lease}
-	if !d.chance(0.35) {
+	if !d.chance(0.5) {
 		return c
 	}
 	var actor []action
 	for range 1 + d.IntN(3) {
-		actor = append(actor, action{
-			Wait: d.upTo(4 * p.Lease), Op: pick(d, opForce, opForce, opForce, opDelete), Key: d.IntN(p.Keys), Timeout: p.Lease,
+		act := action{
+			Wait: d.upTo(4 * p.Lease), Op: pick(d, opForce, opForce, opForce, opDelete), Key: keyName(d.IntN(p.Keys)), Timeout: p.Lease,
 			Hold: []step{{Wait: d.upTo(p.Lease)}},
-		})
+		}
+		if act.Op == opForce {
+			act.Key = pick(d, p.keys()...)
+		}
+		actor = append(actor, act)
 	}
 	c.Actors = [][]action{actor}
 	if d.chance(0.3) {
 		c.Partitions = []partition{{d.upTo(2 * p.Lease), d.upTo(6 * p.Lease), d.chance(0.5)}}
 	}
-	if d.chance(0.1) {
+	if d.chance(0.15) {
 		c.CrashSite, c.CrashSent = siteForce, d.chance(0.5)
 	}
 	return c
@@ -222,7 +260,7 @@ func newContest(seed uint64) (*simPlan, dice) {
 		var actor []action
 		for range 4 {
 			actor = append(actor, action{
-				Op: opAcquire, Wait: d.upTo(p.Lease / 4), Timeout: 5 * p.Lease, End: endRelease,
+				Op: opAcquire, Key: keyName(0), Wait: d.upTo(p.Lease / 4), Timeout: 5 * p.Lease, End: endRelease,
 				Hold: []step{
 					{Op: stepUnfenced, Wait: d.upTo(p.Lease / 2), Pause: d.upTo(p.Lease / 2), Timeout: 4 * p.Lease},
 					{Op: stepFenced, Wait: d.upTo(p.Lease / 2), Pause: d.upTo(p.Lease / 2), Timeout: 4 * p.Lease},
@@ -254,13 +292,7 @@ func newClientPlan(d dice, p *simPlan) clientPlan {
 		c.Start = d.upTo(p.horizon() / 2)
 	}
 	c.Clock = newClockPlan(d, p)
-	switch {
-	case d.chance(0.15):
-		c.Crash = d.between(p.Lease/20, p.horizon()/2)
-	case d.chance(0.2):
-		c.CrashSite, c.CrashNth, c.CrashSent = pick(d, sites...), d.IntN(2), d.chance(0.5)
-	}
-	if d.chance(0.1) {
+	if d.chance(0.12) {
 		c.Close = d.between(p.Lease, p.horizon())
 	}
 	if d.chance(0.25) {
@@ -268,14 +300,63 @@ func newClientPlan(d dice, p *simPlan) clientPlan {
 			c.Partitions = append(c.Partitions, partition{d.upTo(p.horizon() / 2), d.upTo(3 * p.Lease), d.chance(0.3)})
 		}
 	}
-	for range pick(d, 1, 1, 1, 2, 3) {
-		var actor []action
-		for range 1 + d.IntN(4) {
-			actor = append(actor, newAction(d, p))
+	if len(p.Jobs)+p.Votes == 0 || d.chance(0.5) {
+		for range pick(d, 1, 1, 1, 2, 3) {
+			c.Actors = append(c.Actors, newActor(1+d.IntN(4), func() action { return newAction(d, p) }))
 		}
-		c.Actors = append(c.Actors, actor)
+	}
+	if len(p.Jobs) > 0 && d.chance(0.8) {
+		c.Actors = append(c.Actors, newActor(1+d.IntN(4), func() action { return newRun(d, p) }))
+	}
+	if p.Votes > 0 && d.chance(0.8) {
+		newCandidates(d, p, &c)
+	}
+	switch {
+	case d.chance(0.15):
+		c.Crash = d.between(p.Lease/20, p.horizon()/2)
+	case d.chance(0.2):
+		c.CrashSite, c.CrashNth, c.CrashSent = c.site(d), pick(d, 0, 0, 1), d.chance(0.5)
+	}
+	if d.chance(0.15) {
+		c.CutSite, c.CutNth, c.Cut = c.site(d), pick(d, 0, 0, 1), partition{For: d.upTo(2 * p.Lease), Answers: d.chance(0.3)}
 	}
 	return c
+}
+
+// site is one of those that the client will ask from, the rare ones as likely as others.
+func (c *clientPlan) site(d dice) site {
+	var ops []opKind
+	for _, actor := range c.Actors {
+		for _, act := range actor {
+			if !slices.Contains(ops, act.Op) {
+				ops = append(ops, act.Op)
+			}
+		}
+	}
+	if len(ops) == 0 {
+		return siteAcquire
+	}
+	return pick(d, opSites[pick(d, ops...)]...)
+}
+
+var lockSites = []site{
+	siteAcquire, siteTakeOver, siteHandOver, siteResume, siteBeat, siteRenew, siteSetData, siteTransact, siteRelease, siteDelete,
+	siteCleanUp, sitePoll,
+}
+
+var opSites = map[opKind][]site{
+	opAcquire: lockSites, opTry: lockSites, opDo: lockSites, opGet: {siteGet}, opRecords: {siteList},
+	opOnce:  {siteLook, sitePeriod, siteStart, siteClaim, siteFinish, siteCleanUp},
+	opPause: {sitePause}, opUnpause: {siteUnpause}, opRuns: {siteRuns},
+	opLead:     {siteCampaign, siteYield, siteYield, siteBeat, siteRelease},
+	opHandOver: {siteLeader, siteSuccessor, siteSuccessor}, opResign: {siteRelease}, opLeader: {siteLeader}, opObserve: {siteObserve},
+}
+
+func newActor(calls int, one func() action) (actor []action) {
+	for range calls {
+		actor = append(actor, one())
+	}
+	return actor
 }
 
 func newClockPlan(d dice, p *simPlan) clockPlan {
@@ -320,11 +401,11 @@ func newClockPlan(d dice, p *simPlan) clockPlan {
 
 func newAction(d dice, p *simPlan) action {
 	a := action{
-		Op: pick(d, opAcquire, opAcquire, opAcquire, opAcquire, opTry, opTry, opDo), Key: d.IntN(p.Keys),
+		Op: pick(d, opAcquire, opAcquire, opAcquire, opAcquire, opTry, opTry, opDo), Key: keyName(d.IntN(p.Keys)),
 		Wait: d.upTo(2 * p.Lease), Timeout: d.between(p.Lease/2, 6*p.Lease),
 	}
 	switch {
-	case d.chance(0.05):
+	case d.chance(0.1):
 		a.Op = pick(d, opGet, opRecords)
 	case d.chance(0.1):
 		a.Timeout = d.upTo(p.Lease / 5) // cancelled early
@@ -337,15 +418,9 @@ func newAction(d dice, p *simPlan) action {
 		a.Lease = d.between(p.Lease/2, 2*p.Lease).Truncate(time.Millisecond)
 		a.Lease = max(a.Lease, 100*time.Millisecond)
 	}
-	for range d.IntN(4) {
-		st := step{
-			Op: pick(d, stepCheck, stepRenew, stepSetData, stepFenced, stepFenced, stepUnfenced), Wait: d.upTo(p.Lease),
-			Timeout: d.between(p.Lease/10, 2*p.Lease),
-		}
-		if d.chance(0.5) {
-			st.Pause = d.upTo(p.Lease / 2)
-		}
-		a.Hold = append(a.Hold, st)
+	a.Hold = newSteps(d, p)
+	if a.Op == opDo {
+		newFunction(d, p, &a)
 	}
 	switch {
 	case d.chance(0.1):
@@ -358,6 +433,57 @@ func newAction(d dice, p *simPlan) action {
 		a.End = endRelease
 	}
 	return a
+}
+
+func newSteps(d dice, p *simPlan) (steps []step) {
+	for range d.IntN(4) {
+		st := step{
+			Op: pick(d, stepCheck, stepRenew, stepSetData, stepFenced, stepFenced, stepUnfenced), Wait: d.upTo(p.Lease),
+			Timeout: d.between(p.Lease/10, 2*p.Lease),
+		}
+		if d.chance(0.5) {
+			st.Pause = d.upTo(p.Lease / 2)
+		}
+		steps = append(steps, st)
+	}
+	return steps
+}
+
+// newFunction decides how a function under a lock ends.
+func newFunction(d dice, p *simPlan, a *action) {
+	if d.chance(0.3) {
+		a.Stay = d.upTo(3 * p.Lease)
+	}
+	if d.chance(0.3) {
+		a.Linger = d.upTo(p.Lease)
+	}
+	if d.chance(0.2) {
+		a.Fails = failsWithError
+	}
+}
+
+// mishap is how a function under a lock fails.
+type mishap string
+
+const (
+	failsWithError mishap = "error"
+	panics         mishap = "panic"
+)
+
+// keys are those of all locks: plain ones, of the periods of jobs, and of elections.
+func (p *simPlan) keys() (keys []string) {
+	for i := range p.Keys {
+		keys = append(keys, keyName(i))
+	}
+	for i, j := range p.Jobs {
+		for n := range j.Periods {
+			keys = append(keys, periodName(i, n))
+		}
+	}
+	for i := range p.Votes {
+		keys = append(keys, voteName(i))
+	}
+	return keys
 }
 
 func keyName(i int) string { return "k" + strconv.Itoa(i) }

@@ -31,6 +31,7 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	w.writes++
 	element := fmt.Sprintf("%s-%d", a.name, w.writes)
 	w.mu.Unlock()
+	begin := w.now()
 	out, err := a.c.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: aws.String(dataTable), Key: itemKey(register), ConsistentRead: aws.Bool(true)})
 	if err != nil {
 		return ctx.Err()
@@ -44,6 +45,7 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	if !a.alive(ctx) {
 		return ctx.Err()
 	}
+	believes := t.lock.Held()
 	item := map[string]types.AttributeValue{"key": s(register), "set": next, "by": s(t.id)}
 	if !fenced {
 		_, err = a.c.db.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(dataTable), Item: item})
@@ -53,12 +55,16 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.exporter.wrote(a, t, begin, fenced, next.Value[1:], element, err)
 	switch {
 	case err == nil:
 		w.acked[register] = append(w.acked[register], element)
 	case fenced && errors.Is(err, dynalock.ErrLost):
 		w.refused = append(w.refused, element)
 		w.check.count.Refused++
+		if st := w.check.key(t.key); believes && st.exists && !st.released && st.id != t.id {
+			w.check.count.Caught++
+		}
 	}
 	if !fenced {
 		return nil
@@ -98,17 +104,17 @@ func (k *checker) stored(wr dynalocktest.Write, r dynalocktest.Request) {
 func (w *world) settle() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i := range w.plan.Keys {
-		register := "guarded " + keyName(i)
+	for _, key := range w.keys {
+		register := "guarded " + key
 		out := w.check.last[register]
 		for _, e := range w.acked[register] {
 			if !slices.Contains(out, e) {
-				w.check.fail(ruleGuarded, keyName(i), "%s was acknowledged and is not there", e)
+				w.check.fail(ruleGuarded, key, "%s was acknowledged and is not there", e)
 			}
 		}
 		for _, e := range w.refused {
 			if slices.Contains(out, e) {
-				w.check.fail(ruleNotWritten, keyName(i), "%s was refused and is there", e)
+				w.check.fail(ruleNotWritten, key, "%s was refused and is there", e)
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package dynalock_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -9,10 +10,11 @@ import (
 
 // shrink makes a failing schedule smaller as long as the same sentence fails, by leaving out clients, goroutines, calls,
 // faults and what happens to clocks. A schedule does not always fail, since the library's own jitter is not in it: each
-// smaller one gets a few tries. (A shrinking library for properties would need it to fail each time.)
-func shrink(t *testing.T, p *simPlan, res result) (*simPlan, result) {
+// smaller one gets a few tries. (A shrinking library for properties would need it to fail each time.) It takes at most as
+// many runs as told.
+func shrink(t *testing.T, p *simPlan, res result, runs int) (*simPlan, result) {
 	t.Helper()
-	const tries, runs = 6, 600
+	const tries = 6
 	rule, spent := res.violations[0].Rule, 0
 	fails := func(p *simPlan) (result, bool) {
 		for range tries {
@@ -72,11 +74,14 @@ func changes(p *simPlan, res result) (list []func(*simPlan)) {
 				add(func(p *simPlan) { at(p).Actors[j] = slices.Delete(at(p).Actors[j], k, k+1) })
 			}
 		}
-		if len(c.Partitions) > 0 {
-			add(func(p *simPlan) { at(p).Partitions = nil })
+		if len(c.Partitions) > 0 || c.CutSite != "" {
+			add(func(p *simPlan) { at(p).Partitions, at(p).CutSite = nil, "" })
 		}
 		if (c.Crash > 0 || c.CrashSite != "") && len(c.Actors) > 0 {
 			add(func(p *simPlan) { at(p).Crash, at(p).CrashSite = 0, "" })
+		}
+		if len(c.Sick) > 0 {
+			add(func(p *simPlan) { at(p).Sick = nil })
 		}
 		if len(c.Clock.Pauses) > 0 {
 			add(func(p *simPlan) { at(p).Clock.Pauses = nil })
@@ -134,7 +139,13 @@ func clonePlan(p *simPlan) *simPlan {
 	return q
 }
 
-// watchdog ends the test when a schedule hangs in real time, which virtual time cannot notice.
-func watchdog(seed uint64) (stop func() bool) {
-	return time.AfterFunc(3*time.Minute, func() { panic("the schedule of seed hangs: " + keyName(int(seed))[1:]) }).Stop
+// watchdog names the schedule under way, just before the time of the test is over: one that hangs in real time, which
+// virtual time cannot notice.
+func watchdog(t *testing.T, seed uint64) (stop func() bool) {
+	t.Helper()
+	end, ok := t.Deadline()
+	if !ok {
+		return func() bool { return true }
+	}
+	return time.AfterFunc(time.Until(end)-5*time.Second, func() { panic(fmt.Sprintf("time is over in the schedule of seed %d", seed)) }).Stop
 }

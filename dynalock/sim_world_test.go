@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -36,6 +37,7 @@ const (
 type world struct {
 	t        *testing.T
 	plan     *simPlan
+	keys     []string // of all locks
 	began    time.Time
 	server   *dynalocktest.Server
 	raw      *dynamodb.Client
@@ -43,25 +45,34 @@ type world struct {
 	ctx      context.Context
 	underway sync.WaitGroup // requests on the network
 
-	mu      sync.Mutex // guards what follows; never held over a request
-	history history
-	check   checker
-	waiting []*waitingCall
-	hits    []string // names of the requests that a fault hit
-	writes  int      // names the elements of the registers
-	acked   map[string][]string
-	unknown map[string]bool
-	refused []string
+	mu       sync.Mutex // guards what follows; never held over a request
+	history  history
+	check    checker
+	exporter exporter
+	waiting  []*waitingCall
+	hits     []string // names of the requests that a fault hit
+	writes   int      // names the elements of the registers
+	acked    map[string][]string
+	unknown  map[string]bool
+	refused  []string
 }
 
-// waitingCall is an Acquire, TryAcquire or Do under way, or one that has ended.
+// waitingCall is a call under way that asks for a lock, or one that has ended.
 type waitingCall struct {
 	client   *simClient
 	key      string
 	waits    bool // until it has the lock
 	since    time.Duration
 	over     time.Duration // 0: under way
+	worked   time.Duration // when the function that it runs returned last; 0: never
 	reported bool
+
+	asks    bool // it does other things first, and waits from its first write of the lock on
+	asked   bool
+	patient bool // it may wait for others to go first
+	spaced  bool // it looks at its period first
+	looked  bool
+	stale   bool // a read of it gave what was no longer true
 }
 
 // callTag is the key under which the context of a request names its call.
@@ -76,6 +87,9 @@ type simClient struct {
 	db        *dynamodb.Client
 	lock      *dynalock.Client
 	requests  map[site]int
+	campaigns map[string]*campaign // by key and candidate
+	closing   bool
+	cuts      []partition   // that its plan tells, and the one that has begun with a request
 	died      atomic.Bool   // with a request
 	disturbed time.Duration // until when a fault may still be felt
 	held      []*tenure
@@ -96,7 +110,9 @@ func (c *simClient) unreachable(now time.Duration) fault {
 	if c.crashed() {
 		return dead
 	}
-	for _, p := range c.plan.Partitions {
+	c.w.mu.Lock()
+	defer c.w.mu.Unlock()
+	for _, p := range c.cuts {
 		if p.At <= now && now < p.At+p.For {
 			return cutOff
 		}
@@ -116,6 +132,7 @@ type result struct {
 func simulate(t *testing.T, p *simPlan) (res result) {
 	t.Helper()
 	var w *world
+	defer watchdog(t, p.Seed)()
 	defer func() {
 		if r := recover(); r != nil { // the bubble's: goroutines are left that nothing will wake
 			w.check.fail(ruleBroken, "", "%v", r)
@@ -131,8 +148,8 @@ func simulate(t *testing.T, p *simPlan) (res result) {
 
 func newWorld(t *testing.T, p *simPlan) *world {
 	t.Helper()
-	w := &world{t: t, plan: p, began: time.Now(), ctx: t.Context(), acked: map[string][]string{}, unknown: map[string]bool{}}
-	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}, freed: map[string]bool{}}
+	w := &world{t: t, plan: p, keys: p.keys(), began: time.Now(), ctx: t.Context(), acked: map[string][]string{}, unknown: map[string]bool{}}
+	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}, freed: map[string]bool{}, jobs: map[string]*jobState{}}
 	w.server = dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.OnRequest, o.History = w.observe, -1 })
 	w.raw = w.server.ClientFor(operator)
 	for _, table := range []string{lockTable, dataTable} {
@@ -151,7 +168,7 @@ func newWorld(t *testing.T, p *simPlan) *world {
 }
 
 func (w *world) newClient(name string, cp clientPlan) *simClient {
-	c := &simClient{w: w, name: name, plan: cp, clock: &simClock{cp.Clock, w.began}, requests: map[site]int{}}
+	c := &simClient{w: w, name: name, plan: cp, clock: &simClock{cp.Clock, w.began}, requests: map[site]int{}, campaigns: map[string]*campaign{}, cuts: cp.Partitions}
 	direct := w.server.ClientFor(name).Options()
 	c.db = dynamodb.New(direct, func(o *dynamodb.Options) {
 		o.HTTPClient = &simWire{w, c, direct.HTTPClient}
@@ -218,6 +235,7 @@ func (w *world) run() {
 	monitor.Wait()
 	w.underway.Wait() // late requests still arrive
 	w.settle()
+	w.export()
 	w.server.Close()
 }
 
@@ -229,8 +247,8 @@ func (w *world) monitor(over <-chan struct{}) {
 		select {
 		case <-tick.C:
 			w.mu.Lock()
-			for i := range w.plan.Keys {
-				w.check.look(keyName(i))
+			for _, key := range w.keys {
+				w.check.look(key)
 			}
 			w.mu.Unlock()
 		case <-over:
@@ -243,6 +261,9 @@ func (w *world) monitor(over <-chan struct{}) {
 func (w *world) close(c *simClient) {
 	ctx, cancel := context.WithTimeout(w.ctx, 2*w.plan.Lease)
 	defer cancel()
+	w.mu.Lock()
+	c.closing = true
+	w.mu.Unlock()
 	err := w.call(ctx, c, c.name, "", "Close", func(ctx context.Context) error { return c.lock.Close(ctx) })
 	if err != nil && !errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.DeadlineExceeded) {
 		w.fail(ruleErrors, "", "%s: Close: %v", c.name, err)
@@ -275,8 +296,12 @@ func (w *world) call(ctx context.Context, c *simClient, who, key, what string, f
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.history.add(now, who, key, "... %s after %v: %s", what, now-begin, outcomeText{err})
+	w.exporter.called(who, key, what, begin, now, err)
 	if deadline, ok := ctx.Deadline(); ok {
 		end := max(deadline.Sub(w.began), begin)
+		if call, ok := ctx.Value(callTag{}).(*waitingCall); ok {
+			end = max(end, call.worked)
+		}
 		if late := now - end - c.clock.paused(end, now); late > 50*time.Millisecond {
 			w.check.fail(ruleReturns, key, "%s: %s returned %v after its context's end", who, what, late)
 		}
@@ -316,8 +341,25 @@ func (w *world) send(c *simClient, q *request) {
 	defer w.mu.Unlock()
 	now := w.now()
 	k := &w.check
+	if q.site == sitePoll && q.call != nil && q.call.spaced && !q.call.looked {
+		q.site = sitePeriod
+	}
+	if call := q.call; call != nil {
+		call.looked = true
+		if call.asks && !call.asked && q.site.begins() {
+			call.asked, call.since = true, now
+			if call.waits {
+				w.waiting = append(w.waiting, call)
+			}
+		}
+	}
 	q.fate = w.plan.fate(c.name, q.site, c.requests[q.site])
-	for _, p := range c.plan.Partitions {
+	if c.plan.CutSite == q.site && c.requests[q.site] == c.plan.CutNth {
+		cut := c.plan.Cut
+		cut.At = now
+		c.cuts = append(slices.Clip(c.cuts), cut)
+	}
+	for _, p := range c.cuts {
 		if p.At <= now && now < p.At+p.For && !p.Answers {
 			q.fate.fault = cutOff
 		}
@@ -341,14 +383,17 @@ func (w *world) send(c *simClient, q *request) {
 		k.count.meet(q.site, f, 1)
 		c.disturb()
 	}
+	if t := k.tenures[idOf(cmp.Or(q.version, first(q.seen)))]; q.site.ends() && t != nil && t.working != nil && !c.closing && !c.crashed() {
+		k.fail(ruleFunction, q.key, "%s %s while the function under it runs", q.site, t.id)
+	}
 	if q.version != "" && k.sent[q.version] == nil {
 		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, informed: c.answered}
 		t := k.tenure(idOf(q.version), q.key, c)
 		t.call = cmp.Or(t.call, q.call)
-		t.givenBack = t.givenBack || q.site == siteRelease || q.site == siteCleanUp || q.site == siteDelete
+		t.givenBack = t.givenBack || q.site.ends() || q.site == siteCleanUp
 	}
 	admits := ""
-	if q.site == siteTakeOver || q.site == siteHandOver {
+	if q.site.begins() && len(q.seen) > 0 {
 		admits = " over " + strings.Join(q.seen, ", ")
 	}
 	switch f := q.fate.fault; f {
@@ -363,6 +408,13 @@ func (w *world) send(c *simClient, q *request) {
 	}
 }
 
+func first(list []string) string {
+	if len(list) == 0 {
+		return ""
+	}
+	return list[0]
+}
+
 // answered takes note of an answer that reaches its client.
 func (w *world) answered(c *simClient, q *request, a *http.Response) {
 	body, err := io.ReadAll(a.Body)
@@ -372,7 +424,7 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 	a.Body = io.NopCloser(bytes.NewReader(body))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c.answered = c.answered || q.site != siteList && q.site != siteApp
+	c.answered = c.answered || q.site != siteList && q.site != siteRuns && q.site != siteApp
 	switch {
 	case a.StatusCode == http.StatusOK && q.version != "":
 		w.check.acknowledged(q.version)
@@ -403,6 +455,9 @@ func (w *world) staleAnswer(q *request) *http.Response {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	past := w.check.key(q.key).past
+	if q.call != nil {
+		q.call.stale = true
+	}
 	if len(past) == 0 || w.now()-past[len(past)-1].until > w.plan.Lease {
 		return nil
 	}

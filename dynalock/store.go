@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"time"
@@ -84,15 +85,30 @@ func judge(err error) verdict {
 	}
 	switch api.ErrorCode() {
 	case "TransactionConflictException", "TransactionInProgressException", "ReplicatedWriteConflictException",
-		"ProvisionedThroughputExceededException", "ThrottlingException", "Throttling", "RequestLimitExceeded",
+		"ProvisionedThroughputExceededException", "ThrottlingException", "Throttling", "ThrottledException", "RequestLimitExceeded",
+		"TooManyRequestsException", "RequestThrottled", "RequestThrottledException", "SlowDown", // a proxy's
 		"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture": // the SDK has taken note of the skew
 		return rejected
 	}
 	var resp *awshttp.ResponseError
-	if errors.As(err, &resp) && resp.HTTPStatusCode() >= 400 && resp.HTTPStatusCode() < 500 {
+	switch {
+	case errors.As(err, &resp):
+		switch status := resp.HTTPStatusCode(); {
+		case status == http.StatusTooManyRequests:
+			return rejected
+		case status >= 400 && status < 500 && status != http.StatusRequestTimeout:
+			return fatal
+		}
+	case api.ErrorFault() == smithy.FaultClient || hopeless[api.ErrorCode()]: // a wrapper's, without a response
 		return fatal
 	}
 	return inDoubt
+}
+
+// hopeless are the codes of errors that the next attempt meets again.
+var hopeless = map[string]bool{
+	"ResourceNotFoundException": true, "AccessDeniedException": true, "ValidationException": true, "UnrecognizedClientException": true,
+	"InvalidSignatureException": true, "ExpiredTokenException": true, "MissingAuthenticationTokenException": true, "IncompleteSignatureException": true,
 }
 
 // unsent reports errors that came up before the request left: no credentials, no endpoint, no connection.
@@ -179,6 +195,17 @@ func (c *Client) update(ctx context.Context, timeout time.Duration, in *dynamodb
 func (c *Client) delete(ctx context.Context, timeout time.Duration, in *dynamodb.DeleteItemInput) answer {
 	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
 		out, err := c.db.DeleteItem(ctx, in, once)
+		if err != nil {
+			return nil, middleware.Metadata{}, err
+		}
+		return nil, out.ResultMetadata, nil
+	})
+}
+
+// transact makes one attempt of a TransactWriteItems.
+func (c *Client) transact(ctx context.Context, timeout time.Duration, in *dynamodb.TransactWriteItemsInput) answer {
+	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
+		out, err := c.db.TransactWriteItems(ctx, in, once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err
 		}

@@ -58,9 +58,7 @@ func (f Finding) String() string {
 
 func tableOptions(optFns []func(*TableOptions)) (TableOptions, error) {
 	var o TableOptions
-	for _, f := range optFns {
-		f(&o)
-	}
+	apply(&o, optFns)
 	if o.PartitionKey == "" {
 		o.PartitionKey = "key"
 	}
@@ -86,13 +84,16 @@ func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(
 		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: &o.SortKey, KeyType: types.KeyTypeRange})
 		in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: &o.SortKey, AttributeType: types.ScalarAttributeTypeS})
 	}
-	var exists *types.ResourceInUseException
-	if _, err := db.CreateTable(ctx, in); err != nil && !errors.As(err, &exists) {
-		return tableError("create table", table, err)
-	}
-	desc, err := waitActive(ctx, db, table)
-	if err != nil {
-		return err
+	var desc *types.TableDescription
+	for desc == nil { // a table that is being deleted is in the way until it is gone
+		var exists *types.ResourceInUseException
+		_, err := db.CreateTable(ctx, in)
+		if err != nil && !errors.As(err, &exists) {
+			return tableError("create table", table, err)
+		}
+		if desc, err = waitActive(ctx, db, table, exists != nil); err != nil {
+			return err
+		}
 	}
 	var problems []string
 	for _, f := range schemaFindings(desc, o) {
@@ -107,15 +108,16 @@ func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(
 	return nil
 }
 
-// waitActive waits until the table can be used.
-func waitActive(ctx context.Context, db DynamoDB, table string) (*types.TableDescription, error) {
+// waitActive waits until the table can be used. One that existed and is missing was deleted, and is nil; one that was
+// just created may not be seen yet.
+func waitActive(ctx context.Context, db DynamoDB, table string, was bool) (*types.TableDescription, error) {
 	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
 		out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
 		var missing *types.ResourceNotFoundException
 		switch {
 		case err == nil && out.Table.TableStatus == types.TableStatusActive:
 			return out.Table, nil
-		case err != nil && !errors.As(err, &missing): // a table just created may not be seen yet
+		case err != nil && !errors.As(err, &missing):
 			return nil, tableError("describe table", table, err)
 		}
 		t := time.NewTimer(wait)
@@ -124,6 +126,9 @@ func waitActive(ctx context.Context, db DynamoDB, table string) (*types.TableDes
 		case <-ctx.Done():
 			t.Stop()
 			return nil, fmt.Errorf("dynalock: waiting for table %q: %w", table, ctx.Err())
+		}
+		if was && err != nil {
+			return nil, nil //nolint:nilnil // it is gone, which is no error
 		}
 	}
 }

@@ -9,11 +9,16 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go/middleware"
+
+	"github.com/dynalock/dynalock/heartbeat"
 )
 
 // maxTransactItems is DynamoDB's limit for one transaction.
 const maxTransactItems = 100
+
+// tokenLife is how long a transaction in doubt is repeated: DynamoDB knows a client token for 10 minutes, and would
+// apply the transaction once more after that.
+const tokenLife = 9 * time.Minute
 
 // ConditionCheck goes into the caller's own TransactWriteItems: the transaction commits only if this tenure still
 // holds the lock, decided by DynamoDB at the instant of the commit, with no clock involved (what Chubby calls
@@ -30,10 +35,11 @@ func (l *Lock) ConditionCheck() types.TransactWriteItem {
 
 // Transact writes items, at most 99, in one transaction that commits only if this tenure still holds the lock.
 // Conflicts (with this lock's own heartbeat, for one), throttling and lost answers are repeated under one client
-// token until ctx ends or the lock is lost, so a transaction is applied once. A lost lock is a [*LostError]
-// (ErrLost) and nothing was written; a failed condition of the caller's own items is the SDK's
-// TransactionCanceledException inside an ErrStore, and nothing was written either. Other errors match ErrInvalid,
-// ErrReleased, ErrStore or ctx.Err(); with the last two, the lock still held or not, it may have been applied.
+// token until ctx ends or the lock is lost, and after a lost answer for 9 minutes at most, since DynamoDB knows the
+// token for 10: so a transaction is applied once. A lost lock is a [*LostError] (ErrLost) and nothing was written; a
+// failed condition of the caller's own items is the SDK's TransactionCanceledException inside an ErrStore, and
+// nothing was written either. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(); with the last two,
+// the lock still held or not, it may have been applied.
 func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) error {
 	if n := len(items); n == 0 || n >= maxTransactItems {
 		return invalid([]error{fmt.Errorf("items has %d entries, allowed: 1 to %d", n, maxTransactItems-1)})
@@ -45,17 +51,15 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 	}
 	doubt, over := false, false
 	var until time.Duration
+	var first heartbeat.Reading // when it was sent for the first time
 	for n := 1; ; n++ {
 		if err := l.Err(); err != nil && !doubt {
 			return err
 		}
-		a := l.c.request(ctx, l.timing.attempt, func(ctx context.Context) (item, middleware.Metadata, error) {
-			out, err := l.c.db.TransactWriteItems(ctx, in, once)
-			if err != nil {
-				return nil, middleware.Metadata{}, err
-			}
-			return nil, out.ResultMetadata, nil
-		})
+		if n == 1 {
+			first = l.c.opt.clock.Now()
+		}
+		a := l.c.heed(ctx, func() answer { return l.c.transact(ctx, l.timing.attempt, in) })
 		if a.verdict == applied {
 			return nil
 		}
@@ -64,6 +68,9 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		case errors.As(a.err, &cancelled):
 			check, again := cancellation(cancelled)
 			if check != nil {
+				if err := l.Err(); errors.Is(err, ErrReleased) { // by its holder, while this was under way
+					return err
+				}
 				return l.lose(check.Item)
 			}
 			if !again {
@@ -74,6 +81,9 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		case a.verdict == inDoubt:
 			doubt = true
 			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "transact", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
+		}
+		if age, _ := l.c.opt.clock.Now().Since(first); doubt && age >= tokenLife {
+			return l.c.storeError("transact", l.key, a.err)
 		}
 		var err error
 		if doubt && l.Err() != nil {

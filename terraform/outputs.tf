@@ -34,12 +34,12 @@ output "observer_policy" {
 }
 
 output "operator_policy" {
-  description = "Policy document (JSON) for people with dynalock-admin: list, get, release and table check, on every key of the table. For its run command they need holder_policy."
+  description = "Policy document (JSON) for people with dynalock-admin: list, get, release, runs, pause, unpause, leader, hand-over and table check, on every key of the table. For its run, once and elect commands they need holder_policy."
   value       = local.policies.operator
 }
 
 output "namespace_policies" {
-  description = "Policy documents (JSON) by namespace and role (holder, observer, operator), confined to keys that begin with the namespace. None of them can list: a list reads the whole table."
+  description = "Policy documents (JSON) by namespace and role (holder, observer, operator), confined to keys that begin with the namespace. None of them can list locks or runs: a list reads the whole table."
   value       = local.namespace_policies
 }
 

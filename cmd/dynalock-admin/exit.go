@@ -15,8 +15,8 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// The exit codes. Those of our own lie in the range that sysexits.h uses, which few programs that are guarded by
-// "run" use themselves; where the meaning is the same so is the number.
+// The exit codes. Those of our own lie in the range that sysexits.h uses, and just above it, which few programs that
+// are guarded by "run" use themselves; where the meaning is the same so is the number.
 const (
 	exitOK            = 0
 	exitOther         = 1
@@ -27,6 +27,9 @@ const (
 	exitLost          = 76
 	exitChanged       = 77
 	exitUnfit         = 78 // EX_CONFIG
+	exitFailed        = 79
+	exitPaused        = 80
+	exitTooSoon       = 81
 	exitNotExecutable = 126
 	exitNotFound      = 127
 	exitSignal        = 128 // and the number of the signal
@@ -38,14 +41,17 @@ const exitCodes = `Exit codes:
   64       usage: an unknown flag, a bad value, a missing argument
   65       the item under the key is not a lock
   69       DynamoDB could not be asked, or refused for another reason than the state of the lock
-  75       held: somebody else has the lock (run: see --held-exit-code)
+  75       held: somebody else has the lock, or runs the period (run, once: see --held-exit-code)
   76       lost: the lock was lost while the command ran
-  77       changed: the lock is no longer in the tenure that was shown
+  77       changed: the lock is no longer in the tenure that was shown, or the leadership went to somebody else
   78       the table does not fit
-  126      run: the command cannot be executed
-  127      run: the command was not found
-  128+n    ended by signal n; run: the command, or the wait for the lock
-  others   run: the command's own`
+  79       once: the period's run elsewhere failed, or was begun as often as allowed and never finished
+  80       once: the job is paused
+  81       once: the job's last start is too recent (--at-least)
+  126      run, once, elect: the command cannot be executed
+  127      run, once, elect: the command was not found
+  128+n    ended by signal n; run, once, elect: the command, or the wait for the lock
+  others   run, once, elect: the command's own`
 
 // exitError is an error with an exit code of its own. Without err it ends the program silently.
 type exitError struct {
@@ -85,6 +91,12 @@ func exitCode(err error) int {
 		return exitLost
 	case errors.Is(err, dynalock.ErrChanged):
 		return exitChanged
+	case errors.Is(err, dynalock.ErrExhausted):
+		return exitFailed
+	case errors.Is(err, dynalock.ErrPaused):
+		return exitPaused
+	case errors.Is(err, dynalock.ErrTooSoon):
+		return exitTooSoon
 	case errors.Is(err, dynalock.ErrStore), errors.Is(err, context.DeadlineExceeded):
 		return exitStore
 	}

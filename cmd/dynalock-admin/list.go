@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,7 +18,7 @@ import (
 type filter struct {
 	states        []string
 	prefix, owner string
-	expired       bool
+	expired, jobs bool
 }
 
 func (f *filter) validate() error {
@@ -32,7 +33,14 @@ func (f *filter) validate() error {
 func (f *filter) match(r dynalock.Record, now time.Time) bool {
 	return (len(f.states) == 0 || slices.Contains(f.states, r.State.String())) &&
 		strings.HasPrefix(r.Key, f.prefix) && strings.HasPrefix(r.Owner, f.owner) &&
-		(!f.expired || expired(r, now))
+		(!f.expired || expired(r, now)) &&
+		(f.jobs || strings.HasPrefix(f.prefix, jobsPrefix) || !isRecordOfJob(r))
+}
+
+// isRecordOfJob tells what the library keeps of a job and of its runs that are over from locks that are free.
+func isRecordOfJob(r dynalock.Record) bool {
+	_, _, ok := jobOf(r.Key)
+	return ok && r.State == dynalock.Free
 }
 
 func (a *app) listCommand() *cobra.Command {
@@ -46,9 +54,12 @@ SINCE is when a held lock was acquired or a free one was released; OWNER of a fr
 those of the holder's clock. A held lock that is expired has run out of its lease, but is free only once somebody
 takes it. WAITERS is an estimate made when the lock was acquired.
 
+What is kept of jobs and of their runs that are over is no free lock: under keys that begin with once/ only what is held,
+or foreign, is listed, unless --jobs or a --prefix asks for the rest; "runs" says what became of it.
+
 The JSON output is one document, {"locks": [...]}, each lock with key, state (free, held, foreign), owner, token,
 reason, leaseMillis, acquiredAt, renewedAt, expiresAt (RFC 3339), expired, waiters, version, problem (why an item is
-foreign) and data (base64); what is not known is left out.`,
+foreign), data (base64), and job and period where it is of a job; what is not known is left out.`,
 		Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			if err := f.validate(); err != nil {
@@ -65,6 +76,9 @@ foreign) and data (base64); what is not known is left out.`,
 				if err != nil {
 					return err
 				}
+				if r.Key == "" && a.namespace == "" {
+					return &exitError{exitUnfit, fmt.Errorf("table %q has no string %q in its items, so that is not its partition key: see table check", c.Table(), a.partitionKey)}
+				}
 				if f.match(r, now) {
 					found = append(found, r)
 				}
@@ -77,6 +91,8 @@ foreign) and data (base64); what is not known is left out.`,
 	cmd.Flags().StringVar(&f.prefix, "prefix", "", "only keys that begin with this")
 	cmd.Flags().StringVar(&f.owner, "owner", "", "only locks whose owner begins with this")
 	cmd.Flags().BoolVar(&f.expired, "expired", false, "only held locks whose lease has run out, by this machine's clock")
+	cmd.Flags().BoolVar(&f.jobs, "jobs", false, "also what is kept of jobs and of their runs that are over")
+	completes(cmd, "state", "held", "free", "foreign")
 	return cmd
 }
 
@@ -102,6 +118,9 @@ func listRow(r dynalock.Record, now time.Time) []string {
 		row[7] = strconv.Itoa(r.Waiters)
 	case dynalock.Free: // its last write was the release
 		row[4], row[5] = row[5], ""
+		if job, _, ok := jobOf(r.Key); ok {
+			row[8] = fmt.Sprintf("of a job: see runs %q", job)
+		}
 	case dynalock.Foreign:
 		row[8] = "not a lock: " + r.Problem
 	}

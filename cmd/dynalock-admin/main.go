@@ -1,6 +1,6 @@
 // Command dynalock-admin is the operator's tool of dynalock: it makes and checks the table, shows who holds what,
-// frees a lock whose holder is gone, runs a command while it holds a lock, and serves an embedded DynamoDB for
-// development. See README.md beside it, or dynalock-admin --help.
+// frees a lock whose holder is gone, runs a command while it holds a lock, once a period or as long as it leads, and
+// serves an embedded DynamoDB for development. See README.md beside it, or dynalock-admin --help.
 package main
 
 import (
@@ -9,6 +9,5 @@ import (
 )
 
 func main() {
-	a := &app{in: os.Stdin, out: os.Stdout, err: os.Stderr}
-	os.Exit(a.run(context.Background(), os.Args[1:]))
+	os.Exit(newApp(os.Stdin, os.Stdout, os.Stderr).run(context.Background(), os.Args[1:]))
 }

@@ -88,14 +88,17 @@ type lockJSON struct {
 	Version     string    `json:"version,omitempty"`
 	Problem     string    `json:"problem,omitempty"`
 	Data        []byte    `json:"data,omitempty"`
+	Job         string    `json:"job,omitempty"`
+	Period      string    `json:"period,omitempty"`
 }
 
 func toJSON(r dynalock.Record, now time.Time) lockJSON {
+	job, period, _ := jobOf(r.Key)
 	return lockJSON{
 		Key: r.Key, State: r.State.String(), Owner: r.Owner, Token: r.Token, Reason: r.Reason,
 		LeaseMillis: r.Lease.Milliseconds(), AcquiredAt: utc(r.AcquiredAt), RenewedAt: utc(r.RenewedAt),
 		ExpiresAt: utc(r.ExpiresAt), Expired: expired(r, now), Waiters: r.Waiters, Version: r.Version,
-		Problem: r.Problem, Data: r.Data,
+		Problem: r.Problem, Data: r.Data, Job: job, Period: period,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -36,6 +37,15 @@ type app struct {
 	timeout                          time.Duration
 	verbose                          bool
 	reached                          bool // the command itself, with its input accepted
+
+	// What is reached outside of this process; tests that are given arbitrary arguments put something harmless here.
+	db     *dynamodb.Client // in place of the one that flags and environment say
+	lookUp func(command string) (path string, err error)
+	listen func(network, address string) (net.Listener, error)
+}
+
+func newApp(in, out, err *os.File) *app {
+	return &app{in: in, out: out, err: err, lookUp: exec.LookPath, listen: net.Listen}
 }
 
 // dialect is the flag of a dynalock.Dialect.
@@ -99,9 +109,22 @@ Credentials, Region and endpoint come from where the AWS SDK takes them, unless 
 endpoint on the loopback interface and no credentials configured, dummy ones are used.
 
 ` + exitCodes,
-		Version:       version(),
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Version: version(),
+
+		SuggestionsMinimumDistance: 2,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			text := fmt.Sprintf("unknown command %q", args[0])
+			if near := cmd.SuggestionsFor(args[0]); args[0] != "" && len(near) > 0 {
+				text += "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usagef("%s; see dynalock-admin --help", text)
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(*cobra.Command, []string) error {
 			if a.timeout < 0 {
 				return usagef("--timeout is %v, allowed: 0 or more", a.timeout)
@@ -130,8 +153,62 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
 
 	root.AddCommand(a.tableCommand(), a.listCommand(), a.getCommand(), a.releaseCommand(), a.runCommand(),
-		a.serveCommand(), a.versionCommand())
+		a.onceCommand(), a.runsCommand(), a.pauseCommand(), a.unpauseCommand(),
+		a.electCommand(), a.leaderCommand(), a.handOverCommand(), a.serveCommand(), a.versionCommand())
+	completes(root, "output", string(formatTable), string(formatJSON))
+	completes(root, "dialect", "awslabs", "dynamolock")
+	root.SetHelpCommand(helpCommand(root))
+	root.InitDefaultCompletionCmd()
+	for _, cmd := range root.Commands() {
+		switch {
+		case cmd.Name() == "completion": // which takes an unknown shell for a call for help
+			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, needsCommand
+			for _, shell := range cmd.Commands() {
+				write := shell.RunE
+				shell.RunE = func(cmd *cobra.Command, args []string) error {
+					a.reached = true
+					return write(cmd, args)
+				}
+			}
+		case cmd.ValidArgsFunction == nil: // keys are no files
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+	}
 	return root
+}
+
+// completes tells the shell what a flag may be.
+func completes(cmd *cobra.Command, flag string, values ...string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+}
+
+// helpCommand is cobra's but for unknown commands, which are an error.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND...]",
+		Short: "Help about any command",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef("no command %q to help with; see dynalock-admin --help", strings.Join(args, " "))
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
+}
+
+// needsCommand refuses a command that is only a group of others.
+func needsCommand(cmd *cobra.Command, args []string) error {
+	names := []string{}
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	allowed := strings.Join(names, ", ")
+	if len(args) > 0 {
+		return usagef("unknown command %q for %s, allowed: %s", args[0], cmd.Name(), allowed)
+	}
+	return usagef("%s needs a command: %s", cmd.Name(), allowed)
 }
 
 // oneKey accepts a single argument, the key.
@@ -197,6 +274,9 @@ func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 		if u, err := url.Parse(a.endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return nil, usagef("endpoint URL is %q, allowed: http://HOST[:PORT] or https://HOST[:PORT]", a.endpoint)
 		}
+	}
+	if a.db != nil {
+		return a.db, nil
 	}
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()

@@ -207,3 +207,18 @@ func press(t *testing.T, near *os.File, keys string) {
 		t.Fatal(err)
 	}
 }
+
+func TestTheCommandOfALaterTermIgnoresNoMoreSignalsThanThatOfTheFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const show = `echo $(grep SigIgn /proc/self/status); `
+	p := w.start(nil, "elect", key, "--lease", "2s", "--", "sh", "-c", `[ -e again ] || { : >again; `+show+idle+`}; `+show)
+	first := p.expect("SigIgn")
+	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
+		t.Fatal(err)
+	}
+	if second := p.expect("SigIgn"); second != first {
+		t.Errorf("first %q, then %q", first, second)
+	}
+	p.exits(0)
+}

@@ -241,9 +241,11 @@ const (
 )
 
 // wake is a file for which a command waits until the test lets it go on.
-func (w *world) wake() (env string, letGo func()) {
+func (w *world) wake() (env string, letGo func()) { return w.wakeNamed("wake") }
+
+func (w *world) wakeNamed(name string) (env string, letGo func()) {
 	w.t.Helper()
-	path := filepath.Join(w.dir, "wake")
+	path := filepath.Join(w.dir, name)
 	return "WAKE=" + path, func() {
 		w.t.Helper()
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -537,7 +539,11 @@ func TestMaxHoldEndsTheCommandAndFreesTheLockOnceItIsDead(t *testing.T) {
 }
 
 // gate stands in front of the server, and when it is shut answers nobody.
-type gate struct{ shut atomic.Bool }
+type gate struct {
+	shut   atomic.Bool
+	refuse atomic.Bool  // it answers that it is not to be had
+	after  atomic.Int64 // answers left before it is shut; 0: no limit
+}
 
 func (w *world) gate() *gate {
 	w.t.Helper()
@@ -552,9 +558,16 @@ func (w *world) gate() *gate {
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(target) },
 	}
 	front := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if g.after.Load() > 0 && g.after.Add(-1) == 0 {
+			defer g.shut.Store(true)
+		}
 		if g.shut.Load() {
 			_, _ = io.Copy(io.Discard, r.Body) // only then the server notices that the client hangs up
 			<-r.Context().Done()
+			return
+		}
+		if g.refuse.Load() {
+			rw.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
 		proxy.ServeHTTP(rw, r)

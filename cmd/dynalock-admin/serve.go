@@ -49,7 +49,11 @@ func (a *app) serve(ctx context.Context, addr string) error {
 			return err
 		}
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := a.listen("tcp", addr)
+	var bad *net.AddrError
+	if errors.As(err, &bad) {
+		return usagef("--addr is %q, allowed: HOST:PORT: %s", addr, bad.Err)
+	}
 	if err != nil {
 		return err
 	}

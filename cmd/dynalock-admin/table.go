@@ -15,12 +15,7 @@ func (a *app) tableCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "table",
 		Short: "Create or check the table",
-		RunE: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return usagef("unknown command %q for table, allowed: create or check", args[0])
-			}
-			return usagef("table needs a command: create or check")
-		},
+		RunE:  needsCommand,
 	}
 	cmd.AddCommand(a.tableCreateCommand(), a.tableCheckCommand())
 	return cmd

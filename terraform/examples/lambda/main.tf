@@ -1,6 +1,11 @@
 # Two functions that share a lock table: a job that a schedule starts and that runs once per tick, however often the
 # schedule delivers it; and a consumer that works on the messages of one key one after the other. The code of both is
-# in examples/lambda at the top of the repository.
+# in examples/lambda at the top of the repository, which also builds the packages:
+#
+#   (cd ../../../examples/lambda && go run ./build)
+#   terraform init
+#   terraform apply -var job_package=../../../examples/lambda/dist/job-arm64.zip \
+#     -var consumer_package=../../../examples/lambda/dist/consumer-arm64.zip
 locals {
   job_namespace      = "jobs/"
   consumer_namespace = "orders/"
@@ -63,6 +68,7 @@ resource "aws_lambda_function" "this" {
     variables = merge({
       DYNALOCK_TABLE     = module.locks.table_name
       DYNALOCK_NAMESPACE = each.value.namespace
+      ORDERS_TABLE       = aws_dynamodb_table.orders.name
     }, each.value.environment)
   }
 
@@ -109,6 +115,50 @@ resource "aws_iam_role_policy" "logs" {
   name   = "logs"
   role   = aws_iam_role.function[each.key].id
   policy = data.aws_iam_policy_document.logs[each.key].json
+}
+
+# --- what the functions work on: guarded transactions write it together with a check of the lock
+
+resource "aws_dynamodb_table" "orders" {
+  name         = "${var.name}-orders"
+  billing_mode = "PAY_PER_REQUEST"
+  hash_key     = "kind" # order, message or report
+  range_key    = "id"
+
+  attribute {
+    name = "kind"
+    type = "S"
+  }
+
+  attribute {
+    name = "id"
+    type = "S"
+  }
+
+  ttl {
+    attribute_name = "ttl" # of messages that are done: longer than the queue keeps them
+    enabled        = true
+  }
+}
+
+data "aws_iam_policy_document" "orders" {
+  for_each = {
+    job      = ["dynamodb:Query", "dynamodb:UpdateItem"]
+    consumer = ["dynamodb:GetItem", "dynamodb:PutItem"]
+  }
+
+  statement {
+    actions   = each.value
+    resources = [aws_dynamodb_table.orders.arn]
+  }
+}
+
+resource "aws_iam_role_policy" "orders" {
+  for_each = local.functions
+
+  name   = "orders"
+  role   = aws_iam_role.function[each.key].id
+  policy = data.aws_iam_policy_document.orders[each.key].json
 }
 
 # --- the schedule of the job

@@ -18,7 +18,7 @@ variable "name" {
 }
 
 variable "job_package" {
-  description = "Path of the zip file with the scheduled job, as the build script of examples/lambda makes it."
+  description = "Path of the zip file with the scheduled job, as examples/lambda builds it: dist/job-ARCHITECTURE.zip."
   type        = string
   nullable    = false
 
@@ -29,7 +29,7 @@ variable "job_package" {
 }
 
 variable "consumer_package" {
-  description = "Path of the zip file with the queue's consumer, as the build script of examples/lambda makes it."
+  description = "Path of the zip file with the queue's consumer, as examples/lambda builds it: dist/consumer-ARCHITECTURE.zip."
   type        = string
   nullable    = false
 

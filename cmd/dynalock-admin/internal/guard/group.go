@@ -38,6 +38,11 @@ func Start(cmd *exec.Cmd) (*Group, error) {
 		cmd.SysProcAttr.Foreground = true
 		cmd.SysProcAttr.Ctty = int(in.Fd())
 	}
+	if signal.Ignored(syscall.SIGPIPE) { // since the command before this one, which it would inherit
+		heed := []os.Signal{syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGPIPE}
+		signal.Notify(make(chan os.Signal, 1), heed...) // Reset alone leaves them ignored
+		signal.Reset(heed...)
+	}
 	signal.Ignore(syscall.SIGTSTP)
 	if err := cmd.Start(); err != nil {
 		return nil, err
@@ -76,6 +81,12 @@ func (g *Group) Code() int {
 		return 128 + int(status.Signal())
 	}
 	return g.cmd.ProcessState.ExitCode()
+}
+
+// Killed reports whether a signal ended the command. It is valid once Exited is closed.
+func (g *Group) Killed() bool {
+	status, ok := g.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled()
 }
 
 // Signal sends sig to the whole group. A group that is gone is no error: that is what signals are sent for.

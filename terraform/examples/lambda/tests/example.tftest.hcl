@@ -19,6 +19,18 @@ run "the_functions_may_use_the_locks_of_their_own_namespace" {
   }
 }
 
+run "the_functions_may_do_to_the_orders_what_their_code_does" {
+  assert {
+    condition     = data.aws_iam_policy_document.orders["job"].statement[0].actions == toset(["dynamodb:Query", "dynamodb:UpdateItem"]) && data.aws_iam_policy_document.orders["consumer"].statement[0].actions == toset(["dynamodb:GetItem", "dynamodb:PutItem"])
+    error_message = "a function may do too much or too little to the table of orders"
+  }
+
+  assert {
+    condition     = alltrue([for f in aws_lambda_function.this : f.environment[0].variables.ORDERS_TABLE == aws_dynamodb_table.orders.name])
+    error_message = "a function is not told the table of orders"
+  }
+}
+
 run "the_tick_is_named_in_the_schedulers_words" {
   assert {
     condition     = aws_scheduler_schedule.job.target[0].input == "{\"time\":\"<aws.scheduler.scheduled-time>\"}"

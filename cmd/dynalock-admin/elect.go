@@ -1,0 +1,110 @@
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dynalock/dynalock/cmd/dynalock-admin/internal/guard"
+	"github.com/dynalock/dynalock/dynalock"
+)
+
+func (a *app) electCommand() *cobra.Command {
+	r := &guarded{a: a}
+	var value string
+	cmd := &cobra.Command{
+		Use:   "elect KEY -- COMMAND [ARGS...]",
+		Short: "Run a command for as long as this candidate leads",
+		Long: `Campaign, and run the command whenever this candidate leads. When the command exits while its term lasts, the
+leadership is given up, and its exit code is ours. When the term ends before that, the command is ended and the campaign
+goes on: after a loss it is killed before the lease ends, as by "run"; when the leader is asked to hand over, it gets
+SIGTERM, and SIGKILL after --kill-after, and the lease is kept until it is dead. A signal ends a campaign, and is passed on
+to a command that runs.
+
+The command finds DYNALOCK_TOKEN, the term, in its environment, and the rest of what "run" gives it; DYNALOCK_OWNER is
+the candidate.
+
+` + exitCodes,
+		Args:              before("KEY"),
+		ValidArgsFunction: filesAfter(1),
+	}
+	r.lockFlags(cmd)
+	f := cmd.Flags()
+	f.StringVar(&r.owner, "candidate", "", "name of this candidate, unique among them (default host/pid/random)")
+	f.StringVar(&value, "value", "", "to publish with the leadership, such as an address (default: nothing)")
+	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
+		c, err := r.prepare(ctx, cmd, args[1:])
+		if err != nil {
+			return err
+		}
+		e := c.Election(args[0], func(o *dynalock.ElectionOptions) {
+			if f.Changed("value") {
+				o.Value = []byte(value)
+			}
+		})
+		err = r.campaign(ctx, e)
+		r.close(ctx, c)
+		return err
+	})
+	return cmd
+}
+
+// campaign runs the command in every term until one of them ends by itself, or a signal ends the campaign.
+func (r *guarded) campaign(ctx context.Context, e *dynalock.Election) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r.listen(cancel)
+	err := r.look(ctx, e)
+	over := false // a term has ended by itself
+	if err == nil {
+		err = e.Run(ctx, func(term context.Context, l *dynalock.Lock) error {
+			if err := r.heard(); err != nil {
+				defer r.listen(cancel)
+				return err
+			}
+			defer r.listen(cancel) // from the command's end on, signals are ours again
+			end, err := r.work(term, l, r.options.Owner)
+			if err != nil {
+				return err
+			}
+			over = term.Err() == nil && !end.lost
+			return end.err()
+		})
+	}
+	heard := r.heard()
+	var exit *exitError // the command's
+	errors.As(err, &exit)
+	switch {
+	case over && errors.Is(err, dynalock.ErrStore):
+		r.warn("warning: the leadership was not given up, and lasts until its lease ends: " + message(err))
+		if exit == nil {
+			return nil
+		}
+		return exit
+	case exit != nil:
+		return exit
+	case heard != nil && !over:
+		return heard
+	}
+	return err
+}
+
+// look tells a store that does not answer, at once, from an election that somebody else has won.
+func (r *guarded) look(ctx context.Context, e *dynalock.Election) error {
+	ctx, cancel := r.a.bounded(ctx)
+	defer cancel()
+	leader, err := e.Leader(ctx)
+	switch {
+	case err != nil:
+		return err
+	case leader.State == dynalock.Foreign:
+		return &dynalock.ForeignError{Key: leader.Key, Problem: leader.Problem}
+	case leader.State == dynalock.Held && guard.IsTerminal(r.a.err):
+		r.warn(fmt.Sprintf("waiting: %q leads", leader.Owner))
+	}
+	return nil
+}

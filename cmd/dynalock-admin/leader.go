@@ -1,0 +1,182 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dynalock/dynalock/dynalock"
+)
+
+// leaderJSON is a leader in the JSON output. Its field names are documented and stay.
+type leaderJSON struct {
+	Key       string    `json:"key"`
+	Led       bool      `json:"led"`
+	Candidate string    `json:"candidate,omitempty"`
+	Term      uint64    `json:"term,omitempty"`
+	Since     time.Time `json:"since,omitzero"`
+	Expired   bool      `json:"expired"`
+	Value     []byte    `json:"value,omitempty"`
+}
+
+func leaderToJSON(r dynalock.Record, now time.Time) leaderJSON {
+	if r.State == dynalock.Free {
+		return leaderJSON{Key: r.Key}
+	}
+	return leaderJSON{Key: r.Key, Led: true, Candidate: r.Owner, Term: r.Token, Since: utc(r.AcquiredAt), Expired: expired(r, now), Value: r.Data}
+}
+
+func (a *app) leaderCommand() *cobra.Command {
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "leader KEY",
+		Short: "Show who leads an election, since when, in which term, and the value published",
+		Long: `Show who leads an election, since when, in which term, and the value that the leader has published. That nobody leads
+is success, too. A leader that died is shown, as expired, until another one was elected.
+
+With --watch it writes a line now and whenever leader, term or value change, until SIGINT, SIGTERM or SIGHUP, on which
+it exits with 0. It looks once a second. When DynamoDB does not answer any more it says so once, and goes on.
+
+The JSON output has key, led, candidate, term, since (RFC 3339, by the leader's clock), expired (by this machine's
+clock) and value (base64); what is not known is left out. With --watch it is one document a line, with changedAt, when
+it was seen, by this machine's clock.`,
+		Args: oneKey,
+		RunE: a.do(func(ctx context.Context, args []string) error {
+			c, err := a.client(ctx)
+			if err != nil {
+				return err
+			}
+			e := c.Election(args[0])
+			if watch {
+				ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+				defer stop()
+				return a.watch(ctx, e)
+			}
+			ctx, cancel := a.bounded(ctx)
+			defer cancel()
+			r, err := e.Leader(ctx)
+			switch {
+			case err != nil:
+				return err
+			case r.State == dynalock.Foreign:
+				return &dynalock.ForeignError{Key: r.Key, Problem: r.Problem}
+			}
+			return a.showLeader(r, time.Now())
+		}),
+	}
+	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on, with a line for every change, until interrupted")
+	return cmd
+}
+
+// watch writes a line for every change until ctx ends. What goes wrong before the first answer ends it.
+func (a *app) watch(ctx context.Context, e *dynalock.Election) error {
+	answered, said := false, ""
+	for r, err := range e.Observe(ctx) {
+		switch text := ""; {
+		case err != nil && !answered:
+			return err
+		case err != nil:
+			if text = message(err); text != said {
+				a.say("dynalock-admin: " + text)
+			}
+			said = text
+		default:
+			answered, said = true, ""
+			if err := a.showChange(r, time.Now()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (a *app) showChange(r dynalock.Record, now time.Time) error {
+	if a.output == formatJSON {
+		return json.NewEncoder(a.out).Encode(struct {
+			ChangedAt time.Time `json:"changedAt"`
+			leaderJSON
+			Problem string `json:"problem,omitempty"`
+		}{now.UTC(), leaderToJSON(r, now), r.Problem})
+	}
+	line := now.UTC().Format(time.RFC3339) + " "
+	switch r.State {
+	case dynalock.Free:
+		line += "nobody leads"
+	case dynalock.Held:
+		line += fmt.Sprintf("%q leads, term %d", r.Owner, r.Token)
+		if !r.AcquiredAt.IsZero() {
+			line += ", since " + r.AcquiredAt.UTC().Format(time.RFC3339)
+		}
+		if len(r.Data) > 0 {
+			line += fmt.Sprintf(", value %s", showData(r.Data))
+		}
+	case dynalock.Foreign:
+		line += "not a lock: " + r.Problem
+	}
+	_, err := fmt.Fprintln(a.out, clean(line))
+	return err
+}
+
+// showLeader writes who leads, for people or as a document.
+func (a *app) showLeader(r dynalock.Record, now time.Time) error {
+	switch {
+	case a.output == formatJSON:
+		return writeJSON(a.out, leaderToJSON(r, now))
+	case r.State == dynalock.Free:
+		_, err := fmt.Fprintln(a.out, clean(fmt.Sprintf("nobody leads %q", r.Key)))
+		return err
+	}
+	rows := [][]string{{"leader", r.Owner}, {"term", token(r)}, {"since", absolute(r.AcquiredAt, now)}}
+	if expired(r, now) {
+		rows = append(rows, []string{"expired", absolute(r.ExpiresAt, now) + ": it may be dead; the next candidate who watches it for " + r.Lease.String() + " leads"})
+	}
+	if len(r.Data) > 0 {
+		rows = append(rows, []string{"value", showData(r.Data)})
+	}
+	return writeTable(a.out, rows)
+}
+
+func (a *app) handOverCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "hand-over KEY CANDIDATE",
+		Short: "Have the leader of an election hand over to another candidate",
+		Long: `Have the leader of an election hand over to another candidate, which has to campaign already. The leader ends its
+work, and then the candidate leads before anybody else can. Where it has not come to that within --timeout, or somebody
+else leads in the end, that is an error; a leader that was asked still hands over when it can. The output is that of leader.`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) != 2 {
+				return usagef("%s needs exactly KEY CANDIDATE, got %d arguments", cmd.Name(), len(args))
+			}
+			return nil
+		},
+		RunE: a.do(func(ctx context.Context, args []string) error {
+			c, err := a.client(ctx)
+			if err != nil {
+				return err
+			}
+			e := c.Election(args[0])
+			limited, cancel := a.bounded(ctx)
+			defer cancel()
+			asked := e.HandOver(limited, args[1])
+			if asked != nil && limited.Err() == nil {
+				return asked
+			}
+			ctx, cancel = a.bounded(ctx)
+			defer cancel()
+			r, err := e.Leader(ctx)
+			switch {
+			case err != nil:
+				return err
+			case asked != nil && (r.State != dynalock.Held || r.Owner != args[1]): // time is up, and not for the store's sake
+				return &exitError{exitChanged, fmt.Errorf("%q does not lead %q after %v: does it campaign, and does the leader end its work?", args[1], args[0], a.timeout)}
+			}
+			return a.showLeader(r, time.Now())
+		}),
+	}
+}

@@ -1,0 +1,194 @@
+//go:build linux || darwin || dragonfly || freebsd || netbsd || openbsd
+
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/dynalock/dynalock/dynalock"
+)
+
+// onceRun is one invocation of once.
+type onceRun struct {
+	guarded
+	job, period string
+	once        dynalock.OnceOptions
+
+	ended   *ending // how the command ended, if it was started
+	refused error   // why it was not
+}
+
+func (a *app) onceCommand() *cobra.Command {
+	r := &onceRun{guarded: guarded{a: a}}
+	cmd := &cobra.Command{
+		Use:   "once JOB PERIOD -- COMMAND [ARGS...]",
+		Short: "Run a command unless it has run for this period, anywhere",
+		Long: `Run the command, and exit with its exit code, unless it has run for this period already, anywhere. PERIOD is the
+logical tick, the same text on all machines: a date, a deploy's id. Whoever comes while it runs waits for the result;
+whoever comes later has it at once: says who ran it, when and with what result, and exits with 0, or with 79 if that
+run failed.
+
+A command that exits has finished the period, whatever its exit code: one other than 0 is recorded as a failure and not
+repeated. What did not finish is begun again by whoever asks for the period, at most --attempts times: a run whose
+machine or process died (once its lease has run out), one that lost its lock, one whose command was killed by a signal
+or could not be started. It may have done half of its work.
+
+The command finds DYNALOCK_JOB and DYNALOCK_PERIOD in its environment, beside what "run" gives it, and all that is said
+there of signals, of the loss of the lock and of what the command leaves behind holds here. A run's lock has the key
+once/JOB/PERIOD, with JOB escaped as in a URL: "get" shows it, "release" frees it, so that it is begun again.
+
+With -o json standard output has one document on the run, and what the command writes goes to standard error: job,
+period, status (done, failed, interrupted), ran (by this call), by, startedAt, finishedAt, attempt, token, error. Where
+nothing is known of a run (an error other than 76, 79, or the command's) there is none.
+
+` + exitCodes,
+		Args:              before("JOB", "PERIOD"),
+		ValidArgsFunction: filesAfter(2),
+	}
+	r.lockFlags(cmd)
+	r.waitFlags(cmd)
+	f := cmd.Flags()
+	f.IntVar(&r.once.MaxAttempts, "attempts", 3, "how often a period may be begun, if it did not finish, 1 to 1000")
+	f.DurationVar(&r.once.AtLeast, "at-least", 0, "do not start within this time of the job's last start, for another period (default: no limit)")
+	f.DurationVar(&r.once.Keep, "keep", 7*24*time.Hour, "how long a finished run stays known, where the table has DynamoDB's TTL; else for ever")
+	f.StringVar(&r.once.Reason, "reason", "", "shown to those who wait")
+	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
+		r.job, r.period, r.ownOutput = args[0], args[1], a.output == formatJSON
+		c, err := r.prepare(ctx, cmd, args[2:])
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		r.listen(cancel)
+		var run dynalock.Run
+		err = r.patiently(ctx, func(ctx context.Context, wait bool) (err error) {
+			run, err = r.attempt(ctx, c, wait)
+			return err
+		})
+		heard := r.heard()
+		r.close(context.WithoutCancel(ctx), c)
+		return r.report(run, err, heard)
+	})
+	return cmd
+}
+
+// attempt asks for the period. ctx bounds the wait, not the run.
+func (r *onceRun) attempt(ctx context.Context, c *dynalock.Client, wait bool) (dynalock.Run, error) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	waiting := context.AfterFunc(ctx, cancel)
+	defer waiting()
+	return c.Once(work, r.job, r.period, func(_ context.Context, l *dynalock.Lock) error {
+		err := r.heard()
+		defer r.listen(cancel) // from the command's end on, signals are ours again
+		if !waiting() {        // it was won as the wait ended
+			r.refused = cmp.Or(err, error(&exitError{r.heldCode, fmt.Errorf("the wait for %q of %q was over as it was won: it was given back", r.period, r.job)}))
+			return r.giveBack(l)
+		}
+		return r.do(l, cancel)
+	}, func(o *dynalock.OnceOptions) {
+		*o = r.once
+		o.NoWait = !wait
+	})
+}
+
+// do runs the command. What it returns is recorded; a run whose lock was given back counts as not finished.
+func (r *onceRun) do(l *dynalock.Lock, cancel func()) error {
+	end, err := r.work(context.Background(), l, r.options.Owner, "DYNALOCK_JOB="+r.job, "DYNALOCK_PERIOD="+r.period)
+	if err != nil {
+		r.refused = err
+		return r.giveBack(l)
+	}
+	r.ended = &end
+	switch {
+	case end.lost: // what is left to do is a courtesy to those who wait
+		time.AfterFunc(patience, cancel)
+		return nil
+	case end.killed:
+		return r.giveBack(l)
+	case end.code != 0:
+		return fmt.Errorf("exit code %d", end.code)
+	}
+	return nil
+}
+
+// giveBack leaves the period to be begun again.
+func (r *onceRun) giveBack(l *dynalock.Lock) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	return l.Release(ctx)
+}
+
+// report says what became of the period, and gives it its exit code. heard is the signal that ended a wait.
+func (r *onceRun) report(run dynalock.Run, err, heard error) error {
+	switch {
+	case r.refused != nil:
+		return cmp.Or(heard, r.refused)
+	case r.ended == nil:
+		return r.reportOthers(run, err, heard)
+	}
+	end, recorded := *r.ended, !errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	switch {
+	case !end.lost && errors.Is(err, dynalock.ErrLost): // which the end of the run noticed
+		end.lost = true
+		r.warn(message(err))
+	case !end.lost && !recorded:
+		r.warn(fmt.Sprintf("warning: what became of %q of %q was not recorded, and it may be begun again: %s", r.period, r.job, message(err)))
+	}
+	if end.lost || end.killed || !recorded {
+		run.FinishedAt, run.Err = time.Time{}, ""
+	}
+	shown := r.a.showRun(run, statusOf(run))
+	switch err := end.err(); {
+	case shown != nil && err == nil:
+		return shown
+	case shown != nil: // the command's code says more
+		r.warn(message(shown))
+		return err
+	case end.killed && !end.lost:
+		return &exitError{end.code, fmt.Errorf("the command was killed (%v): %q of %q is not finished, and may be begun again", syscall.Signal(end.code-exitSignal), r.period, r.job)}
+	case err != nil || recorded:
+		return err
+	}
+	return cmp.Or(heard, error(&exitError{code: exitStore}))
+}
+
+// reportOthers is about a period that somebody else runs, or has run.
+func (r *onceRun) reportOthers(run dynalock.Run, err, heard error) error {
+	if run.Attempt > 0 {
+		status := statusOf(run)
+		if errors.Is(err, dynalock.ErrHeld) {
+			status = statusRunning
+		}
+		if err := r.a.showRun(run, status); err != nil {
+			return err
+		}
+	}
+	switch {
+	case err != nil:
+		return cmp.Or(heard, r.heldError(err))
+	case run.Err != "":
+		return &exitError{exitFailed, fmt.Errorf("%q of %q failed: %s: %s", run.Period, run.Job, ranBy(run, time.Now()), run.Err)}
+	case r.a.output == formatJSON:
+		return nil
+	}
+	_, err = fmt.Fprintln(r.a.out, clean(fmt.Sprintf("%q of %q has run: %s", run.Period, run.Job, ranBy(run, time.Now()))))
+	return err
+}
+
+// ranBy tells who ran a period that is finished, and when.
+func ranBy(run dynalock.Run, now time.Time) string {
+	text := fmt.Sprintf("by %q, %s, for %v", run.By, absolute(run.StartedAt, now), took(run))
+	if run.Attempt > 1 {
+		text += fmt.Sprintf(", attempt %d", run.Attempt)
+	}
+	return text
+}

@@ -1,0 +1,372 @@
+package dynalock_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+	"github.com/dynalock/dynalock/internal/testserver"
+)
+
+// What stands between the library and DynamoDB may be a user's own wrapper, a proxy, or an SDK whose retries are on;
+// and it may fail for longer, or in other ways, than a network does.
+
+// wrapped is a user's own DynamoDB. nil functions pass.
+type wrapped struct {
+	dynalock.DynamoDB
+	update   func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error)
+	get      func(next func() (*dynamodb.GetItemOutput, error)) (*dynamodb.GetItemOutput, error)
+	transact func(next func() (*dynamodb.TransactWriteItemsOutput, error)) (*dynamodb.TransactWriteItemsOutput, error)
+}
+
+func (w *wrapped) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, optFns ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+	next := func() (*dynamodb.UpdateItemOutput, error) { return w.DynamoDB.UpdateItem(ctx, in, optFns...) }
+	if w.update == nil {
+		return next()
+	}
+	return w.update(next)
+}
+
+func (w *wrapped) GetItem(ctx context.Context, in *dynamodb.GetItemInput, optFns ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+	next := func() (*dynamodb.GetItemOutput, error) { return w.DynamoDB.GetItem(ctx, in, optFns...) }
+	if w.get == nil {
+		return next()
+	}
+	return w.get(next)
+}
+
+func (w *wrapped) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, optFns ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+	next := func() (*dynamodb.TransactWriteItemsOutput, error) {
+		return w.DynamoDB.TransactWriteItems(ctx, in, optFns...)
+	}
+	if w.transact == nil {
+		return next()
+	}
+	return w.transact(next)
+}
+
+// through makes a client whose requests go through w.
+func (e *env) through(w *wrapped, optFns ...func(*dynalock.Options)) *dynalock.Client {
+	e.Helper()
+	w.DynamoDB = e.connect()
+	c, err := dynalock.New(w, e.table, append([]func(*dynalock.Options){func(o *dynalock.Options) { o.Lease = lease }}, optFns...)...)
+	must(e, err)
+	e.Cleanup(func() { _ = c.Close(context.WithoutCancel(e.ctx)) })
+	return c
+}
+
+// A proxy that sends every write twice and passes on the second answer: the refusal shows the write itself.
+func TestAWriteThatIsRepeatedOnItsWayIsNoLoss(t *testing.T) {
+	virtual(t, func(e *env) {
+		c := e.through(&wrapped{update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+			if _, err := next(); err != nil {
+				return nil, err
+			}
+			return next()
+		}})
+		l := e.acquire(c, "key")
+		time.Sleep(2 * lease)
+		check(e, l.Held(), "dropped: %v", l.Err())
+		must(e, l.Renew(e.ctx))
+		must(e, l.SetData(e.ctx, []byte("x")))
+		must(e, l.Release(e.ctx))
+		check(e, text(e.item("key")["isReleased"]) == "1", "not released")
+	})
+}
+
+// A clone of the process goes on from the same version, and bumps it as its original does.
+func TestAWriteOfACloneIsALossThoughItFollowsOurs(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client(long)
+		l := e.acquire(c, "key")
+		it := e.item("key")
+		id, n, _ := strings.Cut(text(it["recordVersionNumber"]), "-")
+		count, err := strconv.Atoi(n)
+		must(e, err)
+		it["recordVersionNumber"] = s(fmt.Sprintf("%s-%d", id, count+1))
+		e.put("key", it)
+		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
+	})
+}
+
+func TestALockWonAfterItsCallerHadGoneIsForgotten(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		for range 5 {
+			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: 100 * time.Millisecond, Times: 1})
+			_, err := c.Acquire(e.within(50*time.Millisecond), "key")
+			wantErr(e, err, context.DeadlineExceeded)
+			time.Sleep(time.Second)
+			check(e, text(e.item("key")["isReleased"]) == "1", "not released")
+		}
+		before := wire.Count()
+		must(e, c.Close(e.ctx))
+		check(e, wire.Count() == before, "Close sent %d requests for locks that were released", wire.Count()-before)
+	})
+}
+
+func TestHoweverManyAnswersAreLostTheLeaseIsKeptAndReleased(t *testing.T) {
+	for name, kind := range map[string]testserver.Kind{"none applied": testserver.FailBefore, "all applied": testserver.FailAfter} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, wire := e.client(func(o *dynalock.Options) { o.Lease, o.Heartbeat = time.Minute, 100*time.Millisecond })
+				l := e.acquire(c, "key")
+				lose := func() { // one of them applied at least, then as many lost as make it an old one
+					before := wire.Count()
+					remove := wire.Inject(testserver.Fault{Kind: kind, Op: "UpdateItem"})
+					time.Sleep(5 * time.Second)
+					remove()
+					remove = wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem"})
+					time.Sleep(5 * time.Second)
+					remove()
+					check(e, wire.Count() > before+200, "%d requests", wire.Count()-before)
+				}
+				lose()
+				time.Sleep(time.Minute)
+				check(e, l.Held(), "lost: %v", l.Err())
+				lose()
+				must(e, l.Release(e.ctx))
+				check(e, text(e.item("key")["isReleased"]) == "1", "not released")
+			})
+		})
+	}
+}
+
+func TestCloseWithAnEndedContextStillReleases(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		keys := make([]string, 200)
+		for i := range keys {
+			keys[i] = fmt.Sprint("key", i)
+			e.acquire(c, keys[i])
+		}
+		ctx, cancel := context.WithCancel(e.ctx)
+		cancel()
+		start := time.Now()
+		err := c.Close(ctx)
+		check(e, time.Since(start) <= 50*time.Millisecond, "took %v", time.Since(start))
+		must(e, err)
+		for _, key := range keys {
+			check(e, text(e.item(key)["isReleased"]) == "1", "%s is still held", key)
+		}
+	})
+}
+
+func TestEveryCallReturnsWithItsContextThoughTheStoreIgnoresIt(t *testing.T) {
+	const late = 700 * time.Millisecond
+	calls := map[string]func(ctx context.Context, e *env, c *dynalock.Client, l *dynalock.Lock) error{
+		"Acquire": func(ctx context.Context, _ *env, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.Acquire(ctx, "held")
+			return err
+		},
+		"TryAcquire": func(ctx context.Context, _ *env, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.TryAcquire(ctx, "held")
+			return err
+		},
+		"Get": func(ctx context.Context, _ *env, c *dynalock.Client, _ *dynalock.Lock) error {
+			_, err := c.Get(ctx, "held")
+			return err
+		},
+		"ForceRelease": func(ctx context.Context, _ *env, c *dynalock.Client, l *dynalock.Lock) error {
+			return c.ForceRelease(ctx, dynalock.Record{Key: l.Key(), State: dynalock.Held, Version: "v"})
+		},
+		"Renew": func(ctx context.Context, _ *env, _ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(ctx) },
+		"SetData": func(ctx context.Context, _ *env, _ *dynalock.Client, l *dynalock.Lock) error {
+			return l.SetData(ctx, []byte("x"))
+		},
+		"Transact": func(ctx context.Context, e *env, _ *dynalock.Client, l *dynalock.Lock) error {
+			return l.Transact(ctx, count(e))
+		},
+		"Release": func(ctx context.Context, _ *env, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				other, _ := e.client(long)
+				e.acquire(other, "held")
+				var slow atomic.Bool
+				sleep := func() {
+					if slow.Load() {
+						time.Sleep(late)
+					}
+				}
+				c := e.through(&wrapped{
+					update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+						sleep()
+						return next()
+					},
+					get: func(next func() (*dynamodb.GetItemOutput, error)) (*dynamodb.GetItemOutput, error) {
+						sleep()
+						return next()
+					},
+					transact: func(next func() (*dynamodb.TransactWriteItemsOutput, error)) (*dynamodb.TransactWriteItemsOutput, error) {
+						sleep()
+						return next()
+					},
+				}, long)
+				l := e.acquire(c, "mine")
+				slow.Store(true)
+				for _, patience := range []time.Duration{late / 7, late * 10 / 7} { // in the first request, and in a later one
+					start := time.Now()
+					_ = call(e.within(patience), e, c, l) // some end in time
+					took := time.Since(start) - patience
+					check(e, took <= 50*time.Millisecond, "returned %v after its context's end", took)
+				}
+				slow.Store(false)
+				must(e, c.Close(e.ctx))
+				check(e, text(e.item("mine")["isReleased"]) == "1", "not released in the end")
+			})
+		})
+	}
+}
+
+func TestATransactionInDoubtIsNotRepeatedBeyondTheLifeOfItsToken(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
+		l := e.acquire(c, "key")
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "TransactWriteItems", Times: 1})
+		heal := wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "TransactWriteItems"})
+		time.AfterFunc(11*time.Minute, heal)
+		wantErr(e, l.Transact(e.ctx, count(e)), dynalock.ErrStore)
+		time.Sleep(5 * time.Minute)
+		check(e, text(e.item("counter")["n"]) == "1", "applied %s times", text(e.item("counter")["n"]))
+	})
+}
+
+func TestAWrappersErrorWithoutAResponseIsUnderstood(t *testing.T) {
+	virtual(t, func(e *env) {
+		for _, hopeless := range []error{
+			&types.ResourceNotFoundException{}, &smithy.GenericAPIError{Code: "AccessDeniedException"},
+			&smithy.GenericAPIError{Code: "SomethingNew", Fault: smithy.FaultClient},
+		} {
+			c := e.through(&wrapped{update: func(func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+				return nil, hopeless
+			}})
+			start := time.Now()
+			_, err := c.Acquire(e.within(30*time.Second), "key")
+			wantErr(e, err, dynalock.ErrStore)
+			wantErr(e, err, hopeless)
+			check(e, time.Since(start) < time.Second, "%v: told after %v", hopeless, time.Since(start))
+		}
+		for i, passing := range []error{
+			&types.ProvisionedThroughputExceededException{}, &types.RequestLimitExceeded{}, &types.ThrottlingException{},
+			&types.TransactionConflictException{}, &types.InternalServerError{}, &smithy.GenericAPIError{Code: "ServiceUnavailable"},
+			&smithy.GenericAPIError{Code: "TooManyRequestsException", Fault: smithy.FaultClient}, context.DeadlineExceeded, io.ErrUnexpectedEOF,
+		} {
+			fail := 2
+			c := e.through(&wrapped{update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+				if fail--; fail >= 0 {
+					return nil, passing
+				}
+				return next()
+			}})
+			_, err := c.TryAcquire(e.ctx, fmt.Sprint("key", i))
+			check(e, err == nil, "%v: %v", passing, err)
+			must(e, c.Close(e.ctx))
+		}
+	})
+}
+
+func TestAProxysTooManyRequestsIsWorthAnotherAttempt(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: http.StatusTooManyRequests, Type: "Unheard", Times: 1})
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: http.StatusBadRequest, Type: "SlowDown", Times: 1})
+		_, err := c.TryAcquire(e.ctx, "key")
+		must(e, err)
+	})
+}
+
+func TestAReadThatFailsOnceFailsNoCall(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		for code, status := range map[string]int{"InternalServerError": 500, "ProvisionedThroughputExceededException": 400} {
+			fail := func() {
+				wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "GetItem", Status: status, Type: code, Times: 1})
+			}
+			fail()
+			run, err := c.Once(e.ctx, "job", code, nothing)
+			check(e, err == nil && run.Ran, "Once: ran %v, error %v", run.Ran, err)
+			fail()
+			_, err = c.Get(e.ctx, "key")
+			must(e, err)
+		}
+	})
+}
+
+func TestATransactionThatItsReleaseOvertookIsNoLoss(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key")
+		wire.Inject(testserver.Fault{Op: "TransactWriteItems", Delay: 100 * time.Millisecond})
+		done := make(chan error)
+		go func() { done <- l.Transact(e.ctx, count(e)) }()
+		time.Sleep(10 * time.Millisecond)
+		must(e, l.Release(e.ctx))
+		err := <-done
+		wantErr(e, err, dynalock.ErrReleased)
+		check(e, !errors.Is(err, dynalock.ErrLost), "%v", err)
+		check(e, len(e.item("counter")) == 0, "it was written")
+	})
+}
+
+// An operator sets isReleased in the console while the answers of the acquisition that wrote the item are lost.
+func TestAnItemOfOursThatWasFreedByHandIsTakenAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})
+		heal := wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem"})
+		time.AfterFunc(lease/3, func() {
+			e.put("key", with(e.item("key"), attributes{"isReleased": s("1")}))
+			heal()
+		})
+		l := e.acquire(c, "key")
+		check(e, wire.Count() < 20, "%d requests", wire.Count())
+		must(e, l.Release(e.ctx))
+	})
+}
+
+func TestHoweverManyWaitNoneForgetsWhatItHasWatched(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		const keys = 15_000
+		ends := make([]func() bool, keys)
+		for i := range ends {
+			ends[i] = dynalock.Watch(c, fmt.Sprint(i), true)
+		}
+		time.Sleep(lease)
+		alive := 0
+		for _, end := range ends {
+			if !end() {
+				alive++
+			}
+		}
+		check(e, alive == 0, "%d of %d dead locks would not be taken", alive, keys)
+		for i := range keys { // and what nobody waits for takes no room
+			dynalock.Watch(c, fmt.Sprint("passing", i), false)
+		}
+		check(e, dynalock.Watches(c) <= keys, "%d are kept", dynalock.Watches(c))
+	})
+}
+
+func TestOnceWithoutAFunctionFinishesNoPeriod(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		_, err := c.Once(e.ctx, "job", "1", nil)
+		wantErr(e, err, dynalock.ErrInvalid)
+		check(e, wire.Count() == 0, "%d requests", wire.Count())
+	})
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"image/png"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The test binary is also the program of the workers.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "worker" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func TestNoGuardedUpdateIsLostAndNoLockOrphanedWhenProcessesAreKilledAndStopped(t *testing.T) {
+	o := options{Workers: 5, Kills: 5, Stops: 5, For: time.Minute, Out: io.Discard}
+	o.Keys, o.Lease, o.Round, o.Seed = 3, time.Second, 10*time.Second, 1
+	clean, err := o.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := run(t.Context(), o)
+	if err == nil {
+		err = out.verdict(io.Discard)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%v\nthe histories are in %s", err, out, o.Dir)
+	}
+	clean()
+	if out.Kills != 5 || out.Stops != 5 || out.Processes < 10 {
+		t.Errorf("%v", out)
+	}
+	t.Log(out)
+}
+
+func TestTheCheckerReadsWhatTheSimulationWrites(t *testing.T) {
+	dir := t.TempDir()
+	var said bytes.Buffer
+	if err := simulate(t.Context(), &said, dir, simulation, 20, 1); err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
+	}
+	r, err := checkFiles(io.Discard, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if len(files) != 20 || len(r.Violations) > 0 || r.Tenures == 0 || r.Guarded.Acknowledged == 0 || r.Unguarded.Acknowledged == 0 || r.Unknown == 0 {
+		t.Errorf("%d files: %v %q", len(files), r, r.Violations)
+	}
+}
+
+func TestOptionsOutOfRangeAreNamed(t *testing.T) {
+	for _, args := range [][]string{{"-workers", "1"}, {"-workers", "21"}, {"-keys", "0"}, {"-lease", "1ms"}, {"-round", "5s"}} {
+		if err := killCommand(t.Context(), args); err == nil || !strings.Contains(err.Error(), args[0]) {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	if err := soakCommand(t.Context(), []string{"-for", "1s"}); err == nil || !strings.Contains(err.Error(), "-for") {
+		t.Errorf("%v", err)
+	}
+}
+
+func memoryOf(n int, grows func(i int, m *memory)) []memory {
+	all := make([]memory, n)
+	for i := range all {
+		all[i] = memory{int64(i) * int64(time.Second), 5 << 20, 60 << 20, 20 + i%3, false}
+		grows(i, &all[i])
+	}
+	return all
+}
+
+func TestWhatGrowsIsNotFlatAndAWarmUpDoesNotCount(t *testing.T) {
+	for name, c := range map[string]struct {
+		grows func(i int, m *memory)
+		want  string
+	}{
+		"flat":           {func(int, *memory) {}, ""},
+		"a warm-up":      {func(i int, m *memory) { m.Heap -= uint64(max(0, 50-i)) << 14 }, ""},
+		"the heap":       {func(i int, m *memory) { m.Heap += uint64(i) << 13 }, "w1 grew: heap"},
+		"the whole":      {func(i int, m *memory) { m.RSS += uint64(i) << 18 }, "w1 grew: RSS"},
+		"the detector":   {func(i int, m *memory) { m.RSS, m.Race = m.RSS+uint64(i)<<18, true }, ""},
+		"the goroutines": {func(i int, m *memory) { m.Goroutines += i / 10 }, "w1 grew: goroutines"},
+	} {
+		err := flat(io.Discard, map[string][]memory{"w0": memoryOf(300, func(int, *memory) {}), "w1": memoryOf(300, c.grows)})
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+	if flat(io.Discard, nil) == nil || flat(io.Discard, map[string][]memory{"w1": memoryOf(5, func(int, *memory) {})}) == nil {
+		t.Error("too little to tell is flat")
+	}
+}
+
+func TestThePlotIsAPicture(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "plot.png")
+	if err := draws(map[string][]memory{"w1": memoryOf(30, func(int, *memory) {})}, file); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }() // it was read
+	if _, err := png.Decode(f); err != nil {
+		t.Error(err)
+	}
+}

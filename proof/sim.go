@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dynalock/dynalock/proof/history"
+)
+
+// The tests of the simulation. Those beyond break the assumption about clocks: the checker has to see locks that were held
+// twice there, and registers that are right all the same.
+const (
+	simulation = "TestSimulation"
+	pauses     = "TestPausesBetweenCheckAndUseLoseUpdatesAndGuardedWritesLoseNone"
+	beyond     = "TestDriftBeyondTheAssumptionBreaksExclusionAndGuardedWritesStillLoseNothing|TestAPauseThatNoClockShowsBreaksExclusionAndGuardedWritesStillLoseNothing"
+)
+
+// simCommand has the simulation write its histories, and checks them.
+func simCommand(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("sim", flag.ContinueOnError)
+	schedules := flags.Int("schedules", 1000, "how many `schedules` to simulate; a twentieth more, 50 at least, with pauses between check and use, and beyond what a lease can bear")
+	first := flags.Uint64("first", 1, "the first `seed`")
+	dir := flags.String("dir", "", "where the histories are kept (default: nowhere)")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *dir == "" {
+		temp, err := os.MkdirTemp("", "proof-sim-")
+		if err != nil {
+			return err
+		}
+		defer func() { _ = os.RemoveAll(temp) }() // a folder for temporary files
+		*dir = temp
+	}
+	if err := simulate(ctx, os.Stdout, *dir, simulation+"|"+pauses+"|"+beyond, *schedules, *first); err != nil {
+		return err
+	}
+	r, err := checkFiles(os.Stdout, *dir)
+	if err != nil {
+		return err
+	}
+	return verdict(r)
+}
+
+// simulate runs tests of the simulation, which write a file for each schedule into the folder.
+func simulate(ctx context.Context, out io.Writer, dir, tests string, schedules int, first uint64) error {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	root, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "github.com/dynalock/dynalock").Output()
+	if err != nil {
+		return fmt.Errorf("the library's module: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, "go", "test", "./dynalock", "-count=1", "-timeout=60m", "-run", "^("+tests+")$",
+		fmt.Sprint("-sim.schedules=", schedules), fmt.Sprint("-sim.first=", first), "-sim.histories="+dir)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = strings.TrimSpace(string(root)), out, os.Stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("the simulation: %w", err)
+	}
+	return nil
+}
+
+// checkFiles checks histories that share nothing, one file each, and says how those of each test did.
+func checkFiles(out io.Writer, dir string) (history.Result, error) {
+	var sum history.Result
+	names, err := filepath.Glob(filepath.Join(dir, "*.jsonl"))
+	if err != nil {
+		return sum, err
+	}
+	files, of := map[string]int{}, map[string]history.Result{}
+	for _, name := range names {
+		events, err := history.LoadFile(name)
+		if err != nil {
+			return sum, err
+		}
+		r := history.Check(events)
+		for i := range r.Violations {
+			r.Violations[i] = filepath.Base(name) + ": " + r.Violations[i]
+		}
+		test, _, _ := strings.Cut(filepath.Base(name), "-")
+		part := of[test]
+		part.Add(r)
+		of[test] = part
+		files[test]++
+	}
+	for _, test := range slices.Sorted(maps.Keys(of)) {
+		r := of[test]
+		fmt.Fprintf(out, "\n%d schedules of %s:\n%s\n", files[test], test, r)
+		if strings.Contains(beyond, test) {
+			all := len(r.Violations)
+			r.Violations = slices.DeleteFunc(r.Violations, func(v string) bool { return strings.Contains(v, ": lock ") })
+			fmt.Fprintf(out, "beyond what a lease can bear: %d locks were seen to be held twice, as they must be; %d other violations\n", all-len(r.Violations), len(r.Violations))
+			if all == len(r.Violations) {
+				return sum, errors.New("no lock was seen to be held twice: the checker is blind")
+			}
+		}
+		sum.Add(r)
+	}
+	fmt.Fprintln(out, "\nin all:")
+	return sum, nil
+}
