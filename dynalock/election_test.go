@@ -265,7 +265,7 @@ func TestASecondRunOfACandidateIsRefused(t *testing.T) {
 	virtual(t, func(e *env) {
 		a := e.candidate("a")
 		<-a.leads
-		wantErr(e, a.Run(e.within(lease), nil), dynalock.ErrInvalid)
+		wantErr(e, a.Run(e.within(lease), nothing), dynalock.ErrInvalid)
 		check(e, len(a.ends) == 0, "the first Run was ended")
 	})
 }

@@ -298,7 +298,7 @@ func TestAClosedClientRefusesCallsButStillReads(t *testing.T) {
 		wantErr(e, err, dynalock.ErrClosed)
 		_, err = c.Resume(e.ctx, l.Handle())
 		wantErr(e, err, dynalock.ErrClosed)
-		wantErr(e, c.Do(e.ctx, "key", nil), dynalock.ErrClosed)
+		wantErr(e, c.Do(e.ctx, "key", nothing), dynalock.ErrClosed)
 		must(e, l.Release(e.ctx)) // Close has released it
 		r, err := c.Get(e.ctx, "key")
 		must(e, err)

@@ -4,6 +4,7 @@
 //
 //	scripts/mutants                    every mutant, until its first killer; first the tests that killed it last time
 //	scripts/mutants -run regexp        those whose name matches
+//	scripts/mutants -new               those of which no killer is known
 //	scripts/mutants -write [-all]      writes the killers and docs/mutants.md anew, with -all all killers of each
 //
 // The source is not touched: go builds from an overlay. What is killed is said together with its killer; a mutant
@@ -36,6 +37,7 @@ type gate struct {
 
 func main() {
 	run := flag.String("run", "", "only the mutants whose name matches this regular expression")
+	fresh := flag.Bool("new", false, "only the mutants of which no killer is known")
 	every := flag.Bool("all", false, "do not stop at the first test that fails")
 	write := flag.Bool("write", false, "write who killed what to killers.json and docs/mutants.md")
 	parallel := flag.Int("p", max(1, runtime.GOMAXPROCS(0)), "how many mutants to try at once")
@@ -44,14 +46,14 @@ func main() {
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := gated(ctx, *run, *every, *write, *parallel, *schedules, *timeout); err != nil {
+	if err := gated(ctx, *run, *fresh, *every, *write, *parallel, *schedules, *timeout); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func gated(ctx context.Context, run string, every, write bool, parallel, schedules int, timeout time.Duration) error {
+func gated(ctx context.Context, run string, fresh, every, write bool, parallel, schedules int, timeout time.Duration) error {
 	root, err := findRoot()
 	if err != nil {
 		return err
@@ -71,9 +73,9 @@ func gated(ctx context.Context, run string, every, write bool, parallel, schedul
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	chosen := slices.DeleteFunc(all(), func(m mutant) bool { return !pattern.MatchString(m.name) })
+	chosen := slices.DeleteFunc(all(), func(m mutant) bool { return !pattern.MatchString(m.name) || fresh && len(last[m.name]) > 0 })
 	if len(chosen) == 0 {
-		return fmt.Errorf("no mutant's name matches %q", run)
+		return errors.New("there is no such mutant")
 	}
 	start := time.Now()
 	if err := g.sane(ctx); err != nil {
@@ -81,7 +83,7 @@ func gated(ctx context.Context, run string, every, write bool, parallel, schedul
 	}
 	killed, failed := g.tryAll(ctx, chosen, parallel)
 	fmt.Printf("%d of %d mutants killed, in %v\n", len(killed), len(chosen), time.Since(start).Round(time.Second))
-	if write && ctx.Err() == nil {
+	if write {
 		if err := publish(root, last, killed, every); err != nil {
 			return err
 		}
@@ -159,10 +161,8 @@ func (g *gate) tryAll(ctx context.Context, chosen []mutant, parallel int) (kille
 			}
 		})
 	}
-	for i := range chosen {
-		if ctx.Err() == nil {
-			next <- &chosen[i]
-		}
+	for i := 0; i < len(chosen) && ctx.Err() == nil; i++ {
+		next <- &chosen[i]
 	}
 	close(next)
 	wg.Wait()
