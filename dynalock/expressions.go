@@ -61,7 +61,7 @@ const (
 	// condForeignTenure: the same for a row that another library wrote, which has no acquisition id.
 	condForeignTenure = "#version = :seen0 AND NOT #released = :one AND "
 	condSameOwner     = "#owner = :seenOwner"
-	condNoOwner       = "attribute_not_exists(#owner)"
+	condNoOwner       = "(attribute_not_exists(#owner) OR #owner = :empty)"
 )
 
 // condVersion: the version is one of n known ones, :seen0 and on: the one that was watched standing still, or the
