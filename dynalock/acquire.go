@@ -600,7 +600,7 @@ func (l *Lock) record() *Record {
 	defer l.mu.Unlock()
 	return &Record{
 		Key: l.key, Owner: l.c.opt.Owner, Version: versionOf(l.id, l.sent), Reason: l.options.Reason, State: Held,
-		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.began.Wall, dialect: l.dialect, hold: l.hold,
+		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.began.Wall, dialect: l.dialect, hold: l.hold, attempt: l.attempt,
 	}
 }
 
