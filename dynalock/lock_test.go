@@ -379,16 +379,17 @@ func TestAWaiterCountsFromAfterTheAnswer(t *testing.T) {
 			virtual(t, func(e *env) {
 				holder, holderWire := e.client()
 				l := e.acquire(holder, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
-				var last time.Time
+				renewed := make(chan time.Time, 1)
 				go func() {
 					time.Sleep(lease / 20) // while the waiter's first question is under way
 					check(e, l.Renew(e.ctx) == nil, "not renewed")
-					last = time.Now()
+					renewed <- time.Now()
 					crash(holderWire)
 				}()
 				c, wire := e.client()
 				wire.Inject(testserver.Fault{Delay: lease / 10, Times: 1})
 				must(e, wait(e, c))
+				last := <-renewed
 				check(e, time.Since(last) >= lease, "taken %v after the last heartbeat, with a lease of %v", time.Since(last), lease)
 			})
 		})
