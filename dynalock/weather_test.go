@@ -1024,6 +1024,37 @@ func TestAnAcquireWhoseAnswerIsOfNoUseAnyMoreGoesOn(t *testing.T) {
 	})
 }
 
+func TestAnAcquisitionWhoseTenureCameAndWentBeginsAnotherOneWithANewID(t *testing.T) {
+	virtual(t, func(e *env) {
+		clock := &clocks{}
+		c, _ := e.client(dynalock.WithClock(clock))
+		operator, _ := e.client()
+		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Key: "key", Delay: lease / 10, Times: 1})
+		var gone dynalock.Record
+		go func() {
+			time.Sleep(lease / 20) // the write is applied, its answer under way
+			var err error
+			gone, err = operator.Get(e.ctx, "key")
+			check(e, err == nil && operator.ForceRelease(e.ctx, gone) == nil, "not freed: %v", err)
+			clock.suspend(lease / 2)
+		}()
+		l := e.acquire(c, "key")
+		version := text(e.item("key")["recordVersionNumber"])
+		check(e, l.Held() && l.Token() == gone.Token+1, "held %v, token %d after %d", l.Held(), l.Token(), gone.Token)
+		check(e, version[:32] != gone.Version[:32], "version %s after %s", version, gone.Version)
+	})
+}
+
+func TestAnAcquireDuringAShortSleepReturnsALockThatIsHeld(t *testing.T) {
+	virtual(t, func(e *env) {
+		clock := &clocks{}
+		c, wire := e.client(dynalock.WithClock(clock))
+		wire.Inject(testserver.Fault{Times: 1, Match: func(string, []byte) bool { clock.suspend(lease / 10); return true }}) // most of the trust is left
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		check(e, wire.Count() == 2 && l.Held(), "%d requests, held %v", wire.Count(), l.Held())
+	})
+}
+
 func TestAnAcquireDuringWhichTheMachineSleptRenewsBeforeItReturns(t *testing.T) {
 	virtual(t, func(e *env) {
 		clock := &clocks{}
