@@ -255,6 +255,18 @@ func TestAStoreThatNeverAnsweredIsNotReportedAsAHeldLock(t *testing.T) {
 	})
 }
 
+func TestTheEndOfAWaitSaysWhyTheStoreCouldNotBeAsked(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 503, Type: "ServiceUnavailable"})
+		_, err := c.Acquire(e.within(lease), "key")
+		wantErr(e, err, context.DeadlineExceeded)
+		wantErr(e, err, dynalock.ErrStore)
+		api, ok := errors.AsType[smithy.APIError](err)
+		check(e, ok && api.ErrorCode() == "ServiceUnavailable", "the cause is not in %v", err)
+	})
+}
+
 func TestDoEndsWithItsContextOnADeadNetworkAndReleasesInTheBackground(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.Lease = 10 * time.Second })
