@@ -291,6 +291,27 @@ func TestADeadHoldersLockIsTakenAfterItsLeaseAndNotEarlier(t *testing.T) {
 	})
 }
 
+func TestOfTwoWhoTakeADeadHoldersLockOverOneIsRefused(t *testing.T) {
+	virtual(t, func(e *env) {
+		dead, wire := e.client()
+		e.acquire(dead, "key")
+		crash(wire)
+		quick, _ := e.client()
+		slow, wire := e.client()
+		for _, c := range []*dynalock.Client{quick, slow} {
+			_, err := c.TryAcquire(e.ctx, "key")
+			wantErr(e, err, dynalock.ErrHeld)
+		}
+		time.Sleep(lease + time.Millisecond)
+		wire.Inject(testserver.Fault{Op: "UpdateItem", Times: 1, Delay: lease / 10}) // its take-over: it comes after the other's
+		refused := make(chan error)
+		go func() { _, err := slow.TryAcquire(e.ctx, "key"); refused <- err }()
+		l := e.acquire(quick, "key")
+		wantErr(e, <-refused, dynalock.ErrHeld)
+		must(e, l.Renew(e.ctx))
+	})
+}
+
 func TestALaterProcessTakesADeadHoldersLockAtFirstSightWithMaxClockSkew(t *testing.T) {
 	onServer(t, func(e *env) {
 		holder, wire := e.client()

@@ -271,9 +271,15 @@ func TestATakeOverLeavesNoReleasedMarkAndAllReadItsValue(t *testing.T) {
 		l = e.acquire(c, "key")
 		check(e, e.item("key")["isReleased"] == nil, "the acquire of a free lock left %v", e.item("key"))
 
-		// With the mark back, though 0, the holder still holds it, for all of its writes and for an operator.
+		// With the mark back, though 0, the holder still holds it, for all of its writes, for others and for an operator.
 		e.put("key", with(e.item("key"), attributes{"isReleased": s("0")}))
 		must(e, l.Transact(e.ctx, put(e, "guarded", "1")))
+		_, err = c.TryAcquire(e.ctx, "key")
+		wantErr(e, err, dynalock.ErrHeld)
+		same, _ := e.client() // with the very lease of the row: what is free it takes without having seen it
+		e.put("theirs", with(javaRow("version"), attributes{"isReleased": s("0")}))
+		_, err = same.TryAcquire(e.ctx, "theirs")
+		wantErr(e, err, dynalock.ErrHeld)
 		r, err = c.Get(e.ctx, "key")
 		must(e, err)
 		must(e, c.ForceRelease(e.ctx, r))

@@ -255,6 +255,18 @@ func TestAStoreThatNeverAnsweredIsNotReportedAsAHeldLock(t *testing.T) {
 	})
 }
 
+func TestTheEndOfAWaitSaysWhyTheStoreCouldNotBeAsked(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 503, Type: "ServiceUnavailable"})
+		_, err := c.Acquire(e.within(lease), "key")
+		wantErr(e, err, context.DeadlineExceeded)
+		wantErr(e, err, dynalock.ErrStore)
+		api, ok := errors.AsType[smithy.APIError](err)
+		check(e, ok && api.ErrorCode() == "ServiceUnavailable", "the cause is not in %v", err)
+	})
+}
+
 func TestDoEndsWithItsContextOnADeadNetworkAndReleasesInTheBackground(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.Lease = 10 * time.Second })
@@ -1021,6 +1033,37 @@ func TestAnAcquireWhoseAnswerIsOfNoUseAnyMoreGoesOn(t *testing.T) {
 		check(e, l.Held() && time.Until(l.Deadline()) > 0, "not held: %v", l.Err())
 		time.Sleep(3 * lease)
 		check(e, l.Held(), "lost: %v", l.Err())
+	})
+}
+
+func TestAnAcquisitionWhoseTenureCameAndWentBeginsAnotherOneWithANewID(t *testing.T) {
+	virtual(t, func(e *env) {
+		clock := &clocks{}
+		c, _ := e.client(dynalock.WithClock(clock))
+		operator, _ := e.client()
+		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Key: "key", Delay: lease / 10, Times: 1})
+		var gone dynalock.Record
+		go func() {
+			time.Sleep(lease / 20) // the write is applied, its answer under way
+			var err error
+			gone, err = operator.Get(e.ctx, "key")
+			check(e, err == nil && operator.ForceRelease(e.ctx, gone) == nil, "not freed: %v", err)
+			clock.suspend(lease / 2)
+		}()
+		l := e.acquire(c, "key")
+		version := text(e.item("key")["recordVersionNumber"])
+		check(e, l.Held() && l.Token() == gone.Token+1, "held %v, token %d after %d", l.Held(), l.Token(), gone.Token)
+		check(e, version[:32] != gone.Version[:32], "version %s after %s", version, gone.Version)
+	})
+}
+
+func TestAnAcquireDuringAShortSleepReturnsALockThatIsHeld(t *testing.T) {
+	virtual(t, func(e *env) {
+		clock := &clocks{}
+		c, wire := e.client(dynalock.WithClock(clock))
+		wire.Inject(testserver.Fault{Times: 1, Match: func(string, []byte) bool { clock.suspend(lease / 10); return true }}) // most of the trust is left
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		check(e, wire.Count() == 2 && l.Held(), "%d requests, held %v", wire.Count(), l.Held())
 	})
 }
 
