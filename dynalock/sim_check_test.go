@@ -334,7 +334,7 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 			old.overruled = true
 			k.end(old, "resumed by "+q.client.name)
 			k.count.Resumes++
-		case before.yielded != "" && before.yielded == textOf(st.item, "ownerName") && q.site == siteCampaign:
+		case before.yielded != "" && before.yielded == textOf(st.item, "ownerName") && (q.site == siteCampaign || q.site == siteHandOver):
 			k.count.Yields++
 		case q.offered && old.client == q.client && !old.held():
 			k.end(old, "handed over")
@@ -521,6 +521,9 @@ func (k *checker) orphaned(key string, st *keyState) {
 	now, c := k.w.now(), t.client
 	wait := max(time.Second, 3*k.w.plan.Lease) // the attempt may still be under way
 	for _, p := range c.plan.Clock.Pauses {
+		if p.At < t.call.over+c.w.plan.Lease && p.end() > t.call.over {
+			return // it slept through the lease for which it tries
+		}
 		if p.At < now {
 			wait += p.For
 		}
