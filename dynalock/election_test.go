@@ -252,7 +252,7 @@ func TestALeaderWithoutAValueDoesNotShowTheOneBefore(t *testing.T) {
 		a := e.candidate("a")
 		<-a.leads
 		a.stop()
-		<-a.stopped
+		wantErr(e, <-a.stopped, context.Canceled)
 		b := e.candidate("b", func(o *dynalock.ElectionOptions) { o.Value = nil })
 		<-b.leads
 		r, err := b.Leader(e.ctx)
