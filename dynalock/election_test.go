@@ -208,6 +208,24 @@ func TestAnUnhealthyLeaderEndsItsTermInGoodOrderAndDoesNotCampaign(t *testing.T)
 	})
 }
 
+func TestACandidateThatIsNotHealthyDoesNotCampaignThoughNobodyLeads(t *testing.T) {
+	virtual(t, func(e *env) {
+		var well atomic.Bool
+		a := e.candidate("a", func(o *dynalock.ElectionOptions) {
+			o.Health = func(context.Context) error {
+				if well.Load() {
+					return nil
+				}
+				return errors.New("disk full")
+			}
+		})
+		time.Sleep(5 * lease)
+		check(e, len(a.leads) == 0 && a.wire.Count() == 0, "%d terms, %d requests of a candidate that is not healthy", len(a.leads), a.wire.Count())
+		well.Store(true)
+		<-a.leads
+	})
+}
+
 func TestResignLetsOthersLeadAndCampaignsAgain(t *testing.T) {
 	virtual(t, func(e *env) {
 		a := e.candidate("a")

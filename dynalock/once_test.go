@@ -318,6 +318,28 @@ func TestAFinishedRunIsKeptForAsLongAsAskedFor(t *testing.T) {
 	})
 }
 
+func TestARunThatAnOperatorFreedIsBegunAgainButNotMoreOftenThanAllowed(t *testing.T) {
+	virtual(t, func(e *env) {
+		most := func(n int) func(*dynalock.OnceOptions) {
+			return func(o *dynalock.OnceOptions) { o.MaxAttempts = n }
+		}
+		dead, wire := e.client()
+		ctx, die := context.WithCancel(e.ctx)
+		_, err := dead.Once(ctx, "job", "1", func(context.Context, *dynalock.Lock) error { crash(wire); die(); return nil })
+		check(e, err != nil, "the run did not crash")
+		c, _ := e.client()
+		r, err := c.Get(e.ctx, "once/job/1")
+		must(e, err)
+		must(e, c.ForceRelease(e.ctx, r))
+		run, err := c.Once(e.ctx, "job", "1", nothing, most(1))
+		wantErr(e, err, dynalock.ErrExhausted)
+		check(e, !run.Ran && run.Attempt == 1, "run %+v", run)
+		run, err = c.Once(e.ctx, "job", "1", nothing, most(2))
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+	})
+}
+
 func TestOfTwoWhoTakeACrashedRunOverOneIsRefused(t *testing.T) {
 	virtual(t, func(e *env) {
 		dead, wire := e.client()

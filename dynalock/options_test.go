@@ -533,6 +533,28 @@ func TestTheUsualHoldTimeSteersTheLooksOfAWaiter(t *testing.T) {
 	})
 }
 
+func TestTheMoreWaitTheLessOftenEachLooks(t *testing.T) {
+	virtual(t, func(e *env) {
+		slow := func(o *dynalock.Options) { o.Lease, o.MaxPoll = 40*time.Second, 20*time.Second }
+		holder, _ := e.client(slow)
+		looks := func(key, waiters string) int {
+			tenures(e, holder, key, 1, 100*time.Millisecond)
+			e.acquire(holder, key, func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+			e.put(key, with(e.item(key), attributes{"waiters": n(waiters)}))
+			waiter, wire := e.client(slow)
+			_, err := waiter.Acquire(e.within(5*time.Second), key)
+			wantErr(e, err, dynalock.ErrHeld)
+			return wire.Count("GetItem")
+		}
+		crowded, alone := 0, 0
+		for i := range 10 {
+			crowded += looks(fmt.Sprint("crowded ", i), "100")
+			alone += looks(fmt.Sprint("alone ", i), "0")
+		}
+		check(e, 3*crowded < alone, "10 waits of 5 s took %d looks among a hundred others, and %d alone", crowded, alone)
+	})
+}
+
 func TestManyWaitersOfOneProcessLookLikeOne(t *testing.T) {
 	virtual(t, func(e *env) {
 		looks := func(key string, goroutines int) int {

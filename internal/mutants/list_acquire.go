@@ -46,7 +46,7 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "lock-won-too-late-is-kept", file: "dynalock/acquire.go", ref: "Client.Acquire",
-		old: "} else if err := out.lock.release(bg); err != nil {",
+		old: "} else if err := out.lock.Release(bg); err != nil {",
 		new: "} else if err := bg.Err(); err != nil {",
 		bug: "A lock that is won after its caller has gone is held, and renewed, for nobody.",
 	},
@@ -70,8 +70,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "new-tenure-with-the-old-id", file: "dynalock/acquire.go", ref: "The item",
-		old: "a.id, a.sent, a.doubt, a.admit, a.dead = newID(), 0, nil, nil, nil",
-		new: "a.sent, a.doubt, a.admit, a.dead = 0, nil, nil, nil",
+		old: "a.id, a.sent, a.tries, a.doubt, a.admit, a.dead = newID(), 0, 0, nil, nil, nil",
+		new: "a.sent, a.tries, a.doubt, a.admit, a.dead = 0, 0, nil, nil, nil",
 		bug: "An acquisition whose tenure came and went begins the next one with the same id.",
 	},
 	{
@@ -124,8 +124,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "foreign-item-is-taken", file: "dynalock/acquire.go", ref: "peer 13",
-		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase r.id() == a.id:",
-		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase r.id() == a.id:",
+		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase r.id() == a.id &&",
+		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase r.id() == a.id &&",
 		bug: "An item that is no lock is treated as free.",
 	},
 	{
@@ -145,12 +145,6 @@ var acquireMutants = []mutant{
 		old: "if next == stepLook || rounds >= 4 {",
 		new: "if next == stepLook || rounds >= 0 {",
 		bug: "TryAcquire does not take a lock that it sees to be dead.",
-	},
-	{
-		name: "run-begun-too-often", file: "dynalock/acquire.go", ref: "OnceOptions.MaxAttempts",
-		old: "if a.options.claim > 0 && r.attempt >= a.options.claim {\n\t\t\ta.lastErr = &finishedError{r}\n\t\t\treturn stepFail\n\t\t}\n\t\ta.admit, a.dialect, a.dead",
-		new: "if a.options.claim > 0 && r.attempt > a.options.claim {\n\t\t\ta.lastErr = &finishedError{r}\n\t\t\treturn stepFail\n\t\t}\n\t\ta.admit, a.dialect, a.dead",
-		bug: "Who waits for a run that was begun as often as allowed is not told so.",
 	},
 	{
 		name: "silence-is-a-holder", file: "dynalock/acquire.go", ref: "Client.Acquire",

@@ -4,14 +4,14 @@ package main
 var holderMutants = []mutant{
 	{
 		name: "version-dropped-from-the-condition", file: "dynalock/lock.go", ref: "Heartbeats",
-		old: "cond: condVersion(len(l.open)) + condToken,",
+		old: "cond: condVersion(len(named)) + condToken,",
 		new: "cond: \"attribute_exists(#version)\" + condToken,",
 		bug: "A holder's writes do not ask whether the version is still one of its own.",
 	},
 	{
 		name: "token-dropped-from-the-condition", file: "dynalock/lock.go", ref: "What is not promised",
-		old: "cond: condVersion(len(l.open)) + condToken,",
-		new: "cond: condVersion(len(l.open)),",
+		old: "cond: condVersion(len(named)) + condToken,",
+		new: "cond: condVersion(len(named)),",
 		bug: "A holder that an operator has freed believes in a late copy of its own acquire, which others' tokens have passed.",
 	},
 	{
@@ -19,12 +19,6 @@ var holderMutants = []mutant{
 		old: "l.open = append(l.open, next)\n",
 		new: "",
 		bug: "A heartbeat whose answer was lost is forgotten: the next one is refused by its version, and a healthy lock dropped.",
-	},
-	{
-		name: "lost-heartbeat-replaces-the-acknowledged", file: "dynalock/lock.go", ref: "Lost answers",
-		old: "l.open = append(l.open, next)\n",
-		new: "l.open = []uint64{next}\n",
-		bug: "After a lost answer only the version in doubt is asked for, though the request may never have arrived.",
 	},
 	{
 		name: "unavailable-is-lost", file: "dynalock/lock.go", ref: "Heartbeats",
@@ -45,22 +39,10 @@ var holderMutants = []mutant{
 		bug: "Held waits for the heartbeat in flight.",
 	},
 	{
-		name: "context-outlives-the-lock", file: "dynalock/lock.go", ref: "Lock.Context",
-		old: "l.cancel(err)\n",
-		new: "_ = l.cancel\n",
-		bug: "The lock's context is not cancelled when the lock is lost or released, nor Done closed.",
-	},
-	{
 		name: "set-data-trusts-from-the-answer", file: "dynalock/lock.go", ref: "How long a lock is trusted",
 		old: "l.lease.Acknowledge(a.sent)",
 		new: "l.lease.Acknowledge(a.got)",
 		bug: "Renew and SetData extend the lease from the moment when the answer came in.",
-	},
-	{
-		name: "set-data-does-not-renew", file: "dynalock/lock.go", ref: "Lock.SetData",
-		old: "l.lease.Acknowledge(a.sent)",
-		new: "_ = l.lease",
-		bug: "Renew and SetData write to the item but do not extend the lease.",
 	},
 	{
 		name: "empty-data-is-not-stored", file: "dynalock/lock.go", ref: "Lock.SetData",
@@ -69,22 +51,10 @@ var holderMutants = []mutant{
 		bug: "SetData of nil leaves the payload as it was.",
 	},
 	{
-		name: "loss-is-told-twice", file: "dynalock/lock.go", ref: "Observer",
-		old: "if !l.end(lost) {\n\t\treturn\n\t}",
-		new: "l.end(lost)",
-		bug: "One loss is several events.",
-	},
-	{
-		name: "deadline-not-looked-at", file: "dynalock/lock.go", ref: "Lock.Err",
-		old: "if err == nil && l.lease.Remaining() <= 0 {",
-		new: "if err == nil && l.lease.Remaining() < -maxLease {",
-		bug: "Err is nil until the loss has been announced, though the clock says that it is over.",
-	},
-	{
 		name: "release-on-the-callers-context", file: "dynalock/release.go", ref: "peer 16",
-		old: "r.err = l.release(bg)",
-		new: "r.err = l.release(ctx)",
-		bug: "A deferred release with the cancelled context of its function leaves the lock held for a lease.",
+		old: "r := l.startRelease()\n\tselect {",
+		new: "if err := ctx.Err(); err != nil {\n\t\treturn err\n\t}\n\tr := l.startRelease()\n\tselect {",
+		bug: "A deferred release with the cancelled context of its function is not sent and leaves the lock held for a lease.",
 	},
 	{
 		name: "failed-release-cannot-be-repeated", file: "dynalock/release.go", ref: "peer 7",
@@ -93,63 +63,15 @@ var holderMutants = []mutant{
 		bug: "The outcome of a failed release is kept: the lock is marked as released before it is.",
 	},
 	{
-		name: "held-while-released", file: "dynalock/release.go", ref: "Lock.Release",
-		old: "l.end(ErrReleased)\n\tdefer l.c.vacate(l, false) // whatever happens, local waiters go on\n",
-		new: "defer l.c.vacate(l, false)\n\tdefer l.end(ErrReleased)\n",
-		bug: "The context is cancelled only after the lock has been given back.",
-	},
-	{
-		name: "lost-release-is-a-loss", file: "dynalock/release.go", ref: "Release and hand-over",
-		old: "own && (now.State == Free || now.yielded) || doubt && !own {",
-		new: "doubt && !own {",
-		bug: "A release whose answer was lost is refused by the item that it wrote, and reported as a loss.",
-	},
-	{
-		name: "refused-release-is-success", file: "dynalock/release.go", ref: "Lock.Release",
-		old: "own && (now.State == Free || now.yielded) || doubt && !own {",
-		new: "own && (now.State == Free || now.yielded) || !own {",
-		bug: "A release that comes after a take-over says that all went well.",
-	},
-	{
-		name: "doubtful-hand-over-is-done", file: "dynalock/release.go", ref: "Lock.Release",
-		old: "if v != applied {\n",
-		new: "if v != applied && v != inDoubt {\n",
-		bug: "A hand-over whose answer was lost is taken for done: nil, while the item is held.",
-	},
-	{
-		name: "in-doubt-release-forgotten", file: "dynalock/release.go", ref: "Lost answers",
-		old: "doubt = true\n\t\t\tl.c.emit",
-		new: "l.c.emit",
-		bug: "A deleting or handed-over release whose answer was lost is reported as a loss.",
-	},
-	{
 		name: "average-of-the-last-alone", file: "dynalock/release.go", ref: "Waiting",
 		old: "average = (4*l.hold + held) / 5",
 		new: "average = held",
 		bug: "The usual hold time is that of the last tenure.",
 	},
 	{
-		name: "average-never-falls", file: "dynalock/release.go", ref: "Waiting",
-		old: "average = (4*l.hold + held) / 5",
-		new: "average = (4*l.hold + held) / 4",
-		bug: "The usual hold time grows with every tenure.",
-	},
-	{
-		name: "another-tenure-is-deleted", file: "dynalock/release.go", ref: "AcquireOptions.DeleteOnRelease",
-		old: "return l.c.delete(ctx, l.timing.attempt, l.c.deleteInput(l.key, w))",
-		new: "w.cond = \"attribute_exists(#version)\"\n\t\t\t\treturn l.c.delete(ctx, l.timing.attempt, l.c.deleteInput(l.key, w))",
-		bug: "A deleting release deletes whatever lies under the key.",
-	},
-	{
-		name: "retention-forgotten", file: "dynalock/release.go", ref: "Options.Retention",
-		old: "l.c.retain(w)\n",
-		new: "_ = l.c.retain\n",
-		bug: "A release sets no TTL, though retention is asked for.",
-	},
-	{
 		name: "close-stops-at-the-first-failure", file: "dynalock/client.go", ref: "peer 7",
-		old: "err := ctx.Err()\n\t\t\t\tif err != nil { // no time",
-		new: "mu.Lock()\n\t\t\t\tfailed := len(errs) > 0\n\t\t\t\tmu.Unlock()\n\t\t\t\tif failed {\n\t\t\t\t\tcontinue\n\t\t\t\t}\n\t\t\t\terr := ctx.Err()\n\t\t\t\tif err != nil { // no time",
+		old: "err := context.Cause(ctx)\n\t\t\t\tif err == nil {",
+		new: "mu.Lock()\n\t\t\t\tfailed := len(errs) > 0\n\t\t\t\tmu.Unlock()\n\t\t\t\tif failed {\n\t\t\t\t\tcontinue\n\t\t\t\t}\n\t\t\t\terr := context.Cause(ctx)\n\t\t\t\tif err == nil {",
 		bug: "Close leaves the rest held after the first release that failed.",
 	},
 	{
@@ -157,12 +79,6 @@ var holderMutants = []mutant{
 		old: "for range min(len(held), 64) {",
 		new: "for range len(held) {",
 		bug: "Close releases all locks at once, however many.",
-	},
-	{
-		name: "close-ignores-waiters", file: "dynalock/queue.go", ref: "Client.Close",
-		old: "case <-c.closing:\n\t\t\terr = ErrClosed\n",
-		new: "case <-c.ctx.Done():\n\t\t\terr = ErrClosed\n",
-		bug: "Close waits for waiters that it does not stop.",
 	},
 	{
 		name: "operator-loses-to-the-heartbeat", file: "dynalock/client.go", ref: "Client.ForceRelease",
@@ -177,22 +93,10 @@ var holderMutants = []mutant{
 		bug: "A forced release asks for the owner's name, and frees another tenure of the same name.",
 	},
 	{
-		name: "operator-frees-a-version-of-anybody", file: "dynalock/client.go", ref: "peer 12",
-		old: "w.cond = condForeignTenure + condSameOwner\n",
-		new: "w.cond = condForeignTenure + \"attribute_exists(#key)\"\n",
-		bug: "For a row of another library the owner is not asked for.",
-	},
-	{
 		name: "lost-forced-release-is-a-change", file: "dynalock/client.go", ref: "Client.ForceRelease",
 		old: "if now.id() == id { // an attempt whose answer was lost",
 		new: "if now.id() == id && false {",
 		bug: "A forced release whose answer was lost is reported as too late.",
-	},
-	{
-		name: "forced-release-without-retention", file: "dynalock/client.go", ref: "Options.Retention",
-		old: "c.retain(w)\n\tw.update += updReleaseRemove\n\terr := c.persist(",
-		new: "w.update += updReleaseRemove\n\terr := c.persist(",
-		bug: "A lock that an operator frees gets no TTL, though retention is asked for.",
 	},
 	{
 		name: "old-handle-goes-on", file: "dynalock/resume.go", ref: "Client.Resume",
@@ -201,27 +105,9 @@ var holderMutants = []mutant{
 		bug: "The copy of a lock that was resumed in the same client is held until its next heartbeat.",
 	},
 	{
-		name: "resume-forgets-to-delete", file: "dynalock/resume.go", ref: "Client.Resume",
-		old: "o.Lease, o.DeleteOnRelease = time.Duration(h.Lease)*time.Millisecond, h.Delete",
-		new: "o.Lease = time.Duration(h.Lease) * time.Millisecond",
-		bug: "A lock that was to be deleted at its release is not, once it was resumed elsewhere.",
-	},
-	{
 		name: "resume-forgets-the-lease", file: "dynalock/resume.go", ref: "Client.Resume",
 		old: "o.Lease, o.DeleteOnRelease = time.Duration(h.Lease)*time.Millisecond, h.Delete",
 		new: "o.DeleteOnRelease = h.Delete",
 		bug: "A resumed lock has the lease of the client, not that of the handle.",
-	},
-	{
-		name: "resume-writes-its-own-dialect", file: "dynalock/resume.go", ref: "Sharing a table",
-		old: "a.resume, a.resumeToken, a.dialect = h.ID, h.Token, Dialect(h.Dialect)",
-		new: "a.resume, a.resumeToken = h.ID, h.Token",
-		bug: "Resume writes the lease in the client's dialect, not the item's.",
-	},
-	{
-		name: "resume-takes-over", file: "dynalock/acquire.go", ref: "Client.Resume",
-		old: "w.cond = condTenure + condToken\n\t\tw.values",
-		new: "w.cond = \"NOT #released = :one\"\n\t\tw.values",
-		bug: "A handle whose tenure is over takes the lock from its successor.",
 	},
 }

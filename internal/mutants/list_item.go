@@ -33,46 +33,10 @@ var itemMutants = []mutant{
 		bug: "A row of something else under the key is overwritten.",
 	},
 	{
-		name: "data-of-another-type-is-overwritten", file: "dynalock/expressions.go", ref: "peer 13",
-		old: "(attribute_not_exists(#data) OR attribute_type(#data, :B)) AND ",
-		new: "",
-		bug: "A released row whose data is no lock's is taken unseen.",
-	},
-	{
-		name: "stamp-of-another-row", file: "dynalock/expressions.go", ref: "Sharing a table",
-		old: "condOurs           = \"#stamp = #version AND ",
-		new: "condOurs           = \"attribute_exists(#stamp) AND ",
-		bug: "A row that another library released is taken for one of ours, and changed to our dialect.",
-	},
-	{
-		name: "dialect-not-asked-for", file: "dynalock/expressions.go", ref: "Sharing a table",
-		old: "condOursAWSLabs    = condOurs + \"NOT contains(#lease, :unit)\"",
-		new: "condOursAWSLabs    = condOurs + \"attribute_exists(#lease)\"",
-		bug: "An existing item does not keep its dialect.",
-	},
-	{
 		name: "release-keeps-the-version", file: "dynalock/expressions.go", ref: "peer 11",
 		old: "updRelease       = \"SET #released = :one, #version = :next, #stamp = :next,",
 		new: "updRelease       = \"SET #released = :one, #stamp = :next,",
 		bug: "A release leaves the version as it was, and what is still under way is applied after it.",
-	},
-	{
-		name: "heartbeat-keeps-the-version", file: "dynalock/expressions.go", ref: "Heartbeats",
-		old: "updRenew = \"SET #version = :next, #stamp = :next, ",
-		new: "updRenew = \"SET #stamp = :next, ",
-		bug: "A heartbeat leaves the version as it was, so a waiter takes a live lock.",
-	},
-	{
-		name: "heartbeat-keeps-the-expiry", file: "dynalock/expressions.go", ref: "Options.MaxClockSkew",
-		old: "#lease = :lease, #renewed = :now, #expires = :expires\"\n\n\t// updRelease",
-		new: "#lease = :lease, #renewed = :now\"\n\n\t// updRelease",
-		bug: "A heartbeat does not move the stored expiry, so who goes by it takes a live lock.",
-	},
-	{
-		name: "stood-down-for-anybody", file: "dynalock/expressions.go", ref: "Election.HandOver",
-		old: "condYielded = \"(#successor = :candidate AND #yielded = #version)\"",
-		new: "condYielded = \"(#yielded = #version)\"",
-		bug: "Any candidate takes the lock of a leader that stood down in favour of one.",
 	},
 	{
 		name: "stood-down-in-another-version", file: "dynalock/expressions.go", ref: "Election.HandOver",
@@ -93,34 +57,10 @@ var itemMutants = []mutant{
 		bug: "A period is begun once more than allowed.",
 	},
 	{
-		name: "last-start-does-not-count", file: "dynalock/expressions.go", ref: "OnceOptions.AtLeast",
-		old: "#started <= :limit OR",
-		new: "#started <= :now OR",
-		bug: "A job starts however short a time after its last start.",
-	},
-	{
-		name: "pause-does-not-count", file: "dynalock/expressions.go", ref: "Client.Pause",
-		old: "condSpaced = \"attribute_not_exists(#paused) AND (",
-		new: "condSpaced = \"attribute_exists(#key) OR (",
-		bug: "With AtLeast set, a job that is paused starts.",
-	},
-	{
 		name: "lease-of-nothing", file: "dynalock/item.go", ref: "peer 13",
 		old: "if lease < minLease || lease > maxLease {",
 		new: "if lease < 0 || lease > maxLease {",
 		bug: "A lease of 0 is read as one, and such a row taken at once.",
-	},
-	{
-		name: "released-by-presence", file: "dynalock/item.go", ref: "peer 9",
-		old: "if released != \"1\" {",
-		new: "if released == \"\" {",
-		bug: "A lock that is marked \"0\" is shown, and waited for, as free.",
-	},
-	{
-		name: "attributes-of-another-tenure", file: "dynalock/item.go", ref: "Sharing a table",
-		old: "ok && stamp.Value == r.Version {",
-		new: "ok && stamp.Value != \"\" {",
-		bug: "Our old expiry is believed in a row that dynamolock holds.",
 	},
 	{
 		name: "namespace-not-added", file: "dynalock/item.go", ref: "Options.Namespace",
@@ -139,11 +79,5 @@ var itemMutants = []mutant{
 		old: "if dialect == DialectDynamolock {\n\t\treturn d.String()",
 		new: "if dialect == DialectDynamolock && d < 0 {\n\t\treturn d.String()",
 		bug: "The lease is always written in milliseconds, which dynamolock does not read.",
-	},
-	{
-		name: "token-beyond-a-number", file: "dynalock/item.go", ref: "peer 13",
-		old: "if r.Token > math.MaxInt64 {",
-		new: "if r.Token == math.MaxUint64 {",
-		bug: "A token near the end of its range is believed, and the next one does not fit.",
 	},
 }

@@ -3,14 +3,8 @@ package main
 // roleMutants are bugs of what is built on the lock: Once and Election.
 var roleMutants = []mutant{
 	{
-		name: "run-not-recorded", file: "dynalock/once.go", ref: "Client.Once",
-		old: "w.update = updRelease + setResult + updReleaseRemove",
-		new: "w.update = updRelease + updReleaseRemove",
-		bug: "A run that returned is not recorded as finished, and is repeated.",
-	},
-	{
 		name: "run-forgotten-at-once", file: "dynalock/once.go", ref: "OnceOptions.Keep",
-		old: "run.FinishedAt.Add(o.Keep).Unix()",
+		old: "run.FinishedAt.Add(keep).Unix()",
 		new: "run.FinishedAt.Unix()",
 		bug: "A finished run is deleted by its TTL in place of kept for Keep.",
 	},
@@ -27,24 +21,6 @@ var roleMutants = []mutant{
 		bug: "The context of a function that runs under the lock is not cancelled when the lock is lost.",
 	},
 	{
-		name: "jobs-joined", file: "dynalock/once.go", ref: "peer 10",
-		old: "url.PathEscape(job)",
-		new: "url.PathEscape(\"\") + job",
-		bug: "Two pairs of job and period meet in one key.",
-	},
-	{
-		name: "late-copy-is-a-start", file: "dynalock/once.go", ref: "OnceOptions.AtLeast",
-		old: "if len(a.item) > 0 {\n\t\treturn nil\n\t}",
-		new: "",
-		bug: "A period that has run and is delivered late again counts as the job's last start.",
-	},
-	{
-		name: "loser-waits-though-told-not-to", file: "dynalock/once.go", ref: "OnceOptions.NoWait",
-		old: "if o.NoWait {",
-		new: "if !o.NoWait {",
-		bug: "NoWait waits, and who wants to wait does not.",
-	},
-	{
 		name: "lock-given-up-before-the-leader-stops", file: "dynalock/election.go", ref: "Election.Run",
 		old: "err = lead(tctx, l)\n",
 		new: "led := make(chan error, 1)\n\tgo func() { led <- lead(tctx, l) }()\n\tselect {\n\tcase err = <-led:\n\tcase <-tctx.Done():\n\t}\n",
@@ -55,30 +31,6 @@ var roleMutants = []mutant{
 		old: "if e.opt.Value == nil {",
 		new: "if e.opt.Value == nil && e.c == nil {",
 		bug: "A leader without a value is shown with the address of the leader before.",
-	},
-	{
-		name: "hand-over-to-whoever-comes", file: "dynalock/election.go", ref: "Election.HandOver",
-		old: "if to := t.successor(); to != \"\" {",
-		new: "if to := t.successor(); to == \"nobody\" {",
-		bug: "A leader that hands over releases the lock to whoever looks first.",
-	},
-	{
-		name: "unhealthy-candidate-campaigns", file: "dynalock/election.go", ref: "ElectionOptions.Health",
-		old: "for e.opt.Health != nil {",
-		new: "for e.opt.Health == nil && ctx == nil {",
-		bug: "A candidate that is not healthy campaigns.",
-	},
-	{
-		name: "unhealthy-leader-stays", file: "dynalock/lock.go", ref: "ElectionOptions.Health",
-		old: "l.options.unhealthy(err)\n",
-		new: "",
-		bug: "A leader that is not healthy leads until its lease is over, and is then lost.",
-	},
-	{
-		name: "leader-goes-first-again", file: "dynalock/election.go", ref: "Election.Resign",
-		old: "e.c.sleep(ctx, 2*e.c.opt.MaxPoll)",
-		new: "e.c.sleep(ctx, 0)",
-		bug: "A leader that resigned campaigns before others can look.",
 	},
 	{
 		name: "two-runs-of-a-candidate", file: "dynalock/election.go", ref: "Election.Run",

@@ -9,28 +9,10 @@ var storeMutants = []mutant{
 		bug: "The SDK repeats lock requests by itself, and the retry of an applied write is refused.",
 	},
 	{
-		name: "conflict-is-fatal", file: "dynalock/store.go", ref: "Heartbeats",
-		old: "case \"TransactionConflictException\", \"TransactionInProgressException\",",
-		new: "case \"TransactionInProgressException\",",
-		bug: "A write that meets a transaction on its item is not repeated.",
-	},
-	{
-		name: "throttling-is-fatal", file: "dynalock/store.go", ref: "Heartbeats",
-		old: "\"ProvisionedThroughputExceededException\", \"ThrottlingException\",",
-		new: "\"ThrottlingException\",",
-		bug: "A throttled write is not repeated.",
-	},
-	{
 		name: "error-5xx-is-not-applied", file: "dynalock/store.go", ref: "Lost answers",
 		old: "return fatal\n\t}\n\treturn inDoubt\n}",
 		new: "return fatal\n\t}\n\treturn rejected\n}",
 		bug: "A 500 is taken for a write that was not applied.",
-	},
-	{
-		name: "silence-is-not-applied", file: "dynalock/store.go", ref: "Lost answers",
-		old: "if !errors.As(err, &api) {\n\t\treturn inDoubt",
-		new: "if !errors.As(err, &api) {\n\t\treturn rejected",
-		bug: "A request without an answer is taken for one that was not applied.",
 	},
 	{
 		name: "attempt-timeout-ignored", file: "dynalock/store.go", ref: "Options.AttemptTimeout",
@@ -45,12 +27,6 @@ var storeMutants = []mutant{
 		bug: "The time from which a lease counts is taken after the request, not before it.",
 	},
 	{
-		name: "waiter-stamped-before-the-answer", file: "dynalock/store.go", ref: "How long a lock is trusted",
-		old: "a.got = c.opt.clock.Now()\n",
-		new: "a.got = a.sent\n",
-		bug: "The time from which a waiter counts is taken before the request, not after its answer.",
-	},
-	{
 		name: "margin-dropped", file: "dynalock/options.go", ref: "How long a lock is trusted",
 		old: "trust: lease - margin,",
 		new: "trust: lease,",
@@ -58,8 +34,8 @@ var storeMutants = []mutant{
 	},
 	{
 		name: "get-is-not-consistent", file: "dynalock/client.go", ref: "Client.Get",
-		old: "a := c.read(ctx, c.patience(), key, true)",
-		new: "a := c.read(ctx, c.patience(), key, false)",
+		old: "a := c.look(ctx, key, true)",
+		new: "a := c.look(ctx, key, false)",
 		bug: "Get may show a record of before the last write.",
 	},
 	{
@@ -73,12 +49,6 @@ var storeMutants = []mutant{
 		old: "if len(desc.Replicas) > 0 && desc.MultiRegionConsistency != types.MultiRegionConsistencyStrong {",
 		new: "if len(desc.Replicas) > 0 && desc.MultiRegionConsistency == types.MultiRegionConsistencyEventual {",
 		bug: "CheckTable takes a global table for safe whose mode is not said.",
-	},
-	{
-		name: "ttl-on-held-locks-not-seen", file: "dynalock/table.go", ref: "CheckTable",
-		old: "case on && name != attrTTL && reservedAttributes[name]:",
-		new: "case !on && name != attrTTL && reservedAttributes[name]:",
-		bug: "CheckTable does not see that DynamoDB deletes held locks.",
 	},
 	{
 		name: "ttl-being-enabled-not-seen", file: "dynalock/table.go", ref: "CreateTable",

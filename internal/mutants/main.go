@@ -223,7 +223,7 @@ func again(kills []kill) (plan []wave) {
 	for _, pkg := range []string{"heartbeat", "dynalock"} {
 		if names := named(kills, pkg); len(names) > 0 {
 			names = names[:min(len(names), 3)]
-			plan = append(plan, wave{pkg: pkg, run: strings.Join(names, "$|") + "$"})
+			plan = append(plan, wave{pkg, strings.Join(names, "$|") + "$", "", time.Minute})
 		}
 	}
 	return plan

@@ -34,13 +34,17 @@ const (
 )
 
 // wave is a part of the tests of a folder: those that match run but not skip.
-type wave struct{ pkg, run, skip string }
+type wave struct {
+	pkg, run, skip string
+	timeout        time.Duration // where it is shorter than that of the suite
+}
 
 // waves are what is run on a mutant of a package, one after the other until one kills.
 func waves(pkg string) []wave {
-	w := []wave{{"dynalock", "", realTime + "|" + long}, {"dynalock", long, realTime}}
+	const most = time.Hour
+	w := []wave{{"dynalock", "", realTime + "|" + long, most}, {"dynalock", long, realTime, most}}
 	if pkg == "heartbeat" {
-		w = append([]wave{{pkg: "heartbeat"}}, w...)
+		w = append([]wave{{"heartbeat", "", "", most}}, w...)
 	}
 	return w
 }
@@ -71,7 +75,7 @@ func (s *suite) build(ctx context.Context, dir, pkg, overlay string) (string, er
 func (s *suite) run(ctx context.Context, bin string, w wave, every bool) ([]kill, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	args := []string{"-test.v", "-test.short", "-test.timeout=" + s.timeout.String()}
+	args := []string{"-test.v", "-test.short", "-test.timeout=" + min(s.timeout, w.timeout).String()}
 	if w.skip != "" {
 		args = append(args, "-test.skip=^("+w.skip+")")
 	}
