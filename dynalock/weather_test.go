@@ -429,6 +429,38 @@ func TestAForeignItemIsToldAndNeverTouched(t *testing.T) {
 	}
 }
 
+// A released row that looks like a lock is taken without having been seen. These look like one in all but one attribute:
+// they have the very lease of the client, or come from this library.
+func TestAReleasedRowThatIsNoLockIsNotTakenUnseen(t *testing.T) {
+	for dialect, theirs := range map[dynalock.Dialect]attributes{
+		dynalock.DialectAWSLabs: javaRow("version"), dynalock.DialectDynamolock: goRow("go", "version"),
+	} {
+		t.Run(dialect.String(), func(t *testing.T) {
+			onServer(t, func(e *env) {
+				c, _ := e.client(func(o *dynalock.Options) { o.Dialect = dialect })
+				must(e, e.acquire(c, "ours").Release(e.ctx))
+				ours := with(e.item("ours"), attributes{"key": nil})
+				for name, row := range map[string]attributes{
+					"theirs, data S":          with(theirs, attributes{"data": s("text")}),
+					"theirs, owner N":         with(theirs, attributes{"ownerName": n("1")}),
+					"theirs, no version":      with(theirs, attributes{"recordVersionNumber": nil}),
+					"ours, data S":            with(ours, attributes{"data": s("text")}),
+					"ours, owner N":           with(ours, attributes{"ownerName": n("1")}),
+					"ours, token S":           with(ours, attributes{"fencingToken": s("17")}),
+					"ours, another's version": with(ours, attributes{"recordVersionNumber": s("theirs"), "leaseDuration": s("5 bananas")}),
+					"ours, another's lease":   with(ours, attributes{"recordVersionNumber": s("theirs"), "leaseDuration": s("99")}),
+				} {
+					e.put(name, with(row, attributes{"isReleased": s("1")}))
+					before := e.item(name)
+					_, err := c.TryAcquire(e.ctx, name)
+					check(e, errors.Is(err, dynalock.ErrForeign), "%s: %v", name, err)
+					check(e, reflect.DeepEqual(e.item(name), before), "%s was changed to %v", name, e.item(name))
+				}
+			})
+		})
+	}
+}
+
 func TestARowOfAnotherLibraryIsALockEvenWithAttributesOfItsOwn(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, _ := e.client(long)
