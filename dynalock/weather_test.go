@@ -374,6 +374,7 @@ func foreignRows() map[string]attributes {
 		"token negative":  with(base, attributes{"fencingToken": n("-1")}),
 		"token fraction":  with(base, attributes{"fencingToken": n("1.5")}),
 		"token too large": with(base, attributes{"fencingToken": n("1e30")}),
+		"token 2^63":      with(base, attributes{"fencingToken": n("9223372036854775808")}),
 		"empty version":   with(base, attributes{"recordVersionNumber": s("")}),
 		"released BOOL":   with(base, attributes{"isReleased": &types.AttributeValueMemberBOOL{Value: true}}),
 		"released N":      with(base, attributes{"isReleased": n("1")}),
@@ -999,6 +1000,22 @@ func TestAWallClockSetForwardBeyondTheTrustIsALossAndSettingItBackIsNoCure(t *te
 		wantErr(e, l.Err(), heartbeat.ErrDeadline)
 		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
 	})
+}
+
+func TestErrKnowsOfALossThatHasNotBeenAnnouncedYet(t *testing.T) {
+	for reason, limit := range map[error]time.Duration{heartbeat.ErrDeadline: 0, heartbeat.ErrLimit: lease / 2} {
+		t.Run(reason.Error(), func(t *testing.T) {
+			virtual(t, func(e *env) {
+				clock := &clocks{}
+				c, _ := e.client(dynalock.WithClock(clock))
+				l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.MaxHold = limit })
+				synctest.Wait() // nothing is under way: nobody has looked at the clock when Err does
+				clock.wall.Add(int64(lease))
+				wantErr(e, l.Err(), dynalock.ErrLost)
+				wantErr(e, l.Err(), reason)
+			})
+		})
+	}
 }
 
 func TestAWallClockSetBackExtendsNothing(t *testing.T) {
