@@ -252,6 +252,9 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 						kept(key, "resumed")
 						must(e, l.Release(e.ctx))
 						kept(key, "released")
+						l = e.acquire(c, key) // by now it is a row of ours, which could be taken unseen
+						kept(key, "acquired again")
+						must(e, l.Release(e.ctx))
 					}
 				}
 			})

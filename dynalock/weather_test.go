@@ -374,6 +374,7 @@ func foreignRows() map[string]attributes {
 		"token negative":  with(base, attributes{"fencingToken": n("-1")}),
 		"token fraction":  with(base, attributes{"fencingToken": n("1.5")}),
 		"token too large": with(base, attributes{"fencingToken": n("1e30")}),
+		"token 2^63":      with(base, attributes{"fencingToken": n("9223372036854775808")}),
 		"empty version":   with(base, attributes{"recordVersionNumber": s("")}),
 		"released BOOL":   with(base, attributes{"isReleased": &types.AttributeValueMemberBOOL{Value: true}}),
 		"released N":      with(base, attributes{"isReleased": n("1")}),
@@ -424,6 +425,38 @@ func TestAForeignItemIsToldAndNeverTouched(t *testing.T) {
 					found++
 				}
 				check(e, found == len(rows), "%d of %d are listed", found, len(rows))
+			})
+		})
+	}
+}
+
+// A released row that looks like a lock is taken without having been seen. These look like one in all but one attribute:
+// they have the very lease of the client, or come from this library.
+func TestAReleasedRowThatIsNoLockIsNotTakenUnseen(t *testing.T) {
+	for dialect, theirs := range map[dynalock.Dialect]attributes{
+		dynalock.DialectAWSLabs: javaRow("version"), dynalock.DialectDynamolock: goRow("go", "version"),
+	} {
+		t.Run(dialect.String(), func(t *testing.T) {
+			onServer(t, func(e *env) {
+				c, _ := e.client(func(o *dynalock.Options) { o.Dialect = dialect })
+				must(e, e.acquire(c, "ours").Release(e.ctx))
+				ours := with(e.item("ours"), attributes{"key": nil})
+				for name, row := range map[string]attributes{
+					"theirs, data S":          with(theirs, attributes{"data": s("text")}),
+					"theirs, owner N":         with(theirs, attributes{"ownerName": n("1")}),
+					"theirs, no version":      with(theirs, attributes{"recordVersionNumber": nil}),
+					"ours, data S":            with(ours, attributes{"data": s("text")}),
+					"ours, owner N":           with(ours, attributes{"ownerName": n("1")}),
+					"ours, token S":           with(ours, attributes{"fencingToken": s("17")}),
+					"ours, another's version": with(ours, attributes{"recordVersionNumber": s("theirs"), "leaseDuration": s("5 bananas")}),
+					"ours, another's lease":   with(ours, attributes{"recordVersionNumber": s("theirs"), "leaseDuration": s("99")}),
+				} {
+					e.put(name, with(row, attributes{"isReleased": s("1")}))
+					before := e.item(name)
+					_, err := c.TryAcquire(e.ctx, name)
+					check(e, errors.Is(err, dynalock.ErrForeign), "%s: %v", name, err)
+					check(e, reflect.DeepEqual(e.item(name), before), "%s was changed to %v", name, e.item(name))
+				}
 			})
 		})
 	}
@@ -967,6 +1000,22 @@ func TestAWallClockSetForwardBeyondTheTrustIsALossAndSettingItBackIsNoCure(t *te
 		wantErr(e, l.Err(), heartbeat.ErrDeadline)
 		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
 	})
+}
+
+func TestErrKnowsOfALossThatHasNotBeenAnnouncedYet(t *testing.T) {
+	for reason, limit := range map[error]time.Duration{heartbeat.ErrDeadline: 0, heartbeat.ErrLimit: lease / 2} {
+		t.Run(reason.Error(), func(t *testing.T) {
+			virtual(t, func(e *env) {
+				clock := &clocks{}
+				c, _ := e.client(dynalock.WithClock(clock))
+				l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.MaxHold = limit })
+				synctest.Wait() // nothing is under way: nobody has looked at the clock when Err does
+				clock.wall.Add(int64(lease))
+				wantErr(e, l.Err(), dynalock.ErrLost)
+				wantErr(e, l.Err(), reason)
+			})
+		})
+	}
 }
 
 func TestAWallClockSetBackExtendsNothing(t *testing.T) {
