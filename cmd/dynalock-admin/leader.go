@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -54,7 +51,7 @@ it was seen, by this machine's clock.`,
 			}
 			e := c.Election(args[0])
 			if watch {
-				ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+				ctx, stop := untilAsked(ctx)
 				defer stop()
 				return a.watch(ctx, e)
 			}

@@ -254,13 +254,17 @@ func (w *world) wakeNamed(name string) (env string, letGo func()) {
 	}
 }
 
+// hangupIgnored: by whoever started the tests, as nohup does; then it stays so for all commands. Asked before a test has
+// had a command listen to it.
+var hangupIgnored = signal.Ignored(syscall.SIGHUP)
+
 func TestEverySignalIsPassedOnAndTheCommandsAnswerIsOurs(t *testing.T) {
 	t.Parallel()
 	for name, sig := range map[string]syscall.Signal{
 		"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "QUIT": syscall.SIGQUIT,
 		"HUP": syscall.SIGHUP, "USR1": syscall.SIGUSR1, "USR2": syscall.SIGUSR2,
 	} {
-		if signal.Ignored(sig) { // by whoever started the tests, as nohup does: then it stays so for all commands
+		if sig == syscall.SIGHUP && hangupIgnored {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
@@ -306,6 +310,23 @@ func TestASignalThatWasIgnoredFromTheStartStaysSo(t *testing.T) {
 	p.signal(syscall.SIGHUP)
 	p.signal(syscall.SIGTERM)
 	p.exits(3)
+}
+
+func TestAServerThatIgnoredHangupsFromTheStartServesOn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.follow(w.command(nil, "sh", "-c", `trap "" HUP; exec dynalock-admin serve --table "" --addr 127.0.0.1:0`))
+	endpoint := p.expect("http://")
+	p.signal(syscall.SIGHUP)
+	for range 100 {
+		r, err := http.Get(endpoint)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = r.Body.Close()
+	}
+	p.signal(syscall.SIGTERM)
+	p.exits(0)
 }
 
 func TestASignalEndsTheWaitForTheLockAndLeavesNothingBehind(t *testing.T) {

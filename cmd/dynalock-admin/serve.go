@@ -27,7 +27,7 @@ standard output is its endpoint (with -o json: one document with endpoint and ta
 --table, or DYNALOCK_TABLE, that table is created. It ends, with exit code 0, on SIGINT, SIGTERM or SIGHUP.`,
 		Args: cobra.NoArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
-			ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+			ctx, stop := untilAsked(ctx)
 			defer stop()
 			return a.serve(ctx, addr)
 		}),
@@ -106,4 +106,13 @@ func (a *app) announce(endpoint, table string, addr net.Addr) error {
 		a.say("  export DYNALOCK_TABLE=" + clean(table))
 	}
 	return nil
+}
+
+// untilAsked makes a context that ends when a signal asks to end: not SIGHUP where it is ignored, as by nohup.
+func untilAsked(ctx context.Context) (context.Context, context.CancelFunc) {
+	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signal.NotifyContext(ctx, signals...)
 }
