@@ -615,6 +615,27 @@ func TestTheCleaningUpBehindAnAcquisitionIsRepeated(t *testing.T) {
 	})
 }
 
+func TestAReleaseWhoseHandOverIsLostIsNilOnlyWhenTheItemIsGivenBack(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		version := text(e.item("key")["recordVersionNumber"])
+		got := make(chan *dynalock.Lock)
+		go func() {
+			l, err := c.Acquire(e.ctx, "key")
+			check(e, err == nil, "%v", err)
+			got <- l
+		}()
+		synctest.Wait()
+		wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 1}) // the waiter's write
+		must(e, l.Release(e.ctx))
+		row := e.item("key")
+		check(e, text(row["recordVersionNumber"]) != version, "Release returned nil while the item was as before: %s, released %q", version, text(row["isReleased"]))
+		l2 := <-got
+		check(e, l2.Token() > l.Token(), "token %d after %d", l2.Token(), l.Token())
+	})
+}
+
 func TestAFailedReleaseCanBeRepeated(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
