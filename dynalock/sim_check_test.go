@@ -103,6 +103,7 @@ type sentWrite struct {
 	client   *simClient
 	at       time.Duration // real time of the send, before the process could be paused
 	informed bool          // the client has had an answer before
+	trip     time.Duration // how long the quickest was under way
 }
 
 // checker follows the server's order of writes and the claims of the clients. Its methods are called with world.mu.
@@ -398,7 +399,7 @@ func (k *checker) fresh(st, before *keyState, q *sentWrite, token uint64) {
 // off is how far a client's idea of the service's time may be off: the service tells it in whole seconds and answers take
 // time; a process that has had no answer knows its own clock alone, and one whose clock was set learns of it with an answer.
 func (k *checker) off(q *sentWrite) time.Duration {
-	off := 2 * time.Second
+	off := 2*time.Second + q.trip/2
 	for _, s := range q.client.plan.Clock.Steps {
 		off += s.By.Abs()
 	}

@@ -93,7 +93,8 @@ type simClient struct {
 	died      atomic.Bool   // with a request
 	disturbed time.Duration // until when a fault may still be felt
 	held      []*tenure
-	answered  bool // its lock requests have had an answer: it knows the server's time
+	answered  bool          // its lock requests have had an answer: it knows the server's time
+	trip      time.Duration // of the quickest of them
 }
 
 func (c *simClient) crashed() bool {
@@ -387,7 +388,7 @@ func (w *world) send(c *simClient, q *request) {
 		k.fail(ruleFunction, q.key, "%s %s while the function under it runs", q.site, t.id)
 	}
 	if q.version != "" && k.sent[q.version] == nil {
-		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, informed: c.answered}
+		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, informed: c.answered, trip: c.trip}
 		t := k.tenure(idOf(q.version), q.key, c)
 		t.call = cmp.Or(t.call, q.call)
 		t.givenBack = t.givenBack || q.site.ends() || q.site == siteCleanUp
@@ -424,7 +425,9 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 	a.Body = io.NopCloser(bytes.NewReader(body))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	c.answered = c.answered || q.site != siteList && q.site != siteRuns && q.site != siteApp
+	if trip := q.fate.there + q.fate.back; q.site != siteList && q.site != siteRuns && q.site != siteApp && (!c.answered || trip < c.trip) {
+		c.answered, c.trip = true, trip
+	}
 	switch {
 	case a.StatusCode == http.StatusOK && q.version != "":
 		w.check.acknowledged(q.version)
