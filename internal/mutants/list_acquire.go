@@ -152,4 +152,10 @@ var acquireMutants = []mutant{
 		new: "case a.lastErr != nil && false:\n\t\treturn nil",
 		bug: "The wait ends without the reason why DynamoDB could not be asked.",
 	},
+	{
+		name: "run-begun-too-often", file: "dynalock/acquire.go", ref: "OnceOptions.MaxAttempts",
+		old: "if a.options.claim > 0 && r.attempt >= a.options.claim {\n\t\t\ta.lastErr = &finishedError{r}\n\t\t\treturn stepFail\n\t\t}\n\t\ta.admit, a.dialect, a.dead",
+		new: "if a.options.claim > 0 && r.attempt > a.options.claim {\n\t\t\ta.lastErr = &finishedError{r}\n\t\t\treturn stepFail\n\t\t}\n\t\ta.admit, a.dialect, a.dead",
+		bug: "Who waits for a run that was begun as often as allowed is not told so.",
+	},
 }

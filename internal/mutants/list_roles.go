@@ -44,4 +44,52 @@ var roleMutants = []mutant{
 		new: "w := &write{cond: \"begins_with(#version, :id) OR attribute_exists(#version)\", update: updSuccessor,",
 		bug: "A hand-over asks the next leader to stand down that was meant for the one before.",
 	},
+	{
+		name: "run-not-recorded", file: "dynalock/once.go", ref: "Client.Once",
+		old: "w.update = updRelease + setResult + updReleaseRemove",
+		new: "w.update = updRelease + updReleaseRemove",
+		bug: "A run that returned is not recorded as finished, and is repeated.",
+	},
+	{
+		name: "jobs-joined", file: "dynalock/once.go", ref: "peer 10",
+		old: "url.PathEscape(job)",
+		new: "url.PathEscape(\"\") + job",
+		bug: "Two pairs of job and period meet in one key.",
+	},
+	{
+		name: "late-copy-is-a-start", file: "dynalock/once.go", ref: "OnceOptions.AtLeast",
+		old: "if len(a.item) > 0 { // a period",
+		new: "if len(a.item) < 0 { // a period",
+		bug: "A period that has run and is delivered late again counts as the job's last start.",
+	},
+	{
+		name: "loser-waits-though-told-not-to", file: "dynalock/once.go", ref: "OnceOptions.NoWait",
+		old: "if o.NoWait {",
+		new: "if !o.NoWait {",
+		bug: "NoWait waits, and who wants to wait does not.",
+	},
+	{
+		name: "hand-over-to-whoever-comes", file: "dynalock/election.go", ref: "Election.HandOver",
+		old: "if to := t.successor(); to != \"\" {",
+		new: "if to := t.successor(); to == \"nobody\" {",
+		bug: "A leader that hands over releases the lock to whoever looks first.",
+	},
+	{
+		name: "unhealthy-candidate-campaigns", file: "dynalock/election.go", ref: "ElectionOptions.Health",
+		old: "for e.opt.Health != nil {",
+		new: "for e.opt.Health == nil && ctx == nil {",
+		bug: "A candidate that is not healthy campaigns.",
+	},
+	{
+		name: "unhealthy-leader-stays", file: "dynalock/lock.go", ref: "ElectionOptions.Health",
+		old: "l.options.unhealthy(err)\n",
+		new: "",
+		bug: "A leader that is not healthy leads until its lease is over, and is then lost.",
+	},
+	{
+		name: "leader-goes-first-again", file: "dynalock/election.go", ref: "Election.Resign",
+		old: "e.c.sleep(ctx, 2*e.c.opt.MaxPoll)",
+		new: "e.c.sleep(ctx, 0)",
+		bug: "A leader that resigned campaigns before others can look.",
+	},
 }

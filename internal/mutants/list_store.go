@@ -56,4 +56,34 @@ var storeMutants = []mutant{
 		new: "",
 		bug: "A TTL that is being enabled is taken for one that is off.",
 	},
+	{
+		name: "conflict-is-fatal", file: "dynalock/store.go", ref: "Heartbeats",
+		old: "case \"TransactionConflictException\", \"TransactionInProgressException\",",
+		new: "case \"TransactionInProgressException\",",
+		bug: "A write that meets a transaction on its item is not repeated.",
+	},
+	{
+		name: "throttling-is-fatal", file: "dynalock/store.go", ref: "Heartbeats",
+		old: "\"ProvisionedThroughputExceededException\", \"ThrottlingException\",",
+		new: "\"ThrottlingException\",",
+		bug: "A throttled write is not repeated.",
+	},
+	{
+		name: "silence-is-not-applied", file: "dynalock/store.go", ref: "Lost answers",
+		old: "if !errors.As(err, &api) {\n\t\treturn inDoubt",
+		new: "if !errors.As(err, &api) {\n\t\treturn rejected",
+		bug: "A request without an answer is taken for one that was not applied.",
+	},
+	{
+		name: "waiter-stamped-before-the-answer", file: "dynalock/store.go", ref: "How long a lock is trusted",
+		old: "a.got = c.opt.clock.Now()\n",
+		new: "a.got = a.sent\n",
+		bug: "The time from which a waiter counts is taken before the request, not after its answer.",
+	},
+	{
+		name: "ttl-on-held-locks-not-seen", file: "dynalock/table.go", ref: "CheckTable",
+		old: "case on && name != attrTTL && reservedAttributes[name]:",
+		new: "case !on && name != attrTTL && reservedAttributes[name]:",
+		bug: "CheckTable does not see that DynamoDB deletes held locks.",
+	},
 }

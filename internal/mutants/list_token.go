@@ -50,4 +50,40 @@ var tokenMutants = []mutant{
 		new: "if err := l.Err(); err != nil {",
 		bug: "A transaction of unknown outcome is reported as lost, and so as not written.",
 	},
+	{
+		name: "own-tokens-forgotten", file: "dynalock/store.go", ref: "Tokens",
+		old: "return max(s.micros(local), s.tokens[key])",
+		new: "return s.micros(local)",
+		bug: "A client gives a smaller token than before when its clock is set back and the item is deleted.",
+	},
+	{
+		name: "tokens-of-the-local-clock", file: "dynalock/store.go", ref: "Tokens",
+		old: "local.Add(s.low+(s.high-s.low)/2).UnixMicro()",
+		new: "local.UnixMicro()",
+		bug: "The service's own time is not used, so machines' clocks decide after a deletion.",
+	},
+	{
+		name: "answers-do-not-narrow-the-time", file: "dynalock/store.go", ref: "Tokens",
+		old: "s.low, s.high = max(s.low, low), min(s.high, high)",
+		new: "s.low, s.high = low, high",
+		bug: "Only the last answer counts for the service's time, which stays a second wide.",
+	},
+	{
+		name: "guard-by-presence", file: "dynalock/expressions.go", ref: "peer 9",
+		old: "condTenure = \"begins_with(#version, :id) AND NOT #released = :one\"",
+		new: "condTenure = \"begins_with(#version, :id) AND attribute_not_exists(#released)\"",
+		bug: "isReleased is read by its presence, so a lock that is marked \"0\" is neither held nor free.",
+	},
+	{
+		name: "callers-condition-is-the-loss", file: "dynalock/transact.go", ref: "Lock.Transact",
+		old: "if i == len(e.CancellationReasons)-1 {",
+		new: "if i >= 0 {",
+		bug: "A failed condition of the caller's own items is taken for the loss of the lock.",
+	},
+	{
+		name: "transaction-applied-twice", file: "dynalock/transact.go", ref: "Lock.Transact",
+		old: "for n := 1; ; n++ {\n",
+		new: "for n := 1; ; n++ {\n\t\ttoken = newID()\n",
+		bug: "Every attempt of a transaction has a client token of its own.",
+	},
 }

@@ -116,4 +116,28 @@ var waitMutants = []mutant{
 		new: "if !ok && len(c.watches) < 0 {",
 		bug: "The memory for locks that others hold grows with every key ever asked for.",
 	},
+	{
+		name: "heartbeat-does-not-count", file: "dynalock/queue.go", ref: "Take-over",
+		old: "if !ok || w.record.Version != r.Version {",
+		new: "if !ok || w.record.tenure() != r.tenure() {",
+		bug: "A tenure that is old is taken for dead, however often its version changes.",
+	},
+	{
+		name: "crowd-does-not-count", file: "dynalock/acquire.go", ref: "Waiting",
+		old: "* time.Duration(max(1, min(waiters, 1000)/2))",
+		new: "* time.Duration(max(1, min(waiters, 1)))",
+		bug: "A waiter looks as often among a thousand others as alone.",
+	},
+	{
+		name: "dead-lock-is-seen-late", file: "dynalock/acquire.go", ref: "Waiting",
+		old: "rand.N(bound-c.opt.MinPoll+1), r.Lease-still)",
+		new: "rand.N(bound-c.opt.MinPoll+1), r.Lease)",
+		bug: "A waiter does not look at the moment when a dead holder's lease is over.",
+	},
+	{
+		name: "every-goroutine-looks", file: "dynalock/queue.go", ref: "Waiting",
+		old: "ready := q.waiting[0] == w && c.holders[w.key] == nil",
+		new: "ready := c.holders[w.key] == nil",
+		bug: "Every goroutine of a process looks at the table, not only the first in line.",
+	},
 }
