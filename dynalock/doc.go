@@ -69,7 +69,7 @@
 // it is still ours. nil means that the lock is not held by this tenure. An error can be retried, a cancelled context
 // does not keep the release from being sent, and a successor is never touched. Where goroutines of the same client
 // wait, the first of them writes its tenure on condition of the old one's version: one request, and no poll. After
-// at most 16 of those in a row (more, where nobody else turns up) the lock is released for everybody. [Client.Close]
+// at most 16 of those in a row (up to 1,024, where nobody else turns up) the lock is released for everybody. [Client.Close]
 // releases all locks. [Client.Resume] carries a tenure into another process.
 //
 // # Take-over

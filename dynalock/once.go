@@ -268,7 +268,7 @@ func (c *Client) jobError(job string, it item) error {
 	case Foreign:
 		return &ForeignError{Key: r.Key, Problem: r.Problem}
 	case Held:
-		return &HeldError{Record: r}
+		return &HeldError{Record: r, RetryAfter: c.opt.MaxPoll}
 	}
 	return nil
 }

@@ -170,9 +170,9 @@ func (c *Client) offerTo(l *Lock, o *offer) bool {
 		return false
 	default:
 	}
-	if q.streak++; q.streak > q.limit {
+	if q.streak++; q.streak > q.limit { // for as long as others may wait between two looks, and their requests take
 		q.streak, q.lastToken = 0, l.token
-		q.yielding, q.notBefore = true, c.now()+c.pollBound(l.hold, 0, 1)
+		q.yielding, q.notBefore = true, c.now()+2*c.pollBound(l.hold, 0, len(q.waiting))
 		return false
 	}
 	q.waiting[0].offer = o
