@@ -11,6 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 )
 
 // TableOptions of [CreateTable] and [CheckTable]. They have to agree with the [Options] of the clients.
@@ -111,7 +112,7 @@ func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(
 // waitActive waits until the table can be used. One that existed and is missing was deleted, and is nil; one that was
 // just created may not be seen yet.
 func waitActive(ctx context.Context, db DynamoDB, table string, was bool) (*types.TableDescription, error) {
-	for wait := 100 * time.Millisecond; ; wait = min(2*wait, 2*time.Second) {
+	for wait := shortestPause; ; wait = min(2*wait, longestPause) {
 		out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
 		var missing *types.ResourceNotFoundException
 		switch {
@@ -120,12 +121,8 @@ func waitActive(ctx context.Context, db DynamoDB, table string, was bool) (*type
 		case err != nil && !errors.As(err, &missing):
 			return nil, tableError("describe table", table, err)
 		}
-		t := time.NewTimer(wait)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, fmt.Errorf("dynalock: waiting for table %q: %w", table, ctx.Err())
+		if err := pause(ctx, table, wait); err != nil {
+			return nil, err
 		}
 		if was && err != nil {
 			return nil, nil //nolint:nilnil // it is gone, which is no error
@@ -133,25 +130,65 @@ func waitActive(ctx context.Context, db DynamoDB, table string, was bool) (*type
 	}
 }
 
+// The time between two looks at a table that is not ready.
+const (
+	shortestPause = 100 * time.Millisecond
+	longestPause  = 2 * time.Second
+)
+
+func pause(ctx context.Context, table string, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("dynalock: waiting for table %q: %w", table, ctx.Err())
+	}
+}
+
+// enableTTL enables TTL unless it is. Whoever starts at the same time does so too, so a refusal may mean that another
+// was faster; that is looked up, for a few times because a change is not seen at once. What is refused still, such as
+// a second change within the hour, is an error. Another change of the table that is under way is waited for.
 func enableTTL(ctx context.Context, db DynamoDB, table string) error {
+	refusals := 3
+	for wait := shortestPause; ; wait = min(2*wait, longestPause) {
+		if on, err := ttlEnabled(ctx, db, table); on || err != nil {
+			return err
+		}
+		_, err := db.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
+			TableName:               &table,
+			TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(attrTTL), Enabled: aws.Bool(true)},
+		})
+		if err == nil {
+			return nil
+		}
+		var busy *types.ResourceInUseException
+		var api smithy.APIError
+		switch {
+		case errors.As(err, &busy):
+		case errors.As(err, &api) && api.ErrorCode() == "ValidationException" && refusals > 0:
+			refusals--
+		default:
+			return tableError("update time to live", table, err)
+		}
+		if err := pause(ctx, table, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// ttlEnabled reports whether TTL is, or is being, enabled. On another attribute than ours it is an error.
+func ttlEnabled(ctx context.Context, db DynamoDB, table string) (bool, error) {
 	out, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
 	if err != nil {
-		return tableError("describe time to live", table, err)
+		return false, tableError("describe time to live", table, err)
 	}
-	if name, on := ttlAttribute(out.TimeToLiveDescription); on {
-		if name != attrTTL {
-			return invalid([]error{fmt.Errorf("table %q has TTL on %q, allowed: %q", table, name, attrTTL)})
-		}
-		return nil
+	name, on := ttlAttribute(out.TimeToLiveDescription)
+	if on && name != attrTTL {
+		return false, invalid([]error{fmt.Errorf("table %q has TTL on %q, allowed: %q", table, name, attrTTL)})
 	}
-	_, err = db.UpdateTimeToLive(ctx, &dynamodb.UpdateTimeToLiveInput{
-		TableName:               &table,
-		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String(attrTTL), Enabled: aws.Bool(true)},
-	})
-	if err != nil {
-		return tableError("update time to live", table, err)
-	}
-	return nil
+	return on, nil
 }
 
 // CheckTable says what is wrong, or worth knowing, about a table that is to hold locks. No findings: all is well.
