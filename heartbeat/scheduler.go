@@ -327,6 +327,9 @@ func (s *Scheduler) dispatch() {
 	}
 }
 
+// errLeft stands for the answer of a Renew that did not return.
+var errLeft = errors.New("heartbeat: Renew left by runtime.Goexit")
+
 // renew makes one attempt.
 func (s *Scheduler) renew(ctx context.Context, l *Lease, a Attempt) {
 	dispatched := a.Sent
@@ -334,10 +337,15 @@ func (s *Scheduler) renew(ctx context.Context, l *Lease, a Attempt) {
 	waited, _ := a.Sent.Since(dispatched)
 	a.Late += waited
 	err := context.Cause(ctx)
+	defer func() { s.conclude(l, a, err) }()
 	if err == nil { // not stopped since it was given its slot
+		err = errLeft
 		err = l.cfg.Renew(ctx, a)
 	}
+}
 
+// conclude does what follows from an attempt.
+func (s *Scheduler) conclude(l *Lease, a Attempt, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.cancel(nil)
@@ -423,10 +431,18 @@ func (s *Scheduler) end(l *Lease, err error, announce bool) {
 // announce tells the owners of lost leases. It is not the loop that does, so that an Ended that blocks holds up no
 // renewal and no deadline.
 func (s *Scheduler) announce() {
+	left := true // by runtime.Goexit, in an Ended; another goroutine goes on then
+	defer func() {
+		if left {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			s.start(s.announce)
+		}
+	}()
 	for {
 		s.mu.Lock()
 		if len(s.losses) == 0 {
-			s.announcing = false
+			s.announcing, left = false, false
 			s.mu.Unlock()
 			return
 		}

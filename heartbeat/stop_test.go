@@ -201,6 +201,49 @@ func TestCloseJoinsARenewalThatLeftByGoexit(t *testing.T) {
 	})
 }
 
+func TestARenewalThatLeftByGoexitCountsAsFailed(t *testing.T) {
+	inBubble(t, func(w *world) {
+		goexit := func(context.Context, Attempt) error {
+			runtime.Goexit()
+			return nil
+		}
+		lost := w.add(goexit)
+		stopped := w.add(goexit)
+		once := w.add(func(_ context.Context, a Attempt) error {
+			if a.N == 1 {
+				runtime.Goexit()
+			}
+			return nil
+		})
+		w.sleepUntil(trust - time.Millisecond)
+		ctx, cancel := context.WithTimeout(w.Context(), time.Second)
+		defer cancel()
+		if err := stopped.Stop(ctx); err != nil {
+			w.Errorf("Stop: %v", err)
+		}
+		w.sleepUntil(trust)
+		lost.wantLost(ErrDeadline, trust)
+		lost.wantLost(errLeft, trust)
+		if n := len(lost.attempts()); n < 2 {
+			w.Errorf("%d attempts, want it to be tried again", n)
+		}
+		once.wantAlive()
+		stopped.wantNoNews()
+	}, func(o *Options) { o.Parallelism = 1 }) // a slot that is not given back would show
+}
+
+func TestAnEndedThatLeftByGoexitHoldsUpNoOtherNews(t *testing.T) {
+	inBubble(t, func(w *world) {
+		for range 2 {
+			w.add(nil, static, func(c *Config) { c.Ended = func(error) { runtime.Goexit() } })
+		}
+		same, later := w.add(nil, static), w.add(nil, static, func(c *Config) { c.Trust += time.Second })
+		w.sleepUntil(trust + time.Second)
+		same.wantLost(ErrDeadline, trust)
+		later.wantLost(ErrDeadline, trust+time.Second)
+	})
+}
+
 func TestCloseStopsEverythingWithoutAWordAndJoinsIt(t *testing.T) {
 	inBubble(t, func(w *world) {
 		leases := []*kept{w.add(nil), w.add(obedient), w.add(nil, static), w.add(obedient), w.add(nil)}
