@@ -6,6 +6,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/pressly/goose/v3/lock"
@@ -13,47 +14,69 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// Locker is goose's lock.Locker; give it to goose.WithTableLocker.
+// Locker is goose's lock.Locker; give it to goose.WithTableLocker. Where several providers share one, they take turns:
+// each from its Lock to its Unlock, also if the lock is lost meanwhile.
 type Locker struct {
 	c       *dynalock.Client
 	key     string
 	options []func(*dynalock.AcquireOptions)
-	mu      sync.Mutex
-	held    *dynalock.Lock
+	turn    chan struct{} // holds one from Lock to Unlock
+
+	mu     sync.Mutex
+	held   *dynalock.Lock
+	failed bool // to be released by Unlock, which has given the turn on
 }
 
 var _ lock.Locker = (*Locker)(nil)
 
 // NewLocker makes a locker on a key.
 func NewLocker(c *dynalock.Client, key string, optFns ...func(*dynalock.AcquireOptions)) *Locker {
-	return &Locker{c: c, key: key, options: optFns}
+	return &Locker{c: c, key: key, options: optFns, turn: make(chan struct{}, 1)}
 }
 
 // Lock waits until the lock is held or ctx is done. Errors are those of [dynalock.Client.Acquire].
 func (l *Locker) Lock(ctx context.Context, _ *sql.DB) error {
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("goose: %w: by another user of the locker: %w", dynalock.ErrHeld, ctx.Err())
+	}
 	held, err := l.c.Acquire(ctx, l.key, l.options...)
 	if err != nil {
+		<-l.turn
 		return err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held = held
+	l.held, l.failed = held, false
 	return nil
 }
 
 // Unlock releases it. The error matches dynalock.ErrLost if the lock was lost while migrations ran: another process
-// may have migrated at the same time.
+// may have migrated at the same time. After another error of [dynalock.Lock.Release] it may be called again, until the
+// next Lock; if it is not, the lock is free when its lease is over.
 func (l *Locker) Unlock(ctx context.Context, _ *sql.DB) error {
 	l.mu.Lock()
-	held := l.held
+	held, again := l.held, l.failed
+	l.held = nil
 	l.mu.Unlock()
 	if held == nil {
 		return errors.New("goose: unlocked without a lock")
 	}
 	lost := held.Err()
 	err := held.Release(ctx)
-	if errors.Is(lost, dynalock.ErrLost) {
-		return lost
+	switch {
+	case errors.Is(lost, dynalock.ErrLost):
+		err = lost
+	case err != nil && !errors.Is(err, dynalock.ErrLost):
+		l.mu.Lock()
+		if l.held == nil {
+			l.held, l.failed = held, true
+		}
+		l.mu.Unlock()
+	}
+	if !again {
+		<-l.turn
 	}
 	return err
 }
