@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -20,7 +22,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// The headers that carry the key and the token.
+// The headers that carry the key, escaped as by url.QueryEscape because a header cannot carry every key, and the token
+// in decimal.
 const (
 	HeaderKey   = "Dynalock-Key"
 	HeaderToken = "Dynalock-Token"
@@ -31,7 +34,7 @@ var ErrStale = errors.New("httpfence: stale fencing token")
 
 // Sign puts the lock's key and token on a request.
 func Sign(r *http.Request, l *dynalock.Lock) {
-	r.Header.Set(HeaderKey, l.Key())
+	r.Header.Set(HeaderKey, url.QueryEscape(l.Key()))
 	r.Header.Set(HeaderToken, strconv.FormatUint(l.Token(), 10))
 }
 
@@ -105,11 +108,11 @@ func Token(ctx context.Context) (token uint64, ok bool) {
 // cannot be asked (503). The others go to the handler, with the token in their context.
 func Middleware(s Store, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		key := r.Header.Get(HeaderKey)
-		token, err := strconv.ParseUint(r.Header.Get(HeaderToken), 10, 64)
-		if key == "" || err != nil || token == 0 {
-			http.Error(w, fmt.Sprintf("%s and %s are %q and %q, allowed: the key and the fencing token of a lock",
-				HeaderKey, HeaderToken, key, r.Header.Get(HeaderToken)), http.StatusBadRequest)
+		key, err1 := url.QueryUnescape(r.Header.Get(HeaderKey))
+		token, err2 := strconv.ParseUint(r.Header.Get(HeaderToken), 10, 64)
+		if err1 != nil || key == "" || !utf8.ValidString(key) || err2 != nil || token == 0 {
+			http.Error(w, fmt.Sprintf("%s and %s are %q and %q, allowed: the escaped key and the fencing token of a lock",
+				HeaderKey, HeaderToken, r.Header.Get(HeaderKey), r.Header.Get(HeaderToken)), http.StatusBadRequest)
 			return
 		}
 		switch err := s.Advance(r.Context(), key, token); {

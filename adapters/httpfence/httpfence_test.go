@@ -73,6 +73,58 @@ func TestARequestOfAnEarlierHolderIsRefused(t *testing.T) {
 	}
 }
 
+func TestEveryKeyHasAFenceOfItsOwnOnTheWire(t *testing.T) {
+	srv := dynalocktest.NewServer()
+	t.Cleanup(srv.Close)
+	if err := dynalock.CreateTable(t.Context(), srv.Client(), "locks"); err != nil {
+		t.Fatal(err)
+	}
+	c, err := dynalock.New(srv.Client(), "locks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := recorder{}
+	service := httptest.NewServer(httpfence.Middleware(store, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	t.Cleanup(service.Close)
+	keys := []string{"key", "key ", " key", "key\n", "a\x00b", "a+b", "a b", "50%", "orders/42", "ключ"}
+	for _, key := range keys {
+		l, err := c.Acquire(t.Context(), key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, service.URL, http.NoBody)
+		if err != nil {
+			t.Fatal(err)
+		}
+		httpfence.Sign(r, l)
+		resp, err := service.Client().Do(r)
+		if err != nil {
+			t.Errorf("key %q: %v", key, err)
+			continue
+		}
+		if err := resp.Body.Close(); err != nil {
+			t.Error(err)
+		}
+		if resp.StatusCode != http.StatusOK || store[key] != l.Token() {
+			t.Errorf("key %q: status %d, fences %v", key, resp.StatusCode, store)
+		}
+	}
+	if len(store) != len(keys) {
+		t.Errorf("%d fences for %d keys: %v", len(store), len(keys), store)
+	}
+	if err := c.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// recorder is a Store that lets everything pass.
+type recorder map[string]uint64
+
+func (r recorder) Advance(_ context.Context, key string, token uint64) error {
+	r[key] = token
+	return nil
+}
+
 type broken struct{}
 
 func (broken) UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
@@ -95,6 +147,14 @@ func TestNothingPassesUnchecked(t *testing.T) {
 			r.Header.Set(httpfence.HeaderToken, token)
 		}); got != http.StatusBadRequest {
 			t.Errorf("token %q gives %d", token, got)
+		}
+	}
+	for _, key := range []string{"", "%", "%zz", "%ff"} {
+		if got := send(t, h, func(r *http.Request) {
+			r.Header.Set(httpfence.HeaderKey, key)
+			r.Header.Set(httpfence.HeaderToken, "7")
+		}); got != http.StatusBadRequest {
+			t.Errorf("key %q gives %d", key, got)
 		}
 	}
 }
