@@ -50,7 +50,10 @@ type LostError struct {
 
 // Error tells why the lock was lost and to whom.
 func (e *LostError) Error() string {
-	s := fmt.Sprintf("%v: %q: %v", ErrLost, e.Key, e.Reason)
+	s := fmt.Sprintf("%v: %q", ErrLost, e.Key)
+	if e.Reason != nil {
+		s += fmt.Sprintf(": %v", e.Reason)
+	}
 	if e.By != nil && e.By.State == Held {
 		s += fmt.Sprintf("; now held by %q", e.By.Owner)
 	}
@@ -94,11 +97,14 @@ func (e *StoreError) Error() string {
 	if e.Key != "" {
 		s += fmt.Sprintf(" %q", e.Key)
 	}
-	s += fmt.Sprintf(" on table %q: ", e.Table)
+	s += fmt.Sprintf(" on table %q", e.Table)
 	if e.Hint != "" {
-		s += e.Hint + ": "
+		s += ": " + e.Hint
 	}
-	return s + e.Err.Error()
+	if e.Err != nil {
+		s += fmt.Sprintf(": %v", e.Err)
+	}
+	return s
 }
 
 // Is matches ErrStore.

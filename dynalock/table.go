@@ -57,20 +57,27 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%v: %s; %s", f.Severity, f.Problem, f.Remedy)
 }
 
-func tableOptions(optFns []func(*TableOptions)) (TableOptions, error) {
+func tableOptions(db DynamoDB, table string, optFns []func(*TableOptions)) (TableOptions, error) {
 	var o TableOptions
 	apply(&o, optFns)
 	if o.PartitionKey == "" {
 		o.PartitionKey = "key"
 	}
-	return o, invalid(validateKeyNames(o.PartitionKey, o.SortKey))
+	errs := validateKeyNames(o.PartitionKey, o.SortKey)
+	if db == nil {
+		errs = append(errs, errors.New("db is nil, allowed: a DynamoDB client"))
+	}
+	if table == "" {
+		errs = append(errs, errors.New("table is empty, allowed: the name or ARN of a table"))
+	}
+	return o, invalid(errs)
 }
 
 // CreateTable creates the table with on-demand billing and waits until it is ACTIVE, and its TTL enabled where asked
 // for. A table that exists and fits is success; one that does not fit is an error that says how, and it is left as
 // it is. Errors match ErrInvalid, ErrStore or ctx.Err().
 func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*TableOptions)) error {
-	o, err := tableOptions(optFns)
+	o, err := tableOptions(db, table, optFns)
 	if err != nil {
 		return err
 	}
@@ -194,7 +201,7 @@ func ttlEnabled(ctx context.Context, db DynamoDB, table string) (bool, error) {
 // CheckTable says what is wrong, or worth knowing, about a table that is to hold locks. No findings: all is well.
 // Errors match ErrInvalid, ErrStore or ctx.Err().
 func CheckTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*TableOptions)) ([]Finding, error) {
-	o, err := tableOptions(optFns)
+	o, err := tableOptions(db, table, optFns)
 	if err != nil {
 		return nil, err
 	}

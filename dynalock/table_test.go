@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/internal/testserver"
 )
 
@@ -82,6 +83,20 @@ func TestATimeToLiveThatIsRefusedForGoodIsAnError(t *testing.T) {
 			check(e, strings.Contains(err.Error(), code), "%s is not named in: %v", code, err)
 		}
 	})
+}
+
+func TestATableWithoutClientOrNameIsRefused(t *testing.T) {
+	t.Parallel()
+	db := dynalocktest.NewServer().Client()
+	for _, tt := range []struct {
+		db     dynalock.DynamoDB
+		table  string
+		fields []string
+	}{{nil, "locks", []string{"db"}}, {db, "", []string{"table"}}, {nil, "", []string{"db", "table"}}} {
+		names(t, dynalock.CreateTable(t.Context(), tt.db, tt.table), tt.fields...)
+		_, err := dynalock.CheckTable(t.Context(), tt.db, tt.table)
+		names(t, err, tt.fields...)
+	}
 }
 
 // lateTTL is a database that at first describes a table as it was before its TTL was enabled.

@@ -850,6 +850,10 @@ func TestKickRenewsAtOnceAndOnce(t *testing.T) {
 	})
 }
 
+func TestANilOptionSetsNothing(t *testing.T) {
+	inBubble(t, func(w *world) { w.add(nil).wantAlive() }, nil, nil)
+}
+
 func TestABadConfigIsRefusedWithEveryFieldNamed(t *testing.T) {
 	inBubble(t, func(w *world) {
 		_, err := w.Add(Config{Period: -1, Trust: -1, AttemptTimeout: -1, Limit: -1})

@@ -58,7 +58,9 @@ type loss struct {
 func New(optFns ...func(*Options)) *Scheduler {
 	var o Options
 	for _, fn := range optFns {
-		fn(&o)
+		if fn != nil {
+			fn(&o)
+		}
 	}
 	if o.Parallelism <= 0 {
 		o.Parallelism = 64

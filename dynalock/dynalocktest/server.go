@@ -52,7 +52,9 @@ const defaultHistory = 10_000
 func NewServer(optFns ...func(*ServerOptions)) *Server {
 	opts := ServerOptions{History: defaultHistory}
 	for _, fn := range optFns {
-		fn(&opts)
+		if fn != nil {
+			fn(&opts)
+		}
 	}
 	if opts.History == 0 {
 		opts.History = defaultHistory

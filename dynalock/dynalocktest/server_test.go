@@ -37,6 +37,18 @@ func createLocks(t *testing.T, s *dynalocktest.Server) *dynamodb.Client {
 	return db
 }
 
+func TestANilOptionSetsNothing(t *testing.T) {
+	s := dynalocktest.NewServer(nil, func(o *dynalocktest.ServerOptions) { o.History = 1 }, nil)
+	defer s.Close()
+	db := createLocks(t, s)
+	if _, err := db.DescribeTable(t.Context(), &dynamodb.DescribeTableInput{TableName: aws.String("locks")}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.Requests()); n != 1 {
+		t.Errorf("%d requests are remembered, want 1", n)
+	}
+}
+
 func TestARefusedConditionCarriesTheItem(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := dynalocktest.NewServer()
