@@ -19,7 +19,7 @@ type TableOptions struct {
 	PartitionKey       string // default "key"
 	SortKey            string // default: none
 	TimeToLive         bool   // enables TTL on the attribute "ttl", for Options.Retention
-	DeletionProtection bool   // of a table that is created
+	DeletionProtection bool   // of a table that is created; one that exists is left as it is
 }
 
 // Severity of a [Finding].
@@ -73,9 +73,13 @@ func tableOptions(db DynamoDB, table string, optFns []func(*TableOptions)) (Tabl
 	return o, invalid(errs)
 }
 
-// CreateTable creates the table with on-demand billing and waits until it is ACTIVE, and its TTL enabled where asked
-// for. A table that exists and fits is success; one that does not fit is an error that says how, and it is left as
-// it is. Errors match ErrInvalid, ErrStore or ctx.Err().
+// CreateTable creates the table with on-demand billing, waits until it is ACTIVE and has its TTL enabled where asked
+// for; TTL that is still being enabled is not waited for. Processes may call it at the same time.
+//
+// A table that exists and fits is success: its TTL is enabled where asked for, and never disabled; its billing and
+// deletion protection stay as they are, and [CheckTable] tells of them. One that is being deleted is made anew when it
+// is gone. One that does not fit, by its keys or by TTL on another attribute, is an error that says how, and it is left
+// as it is. Errors match ErrInvalid, ErrStore or ctx.Err().
 func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*TableOptions)) error {
 	o, err := tableOptions(db, table, optFns)
 	if err != nil {

@@ -85,6 +85,25 @@ func TestATimeToLiveThatIsRefusedForGoodIsAnError(t *testing.T) {
 	})
 }
 
+func TestATableThatExistsGetsItsTimeToLiveAndIsOtherwiseLeftAsItIs(t *testing.T) {
+	virtual(t, func(e *env) {
+		db, wire := testserver.Tap(e.connect())
+		set := func(o *dynalock.TableOptions) { o.TimeToLive, o.DeletionProtection = true, true }
+		must(e, dynalock.CreateTable(e.ctx, db, e.table, set))
+		check(e, e.ttlOn(e.table) == "ttl", "TTL is on %q", e.ttlOn(e.table))
+		out, err := db.DescribeTable(e.ctx, &dynamodb.DescribeTableInput{TableName: &e.table})
+		must(e, err)
+		check(e, !aws.ToBool(out.Table.DeletionProtectionEnabled), "its deletion protection was changed")
+		check(e, wire.Count("UpdateTable") == 0, "it was updated")
+		findings, err := dynalock.CheckTable(e.ctx, db, e.table, set)
+		must(e, err)
+		check(e, len(findings) == 1 && strings.Contains(findings[0].Problem, "not protected"), "findings are %v", findings)
+
+		must(e, dynalock.CreateTable(e.ctx, db, e.table))
+		check(e, e.ttlOn(e.table) == "ttl", "TTL was disabled where it was not asked for")
+	})
+}
+
 func TestATableWithoutClientOrNameIsRefused(t *testing.T) {
 	t.Parallel()
 	db := dynalocktest.NewServer().Client()
