@@ -404,6 +404,9 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
 		return stepFail
+	case a.options.claim > 0 && len(it) > 0 && r.attempt == 0: // a lock, or what another library has rewritten: never claimed
+		a.lastErr = &ForeignError{Key: a.key, Problem: "it is a lock, not the run of a period"}
+		return stepFail
 	case r.id() == a.id && r.State == Held: // an attempt in doubt was applied after all: the write finds out
 		return stepWrite
 	case a.options.claim > 0 && !r.finished.IsZero():
@@ -512,7 +515,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 			}
 			got = out.answer
 		} else {
-			got = a.c.heed(ctx, func() answer { return a.c.read(ctx, a.timing.attempt, a.key, false) })
+			got = a.c.heed(ctx, a.c.closing, func(ctx context.Context) answer { return a.c.read(ctx, a.timing.attempt, a.key, false) })
 			if got.verdict == inDoubt {
 				got.verdict = rejected // a read is in no doubt
 			}
@@ -544,7 +547,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 
 // heldError says who is in the way.
 func (a *acquisition) heldError() *HeldError {
-	e := &HeldError{RetryAfter: max(a.retry, a.c.opt.MinPoll)}
+	e := &HeldError{Record: Record{Key: a.key}, RetryAfter: max(a.retry, a.c.opt.MinPoll)}
 	if a.last != nil {
 		e.Record = *a.last
 		a.c.mu.Lock()

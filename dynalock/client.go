@@ -47,7 +47,7 @@ func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 	var o Options
 	apply(&o, optFns)
 	var errs []error
-	if db == nil {
+	if client, ok := db.(*dynamodb.Client); db == nil || ok && client == nil {
 		errs = append(errs, errors.New("db is nil, allowed: a DynamoDB client"))
 	}
 	if table == "" {
@@ -156,16 +156,23 @@ func (c *Client) spawn(f func()) bool {
 }
 
 // heed makes a request for a caller, who gets the end of ctx for an answer where the store does not heed it: a
-// wrapper that sleeps, for one.
-func (c *Client) heed(ctx context.Context, request func() answer) answer {
+// wrapper that sleeps, for one. The request also ends with the client, and when stop, which may be nil, is closed.
+func (c *Client) heed(ctx context.Context, stop <-chan struct{}, request func(ctx context.Context) answer) answer {
 	done := make(chan answer, 1)
-	if !c.spawn(func() { done <- request() }) {
-		return request() // a closed client still reads
+	bound, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if !c.spawn(func() {
+		defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
+		done <- request(bound)
+	}) {
+		return request(ctx) // a closed client still reads
 	}
 	select {
 	case a := <-done:
 		return a
 	case <-ctx.Done():
+	case <-stop:
+		cancel(ErrClosed)
 	}
 	grace := time.NewTimer(closeGrace / 2) // one that heeds it says more
 	defer grace.Stop()
@@ -173,7 +180,7 @@ func (c *Client) heed(ctx context.Context, request func() answer) answer {
 	case a := <-done:
 		return a
 	case <-grace.C:
-		return answer{verdict: inDoubt, err: ctx.Err(), got: c.opt.clock.Now()}
+		return answer{verdict: inDoubt, err: bound.Err(), got: c.opt.clock.Now()}
 	}
 }
 
@@ -198,7 +205,7 @@ func (c *Client) look(ctx context.Context, key string, consistent bool) answer {
 	patient, cancel := context.WithTimeout(ctx, c.patience())
 	defer cancel()
 	for n := 1; ; n++ {
-		a := c.heed(patient, func() answer { return c.read(patient, c.patience(), key, consistent) })
+		a := c.heed(patient, nil, func(ctx context.Context) answer { return c.read(ctx, c.patience(), key, consistent) })
 		if a.verdict == applied || a.verdict == fatal || n == 3 || c.sleep(patient, backoff(n)) != nil {
 			return a
 		}
@@ -207,7 +214,7 @@ func (c *Client) look(ctx context.Context, key string, consistent bool) answer {
 
 // ask makes one attempt of an update for a caller.
 func (c *Client) ask(ctx context.Context, in *dynamodb.UpdateItemInput) answer {
-	return c.heed(ctx, func() answer { return c.update(ctx, c.patience(), in) })
+	return c.heed(ctx, nil, func(ctx context.Context) answer { return c.update(ctx, c.patience(), in) })
 }
 
 // Records yields every record of the table, or of the namespace where the client has one, page by page: a scan of
@@ -220,7 +227,7 @@ func (c *Client) scan(ctx context.Context, prefix string) iter.Seq2[Record, erro
 		in := c.scanInput(prefix)
 		for {
 			var out *dynamodb.ScanOutput
-			a := c.heed(ctx, func() (a answer) {
+			a := c.heed(ctx, nil, func(ctx context.Context) (a answer) {
 				out, a.err = c.db.Scan(ctx, in)
 				return a
 			})
@@ -265,13 +272,13 @@ func (c *Client) scanInput(prefix string) *dynamodb.ScanInput {
 }
 
 // ForceRelease frees exactly the tenure seen in r, whoever holds it: for operators, after they made sure that the
-// holder is dead or may be overruled. A live holder learns of it at its next heartbeat at the latest, and its
-// guarded writes ([Lock.ConditionCheck]) are refused at once.
+// holder is dead or may be overruled. A live holder learns of it at its next heartbeat at the latest, one of this
+// client at once, and its guarded writes ([Lock.ConditionCheck]) are refused from now on.
 //
 // The condition is the tenure, not the version, which a live holder bumps with every heartbeat; for a row of
 // another library, which has no acquisition id, it is the owner and the version. Where the lock has changed hands
 // or was released since, the error matches [ErrChanged]; a foreign item is [ErrForeign], a record that shows no
-// tenure [ErrInvalid].
+// tenure [ErrInvalid]. Other errors match ErrStore or ctx.Err(): then the lock may have been freed, or be freed yet.
 func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	switch {
 	case r.State == Foreign:
@@ -315,6 +322,9 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 		return a.verdict == fatal, c.storeError("force release", r.Key, a.err)
 	})
 	if err == nil {
+		if own := c.tenure(r.id()); own != nil { // local waiters need not wait for its heartbeat, or its deadline
+			own.revoke(fmt.Errorf("%w: it was freed by an operator", heartbeat.ErrGone), nil)
+		}
 		c.opt.Logger.WarnContext(ctx, "lock freed by an operator", "key", r.Key, "token", r.Token, "holder", r.Owner, "by", c.opt.Owner)
 	}
 	return err
@@ -350,6 +360,20 @@ func (c *Client) sleep(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// rest is a sleep that the beginning of Close ends, too, with ErrClosed.
+func (c *Client) rest(ctx context.Context, d time.Duration) error {
+	t := c.opt.clock.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C():
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.closing:
+		return ErrClosed
 	}
 }
 

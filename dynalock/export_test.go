@@ -67,7 +67,7 @@ func SendBeat(ctx context.Context, c *Client, key string, t Tenure) { t.lock(c, 
 
 // SendRelease sends a release.
 func SendRelease(ctx context.Context, c *Client, key string, t Tenure) {
-	_ = t.lock(c, key).writeRelease(ctx, 0, nil, false)
+	_ = t.lock(c, key).writeRelease(ctx, 0, nil)
 }
 
 // CheckOf is the condition check of a tenure.

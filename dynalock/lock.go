@@ -31,6 +31,7 @@ type Lock struct {
 	cancel  context.CancelCauseFunc
 	lease   *heartbeat.Lease
 	turn    chan struct{} // cap 1: one write at a time; waiting for it obeys contexts
+	doubt   bool          // a write that releases may have been applied; belongs to whoever has the turn
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a wait
 	sent    uint64     // counter of the last version sent
@@ -151,6 +152,13 @@ func (l *Lock) lose(it item) error {
 		l.ended(lost)
 	}
 	return lost
+}
+
+// revoke ends the tenure because this client has seen to it itself that it is over.
+func (l *Lock) revoke(reason error, by *Record) {
+	lost := &LostError{Key: l.key, Reason: reason, By: by}
+	l.lease.End(lost)
+	l.ended(lost)
 }
 
 // take waits for the turn to write.
@@ -290,13 +298,7 @@ func (l *Lock) SetData(ctx context.Context, data []byte) error {
 		return err
 	}
 	data = append([]byte{}, data...) // empty, not nil: nil would store nothing
-	if err := l.store(ctx, "set data", data); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	l.data = data
-	l.mu.Unlock()
-	return nil
+	return l.store(ctx, "set data", data)
 }
 
 // store renews until it is acknowledged.
@@ -308,10 +310,15 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 		if err := l.take(ctx); err != nil {
 			return err
 		}
-		a := l.c.heed(ctx, func() (a answer) {
+		a := l.c.heed(ctx, nil, func(ctx context.Context) (a answer) {
 			defer l.give()
 			if l.Err() == nil { // it may have ended while we waited for the turn
 				a = l.renew(ctx, data)
+			}
+			if a.verdict == applied && data != nil {
+				l.mu.Lock()
+				l.data = data
+				l.mu.Unlock()
 			}
 			return a
 		})

@@ -1,6 +1,7 @@
 package dynalock_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -927,6 +928,91 @@ func TestCloseReleasesEverythingAndLeavesNoGoroutine(t *testing.T) {
 		wantErr(e, err, dynalock.ErrClosed)
 		must(e, c.Close(e.ctx))
 	})
+}
+
+func TestCloseEndsRequestsThatHang(t *testing.T) {
+	for name, call := range map[string]func(e *env, c *dynalock.Client) error{
+		"a waiter's look": func(e *env, c *dynalock.Client) error {
+			_, err := c.Acquire(e.ctx, "key")
+			return err
+		},
+		"Get": func(e *env, c *dynalock.Client) error {
+			_, err := c.Get(e.within(lease), "key")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				other, _ := e.client()
+				e.acquire(other, "key")
+				c, wire := e.client(func(o *dynalock.Options) { o.AttemptTimeout = lease * 3 / 4 })
+				wire.Inject(testserver.Fault{Kind: testserver.HangBefore, Op: "GetItem"})
+				over := make(chan error, 1)
+				go func() { over <- call(e, c) }()
+				time.Sleep(lease / 4)
+				start := time.Now()
+				err := c.Close(e.within(lease / 10))
+				if name == "Get" { // it may still have an answer until the end
+					check(e, err == nil || errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "ignore"), "Close: %v", err)
+				} else {
+					must(e, err)
+					wantErr(e, <-over, dynalock.ErrClosed)
+					check(e, time.Since(start) <= 50*time.Millisecond, "it took %v", time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+func TestAReleaseRepeatedAfterItWasInDoubtIsNoLoss(t *testing.T) {
+	virtual(t, func(e *env) {
+		a, wire := e.client()
+		b, _ := e.client()
+		l := e.acquire(a, "key")
+		heal := wire.Inject(testserver.Fault{Kind: testserver.HangAfter, Op: "UpdateItem"})
+		wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
+		heal()
+		e.acquire(b, "key")
+		must(e, l.Release(e.ctx))
+	})
+}
+
+func TestForceReleaseOfATenureOfThisClientEndsItAtOnceForItsWaiters(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat, o.Lease = true, time.Hour })
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		must(e, c.ForceRelease(e.ctx, r))
+		wantErr(e, l.Err(), dynalock.ErrLost)
+		wantErr(e, l.Err(), heartbeat.ErrGone)
+		_, err = c.Acquire(e.within(lease), "key")
+		must(e, err)
+	})
+}
+
+func TestDataIsWhatTheLastOfConcurrentCallsStored(t *testing.T) {
+	t.Parallel()
+	srv := dynalocktest.NewServer() // in real time, where goroutines overtake one another
+	t.Cleanup(srv.Close)
+	must(t, dynalock.CreateTable(t.Context(), srv.Client(), "locks"))
+	c, err := dynalock.New(srv.Client(), "locks")
+	must(t, err)
+	l, err := c.Acquire(t.Context(), "key")
+	must(t, err)
+	for range 500 {
+		var wg sync.WaitGroup
+		for i := range 8 {
+			wg.Go(func() { check(t, l.SetData(t.Context(), []byte{byte(i)}) == nil, "SetData failed") })
+		}
+		wg.Wait()
+		r, err := c.Get(t.Context(), "key")
+		must(t, err)
+		if !bytes.Equal(r.Data, l.Data()) {
+			t.Fatalf("Data is %v, stored is %v", l.Data(), r.Data)
+		}
+	}
+	must(t, c.Close(t.Context()))
 }
 
 func TestCloseReleasesAllOfManyLocksAFewAtATimeThoughTheFirstFails(t *testing.T) {

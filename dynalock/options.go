@@ -104,7 +104,7 @@ type AcquireOptions struct {
 	Data []byte
 	// Reason is shown to those who wait, at most 256 bytes.
 	Reason string
-	// Lease for this lock. Default: the client's.
+	// Lease for this lock. 100 ms to 24 h in whole milliseconds. Default: the client's.
 	Lease time.Duration
 	// NoHeartbeat makes a static lease: nothing is renewed in the background, the lock is lost at its deadline
 	// unless [Lock.Renew] is called. For Lambda functions, whose background is frozen between invocations.

@@ -104,8 +104,9 @@ func (l *Lock) release(ctx context.Context) error {
 	if final == nil {
 		v = l.handOver(ctx, average)
 	}
+	l.doubt = l.doubt || v == inDoubt
 	if v != applied {
-		if err := l.writeRelease(ctx, average, final, v == inDoubt); err != nil {
+		if err := l.writeRelease(ctx, average, final); err != nil {
 			return err
 		}
 	}
@@ -153,8 +154,7 @@ func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 }
 
 // writeRelease frees the item, or deletes it, and repeats what fails until it is known to be done.
-// doubt says that an earlier write may have ended the tenure already.
-func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final func(*write), doubt bool) error {
+func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final func(*write)) error {
 	for n := 1; ; n++ {
 		a := l.write(ctx, func(ctx context.Context, w *write) answer {
 			w.values[":hold"] = num(average.Microseconds())
@@ -176,7 +176,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 		case refused:
 			now := l.c.decode(l.key, a.item)
 			own, run := now.id() == l.id, l.options.claim > 0
-			if own && (now.State == Free || now.yielded) || doubt && !own && !run {
+			if own && (now.State == Free || now.yielded) || l.doubt && !own && !run {
 				return nil // it was applied, and its answer lost. A run that was finished nobody takes: it would be our own still
 			}
 			lost := l.lose(a.item)
@@ -187,7 +187,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 		case fatal:
 			return l.c.storeError("release", l.key, a.err)
 		case inDoubt:
-			doubt = true
+			l.doubt = true
 			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "release", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
 		}
 		if err := l.c.sleep(ctx, backoff(n)); err != nil {

@@ -85,9 +85,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 		switch {
 		case out.lock != nil:
 			if old := c.tenure(h.ID); old != nil {
-				lost := &LostError{Key: h.Key, Reason: fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), By: out.lock.record()}
-				old.lease.End(lost)
-				old.ended(lost)
+				old.revoke(fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), out.lock.record())
 			}
 			return a.acquired(out.lock), nil
 		case out.verdict == refused:

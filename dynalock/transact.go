@@ -59,7 +59,7 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		if n == 1 {
 			first = l.c.opt.clock.Now()
 		}
-		a := l.c.heed(ctx, func() answer { return l.c.transact(ctx, l.timing.attempt, in) })
+		a := l.c.heed(ctx, nil, func(ctx context.Context) answer { return l.c.transact(ctx, l.timing.attempt, in) })
 		if a.verdict == applied {
 			return nil
 		}
