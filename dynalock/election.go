@@ -26,9 +26,11 @@ type ElectionOptions struct {
 	// changes it with [Lock.SetData].
 	Value []byte
 	// Health, if set, is asked before this candidate campaigns and before every renewal, within AttemptTimeout. An
-	// error ends the term in good order, and keeps the candidate from campaigning until it is gone.
+	// error ends the term in good order, and keeps the candidate from campaigning until it is gone. While it lasts
+	// nothing is renewed, so that a leader that hangs is followed in the end: lead has the rest of the lease to return,
+	// about 3/5 of it with the default Heartbeat and SafetyMargin, and then the lock is lost.
 	Health func(ctx context.Context) error
-	// Lease of the leadership. Default: the client's.
+	// Lease of the leadership. 100 ms to 24 h in whole milliseconds. Default: the client's.
 	Lease time.Duration
 }
 
@@ -65,14 +67,20 @@ func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Electio
 // Run campaigns, and runs lead for every term that it wins, until ctx is done or lead returns while its term lasts;
 // then Run returns lead's error. lead's context ends when ctx does, when the lease can no longer be trusted
 // ([context.Cause] is a [*LostError]), and when the term is to end in good order (ErrResigned, ErrHandedOver,
-// ErrUnhealthy). Run waits for lead to return before it gives the lock up, and keeps the lease meanwhile: by the
-// clocks, no two leaders act at once. A lead that ignores its context keeps others from leading, until its lease is lost.
+// ErrUnhealthy). Run waits for lead to return before it gives the lock up, and keeps the lease meanwhile, unless
+// Health fails: by the clocks, no two leaders act at once. A lead that ignores its context keeps others from leading,
+// until its lease is lost.
 //
 // After a term that ended otherwise Run campaigns again, and what lead returned goes to the log. The term's number
 // is the lock's token. When ctx is done the error matches ctx.Err(), joined with lead's where that says more; other
 // errors are those of [Client.Acquire] and [Lock.Release]. One Run at a time: a second one is ErrInvalid.
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
 	if err := checkCandidate(e.opt.Candidate); err != nil {
+		return err
+	}
+	check := AcquireOptions{Lease: e.opt.Lease, Data: e.opt.Value}
+	t, err := check.validate(e.c, e.key)
+	if err != nil {
 		return err
 	}
 	if lead == nil {
@@ -91,7 +99,7 @@ func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lo
 		e.running = false
 	}()
 	for {
-		if err := e.awaitHealth(ctx); err != nil {
+		if err := e.awaitHealth(ctx, t.attempt); err != nil {
 			return err
 		}
 		over, err := e.serve(ctx, lead)
@@ -99,7 +107,7 @@ func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lo
 			return err
 		}
 		// Others go first: the candidate named, or whoever is healthy.
-		if err := e.c.sleep(ctx, 2*e.c.opt.MaxPoll); err != nil {
+		if err := e.c.rest(ctx, 2*e.c.opt.MaxPoll); err != nil {
 			return err
 		}
 	}
@@ -113,16 +121,16 @@ func checkCandidate(name string) error {
 	return invalid(errs)
 }
 
-// awaitHealth waits until this candidate may campaign.
-func (e *Election) awaitHealth(ctx context.Context) error {
+// awaitHealth waits until this candidate may campaign. Health has timeout to answer.
+func (e *Election) awaitHealth(ctx context.Context, timeout time.Duration) error {
 	for e.opt.Health != nil {
-		check, cancel := context.WithTimeout(ctx, e.c.opt.Lease)
+		check, cancel := context.WithTimeout(ctx, timeout)
 		err := e.opt.Health(check)
 		cancel()
 		if err == nil {
 			return nil
 		}
-		if err := e.c.sleep(ctx, e.c.opt.MaxPoll); err != nil {
+		if err := e.c.rest(ctx, e.c.opt.MaxPoll); err != nil {
 			return err
 		}
 	}
@@ -194,8 +202,14 @@ func (e *Election) asked(t *term, to string) {
 	if to == "" || to == e.opt.Candidate || t.asked {
 		return
 	}
-	t.asked = e.c.background(t.ctx, func(ctx context.Context) {
-		if e.c.sleep(ctx, e.c.opt.MaxPoll) != nil {
+	t.asked = e.c.spawn(func() {
+		seen := e.c.opt.clock.NewTimer(e.c.opt.MaxPoll)
+		defer seen.Stop()
+		select {
+		case <-seen.C():
+		case <-t.done:
+			return
+		case <-e.c.closing:
 			return
 		}
 		t.mu.Lock()

@@ -208,6 +208,121 @@ func TestAnUnhealthyLeaderEndsItsTermInGoodOrderAndDoesNotCampaign(t *testing.T)
 	})
 }
 
+func TestAnUnhealthyLeaderThatDoesNotStopIsFollowedWhenItsLeaseIsOver(t *testing.T) {
+	virtual(t, func(e *env) {
+		var sick atomic.Bool
+		c, _ := e.client()
+		ctx, stop := context.WithCancel(e.ctx)
+		hung, over := make(chan *dynalock.Lock, 1), make(chan error, 1)
+		go func() {
+			over <- c.Election("leader", func(o *dynalock.ElectionOptions) {
+				o.Health = func(context.Context) error {
+					if sick.Load() {
+						return errors.New("disk full")
+					}
+					return nil
+				}
+			}).Run(ctx, func(ctx context.Context, l *dynalock.Lock) error {
+				hung <- l
+				<-ctx.Done()
+				wantErr(e, context.Cause(ctx), dynalock.ErrUnhealthy)
+				time.Sleep(10 * lease)
+				return nil
+			})
+		}()
+		l := <-hung
+		b := e.candidate("b")
+		time.Sleep(lease)
+		sick.Store(true)
+		start := time.Now()
+		<-b.leads
+		took := time.Since(start)
+		check(e, took > lease/2 && took < 2*lease && !l.Held(), "b led after %v, the hung leader holds %v", took, l.Held())
+		stop()
+		wantErr(e, <-over, context.Canceled)
+	})
+}
+
+func TestRunAsksHealthWithinTheAttemptTimeoutOfItsLease(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		ctx, stop := context.WithCancel(e.ctx)
+		err := c.Election("leader", func(o *dynalock.ElectionOptions) {
+			o.Lease = time.Second
+			o.Health = func(ctx context.Context) error {
+				defer stop()
+				end, _ := ctx.Deadline()
+				check(e, time.Until(end) == 200*time.Millisecond, "Health has %v, want a fifth of the lease", time.Until(end))
+				return errors.New("disk full")
+			}
+		}).Run(ctx, nothing)
+		wantErr(e, err, context.Canceled)
+	})
+}
+
+func TestRunRefusesABadLeaseBeforeItAsksHealth(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		err := c.Election("leader", func(o *dynalock.ElectionOptions) {
+			o.Lease = time.Microsecond
+			o.Health = func(context.Context) error { return errors.New("disk full") }
+		}).Run(e.within(time.Hour), nothing)
+		wantErr(e, err, dynalock.ErrInvalid)
+	})
+}
+
+func TestCloseEndsARunThatDoesNotLead(t *testing.T) {
+	for name, well := range map[string]bool{"not healthy": false, "letting others go first": true} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, _ := e.client(func(o *dynalock.Options) { o.MaxPoll = time.Hour })
+				el := c.Election("leader", func(o *dynalock.ElectionOptions) {
+					if !well {
+						o.Health = func(context.Context) error { return errors.New("disk full") }
+					}
+				})
+				over := make(chan error, 1)
+				go func() {
+					over <- el.Run(e.ctx, func(ctx context.Context, _ *dynalock.Lock) error { <-ctx.Done(); return nil })
+				}()
+				time.Sleep(lease)
+				must(e, el.Resign(e.ctx))
+				start := time.Now()
+				must(e, c.Close(e.within(lease)))
+				wantErr(e, <-over, dynalock.ErrClosed)
+				check(e, time.Since(start) < lease, "it took %v", time.Since(start))
+			})
+		})
+	}
+}
+
+func TestCloseDoesNotWaitForAHandOverThatTheEndOfTheTermHasOvertaken(t *testing.T) {
+	for name, stopFirst := range map[string]bool{"by Run's context": true, "by Close": false} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, _ := e.client(func(o *dynalock.Options) { o.MaxPoll = time.Hour })
+				el := c.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = "a" })
+				ctx, stop := context.WithCancel(e.ctx)
+				leads, over := make(chan struct{}), make(chan error, 1)
+				go func() {
+					over <- el.Run(ctx, func(ctx context.Context, _ *dynalock.Lock) error { close(leads); <-ctx.Done(); return nil })
+				}()
+				<-leads
+				wantErr(e, el.HandOver(e.within(lease), "b"), context.DeadlineExceeded)
+				if stopFirst {
+					stop()
+					wantErr(e, <-over, context.Canceled)
+				}
+				must(e, c.Close(e.within(lease)))
+				if !stopFirst {
+					wantErr(e, <-over, dynalock.ErrClosed)
+				}
+				stop()
+			})
+		})
+	}
+}
+
 func TestACandidateThatIsNotHealthyDoesNotCampaignThoughNobodyLeads(t *testing.T) {
 	virtual(t, func(e *env) {
 		var well atomic.Bool
