@@ -33,7 +33,7 @@ func (*PanicError) Is(target error) bool { return target == ErrPanicked }
 
 // OnceOptions of one call of [Client.Once]. All processes of a job should use the same.
 type OnceOptions struct {
-	// Lease of a run: how long after its crash it is begun again. Default: the client's.
+	// Lease of a run: how long after its crash it is begun again. 100 ms to 24 h in whole milliseconds. Default: the client's.
 	Lease time.Duration
 	// NoHeartbeat makes the lease of the run static, as in [AcquireOptions]: nothing is renewed in the background, and
 	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the
@@ -52,7 +52,7 @@ type OnceOptions struct {
 	// NoWait returns an error that matches ErrHeld at once when the period is being run elsewhere. Default: wait for
 	// the result, and take the run over if its holder dies.
 	NoWait bool
-	// Reason is shown to those who wait.
+	// Reason is shown to those who wait, at most 256 bytes.
 	Reason string
 }
 
@@ -61,7 +61,7 @@ type Run struct {
 	Job, Period           string
 	Ran                   bool      // this call ran the function
 	By                    string    // label of the client that did
-	StartedAt, FinishedAt time.Time // by its clock; FinishedAt is zero while it runs, or when it crashed
+	StartedAt, FinishedAt time.Time // by its clock; FinishedAt is zero while it runs, and when no end was recorded: crashed, lost
 	Attempt               int       // 1 for the first; higher after crashes
 	Token                 uint64    // fencing token of the attempt
 	Err                   string    // what the function returned, at most 256 bytes; empty for success
@@ -152,7 +152,11 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 		run.FinishedAt = time.Time{}
 		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not recorded as finished", ErrReleased, l.key))
 	}
-	return errors.Join(err, l.finally(ctx))
+	ended := l.finally(ctx)
+	if errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore) { // as far as is known
+		run.FinishedAt = time.Time{}
+	}
+	return errors.Join(err, ended)
 }
 
 // guard makes the context for a function that runs under the lock.
@@ -228,7 +232,7 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		}
 	}
 	if atLeast == 0 {
-		a := c.look(ctx, jobKey(job), false)
+		a := c.look(ctx, jobKey(job), true) // a pause counts from the moment that Pause returned
 		if a.err != nil {
 			return c.storeError("look at job", jobKey(job), a.err)
 		}

@@ -622,6 +622,51 @@ func TestAtLeastKeepsTheNextPeriodsFromStartingTooSoon(t *testing.T) {
 	})
 }
 
+func TestAPauseIsLookedForWithAConsistentReadSoThatItCountsFromTheMomentThatPauseReturned(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		before := e.embedded.Usage().ReadUnits
+		_, err := c.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		check(e, e.embedded.Usage().ReadUnits-before == 1, "%v read units, want 1: half a unit shows what may be over", e.embedded.Usage().ReadUnits-before)
+	})
+}
+
+func TestALockUnderTheKeyOfARunIsForeignToOnceWhichDoesNotWriteForEver(t *testing.T) {
+	for name, leave := range map[string]func(e *env, l *dynalock.Lock, wire *testserver.Wire){
+		"released": func(e *env, l *dynalock.Lock, _ *testserver.Wire) { must(e, l.Release(e.ctx)) },
+		"dead":     func(_ *env, _ *dynalock.Lock, wire *testserver.Wire) { crash(wire); time.Sleep(2 * lease) },
+		"held":     func(*env, *dynalock.Lock, *testserver.Wire) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				a, wireA := e.client()
+				leave(e, e.acquire(a, "once/job/1"), wireA)
+				b, wireB := e.client()
+				for _, noWait := range []bool{false, true} {
+					before := wireB.Count()
+					_, err := b.Once(e.within(20*lease), "job", "1", nothing, func(o *dynalock.OnceOptions) { o.NoWait = noWait })
+					wantErr(e, err, dynalock.ErrForeign)
+					check(e, wireB.Count()-before == 2, "%d requests, want a look for the pause and a write", wireB.Count()-before)
+				}
+			})
+		})
+	}
+}
+
+func TestALostRunHasNoEnd(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		run, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.Throttled, Operation: "UpdateItem"})
+			time.Sleep(2 * lease)
+			return nil
+		})
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, run.Ran && run.FinishedAt.IsZero(), "run %+v", run)
+	})
+}
+
 func TestAPauseLetsTheRunUnderWayFinish(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client()

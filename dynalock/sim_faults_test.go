@@ -112,7 +112,7 @@ func possible(s site, f fault) bool {
 	}
 	switch f {
 	case stale: // only eventually consistent reads
-		return s == sitePoll || s == siteLook || s == sitePeriod || s == siteObserve
+		return s == sitePoll || s == sitePeriod || s == siteObserve
 	case conflicting:
 		return !read
 	case duplicated: // of a read nobody notices

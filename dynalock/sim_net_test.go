@@ -77,10 +77,10 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 	case tag == siteApp:
 	case q.op == "GetItem" && (tag == siteLeader || tag == siteObserve):
 		q.site = tag
-	case q.op == "GetItem" && in.ConsistentRead:
-		q.site = siteGet
 	case q.op == "GetItem" && isJob(q.key):
 		q.site = siteLook
+	case q.op == "GetItem" && in.ConsistentRead:
+		q.site = siteGet
 	case q.op == "GetItem":
 		q.site = sitePoll
 	case q.op == "Scan" && in.ExpressionAttributeValues[":prefix"].S != "":

@@ -235,7 +235,7 @@ func (k *checker) told(act action, call *waitingCall, begin time.Duration, t *te
 		if !known(st.claims, t.id) {
 			fail(ruleRun, "the claims are %+v", st.claims)
 		}
-		if jb.paused && jb.since < begin && !call.stale {
+		if jb.paused && jb.since < begin {
 			fail(rulePaused, "the job is paused since %v", jb.since)
 		}
 		recorded := slices.ContainsFunc(st.finishes, func(x attempt) bool { return x.id == t.id && x.result == run.Err })

@@ -72,7 +72,6 @@ type waitingCall struct {
 	patient bool // it may wait for others to go first
 	spaced  bool // it looks at its period first
 	looked  bool
-	stale   bool // a read of it gave what was no longer true
 }
 
 // callTag is the key under which the context of a request names its call.
@@ -458,9 +457,6 @@ func (w *world) staleAnswer(q *request) *http.Response {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	past := w.check.key(q.key).past
-	if q.call != nil {
-		q.call.stale = true
-	}
 	if len(past) == 0 || w.now()-past[len(past)-1].until > w.plan.Lease {
 		return nil
 	}
