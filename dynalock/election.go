@@ -202,14 +202,8 @@ func (e *Election) asked(t *term, to string) {
 	if to == "" || to == e.opt.Candidate || t.asked {
 		return
 	}
-	t.asked = e.c.spawn(func() {
-		seen := e.c.opt.clock.NewTimer(e.c.opt.MaxPoll)
-		defer seen.Stop()
-		select {
-		case <-seen.C():
-		case <-t.done:
-			return
-		case <-e.c.closing:
+	t.asked = e.c.background(t.ctx, func(ctx context.Context) {
+		if e.c.rest(ctx, e.c.opt.MaxPoll) != nil {
 			return
 		}
 		t.mu.Lock()

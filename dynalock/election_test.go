@@ -283,7 +283,7 @@ func TestCloseEndsARunThatDoesNotLead(t *testing.T) {
 				})
 				over := make(chan error, 1)
 				go func() {
-					over <- el.Run(e.ctx, func(ctx context.Context, _ *dynalock.Lock) error { <-ctx.Done(); return nil })
+					over <- el.Run(e.within(3*time.Hour), func(ctx context.Context, _ *dynalock.Lock) error { <-ctx.Done(); return nil })
 				}()
 				time.Sleep(lease)
 				must(e, el.Resign(e.ctx))

@@ -124,8 +124,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "foreign-item-is-taken", file: "dynalock/acquire.go", ref: "peer 13",
-		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase r.id() == a.id &&",
-		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase r.id() == a.id &&",
+		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase a.options.claim > 0 && len(it) > 0",
+		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase a.options.claim > 0 && len(it) > 0",
 		bug: "An item that is no lock is treated as free.",
 	},
 	{

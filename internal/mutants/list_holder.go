@@ -148,13 +148,13 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "lost-release-is-a-loss", file: "dynalock/release.go", ref: "Release and hand-over",
-		old: "own && (now.State == Free || now.yielded) || doubt && !own && !run {",
-		new: "doubt && !own && !run {",
+		old: "own && (now.State == Free || now.yielded) || l.doubt && !own && !run {",
+		new: "l.doubt && !own && !run {",
 		bug: "A release whose answer was lost is refused by the item that it wrote, and reported as a loss.",
 	},
 	{
 		name: "refused-release-is-success", file: "dynalock/release.go", ref: "Lock.Release",
-		old: "own && (now.State == Free || now.yielded) || doubt && !own && !run {",
+		old: "own && (now.State == Free || now.yielded) || l.doubt && !own && !run {",
 		new: "own && (now.State == Free || now.yielded) || !own && !run {",
 		bug: "A release that comes after a take-over says that all went well.",
 	},
@@ -166,9 +166,39 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "in-doubt-release-forgotten", file: "dynalock/release.go", ref: "Lost answers",
-		old: "doubt = true\n\t\t\tl.c.emit",
+		old: "l.doubt = true\n\t\t\tl.c.emit",
 		new: "l.c.emit",
 		bug: "A deleting or handed-over release whose answer was lost is reported as a loss.",
+	},
+	{
+		name: "repeated-release-forgets-its-doubt", file: "dynalock/release.go", ref: "Lock.Release",
+		old: "l.doubt = l.doubt || v == inDoubt",
+		new: "l.doubt = v == inDoubt",
+		bug: "A release that is repeated after its answers were lost reports what it freed itself as a loss.",
+	},
+	{
+		name: "data-set-out-of-turn", file: "dynalock/lock.go", ref: "Lock.Data",
+		old: "if a.verdict == applied && data != nil {",
+		new: "if a.verdict == applied && data != nil && len(l.data) == 0 {",
+		bug: "Data shows what an earlier call stored.",
+	},
+	{
+		name: "freed-tenure-of-this-client-stays", file: "dynalock/client.go", ref: "Client.ForceRelease",
+		old: "own := c.tenure(r.id()); own != nil",
+		new: "own := c.tenure(r.id()); own != nil && own.c == nil",
+		bug: "The waiters of an operator's own process wait for a lock that he has freed.",
+	},
+	{
+		name: "close-waits-for-a-look", file: "dynalock/client.go", ref: "Client.Close",
+		old: "case <-stop:\n\t\tcancel(ErrClosed)\n",
+		new: "",
+		bug: "Close waits for the answer to a waiter's look.",
+	},
+	{
+		name: "request-outlives-the-client", file: "dynalock/client.go", ref: "Client.Close",
+		old: "defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()\n\t\tdone <-",
+		new: "done <-",
+		bug: "A request for a caller goes on when Close gives up waiting for it.",
 	},
 	{
 		name: "average-never-falls", file: "dynalock/release.go", ref: "Waiting",

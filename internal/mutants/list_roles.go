@@ -88,8 +88,38 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "leader-goes-first-again", file: "dynalock/election.go", ref: "Election.Resign",
-		old: "e.c.sleep(ctx, 2*e.c.opt.MaxPoll)",
-		new: "e.c.sleep(ctx, 0)",
+		old: "e.c.rest(ctx, 2*e.c.opt.MaxPoll)",
+		new: "e.c.rest(ctx, 0)",
 		bug: "A leader that resigned campaigns before others can look.",
+	},
+	{
+		name: "lock-is-claimed-for-ever", file: "dynalock/acquire.go", ref: "Client.Once",
+		old: "case a.options.claim > 0 && len(it) > 0 && r.attempt == 0:",
+		new: "case a.options.claim < 0 && len(it) > 0 && r.attempt == 0:",
+		bug: "Once writes to the item of a lock, which refuses it, again and again.",
+	},
+	{
+		name: "pause-seen-late", file: "dynalock/once.go", ref: "Client.Pause",
+		old: "a := c.look(ctx, jobKey(job), true)",
+		new: "a := c.look(ctx, jobKey(job), false)",
+		bug: "A job starts though Pause has returned.",
+	},
+	{
+		name: "lost-run-has-an-end", file: "dynalock/once.go", ref: "Run.FinishedAt",
+		old: "if errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore) {",
+		new: "if ended != nil && l.c == nil {",
+		bug: "A run whose lock was lost is told as finished.",
+	},
+	{
+		name: "close-waits-for-a-hand-over", file: "dynalock/election.go", ref: "Client.Close",
+		old: "if e.c.rest(ctx, e.c.opt.MaxPoll) != nil {\n",
+		new: "if e.c.sleep(ctx, e.c.opt.MaxPoll) != nil {\n",
+		bug: "Close waits for a hand-over that the end of the term has overtaken.",
+	},
+	{
+		name: "candidate-outlives-its-client", file: "dynalock/client.go", ref: "Election.Run",
+		old: "case <-c.closing:\n\t\treturn ErrClosed\n",
+		new: "",
+		bug: "A candidate that is not healthy waits on after Close.",
 	},
 }
