@@ -37,14 +37,30 @@ module "locks" {
   time_to_live = true # finished runs of Once are forgotten after a week
 }
 
-data "aws_iam_policy_document" "assume" {
-  for_each = toset(["lambda.amazonaws.com", "scheduler.amazonaws.com"])
+data "aws_caller_identity" "current" {}
 
+data "aws_iam_policy_document" "function_trust" {
   statement {
     actions = ["sts:AssumeRole"]
     principals {
       type        = "Service"
-      identifiers = [each.key]
+      identifiers = ["lambda.amazonaws.com"]
+    }
+  }
+}
+
+data "aws_iam_policy_document" "scheduler_trust" {
+  statement {
+    actions = ["sts:AssumeRole"]
+    principals {
+      type        = "Service"
+      identifiers = ["scheduler.amazonaws.com"]
+    }
+    # Or a schedule of another account that names this role could have the scheduler take it.
+    condition {
+      test     = "StringEquals"
+      variable = "aws:SourceAccount"
+      values   = [data.aws_caller_identity.current.account_id]
     }
   }
 }
@@ -89,7 +105,7 @@ resource "aws_iam_role" "function" {
   for_each = local.functions
 
   name               = "${var.name}-${each.key}"
-  assume_role_policy = data.aws_iam_policy_document.assume["lambda.amazonaws.com"].json
+  assume_role_policy = data.aws_iam_policy_document.function_trust.json
 }
 
 resource "aws_iam_role_policy" "locks" {
@@ -187,7 +203,7 @@ resource "aws_scheduler_schedule" "job" {
 
 resource "aws_iam_role" "scheduler" {
   name               = "${var.name}-scheduler"
-  assume_role_policy = data.aws_iam_policy_document.assume["scheduler.amazonaws.com"].json
+  assume_role_policy = data.aws_iam_policy_document.scheduler_trust.json
 }
 
 data "aws_iam_policy_document" "scheduler" {
@@ -226,6 +242,8 @@ resource "aws_lambda_event_source_mapping" "orders" {
   batch_size       = 10
   # Messages whose key is locked are returned one by one; the others of the batch are done.
   function_response_types = ["ReportBatchItemFailures"]
+
+  depends_on = [aws_iam_role_policy.queue] # Lambda refuses the mapping while the function may not read the queue
 }
 
 data "aws_iam_policy_document" "queue" {

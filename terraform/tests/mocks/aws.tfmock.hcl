@@ -25,6 +25,12 @@ mock_resource "aws_vpc_endpoint" {
 
 # What follows is for the examples.
 
+mock_data "aws_caller_identity" {
+  defaults = {
+    account_id = "123456789012"
+  }
+}
+
 mock_data "aws_iam_policy_document" {
   defaults = {
     json = "{\"Version\":\"2012-10-17\",\"Statement\":[]}"

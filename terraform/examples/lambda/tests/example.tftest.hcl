@@ -38,6 +38,18 @@ run "the_tick_is_named_in_the_schedulers_words" {
   }
 }
 
+run "only_schedules_of_this_account_take_the_schedulers_role" {
+  assert {
+    condition     = one(data.aws_iam_policy_document.scheduler_trust.statement[0].principals).identifiers == toset(["scheduler.amazonaws.com"])
+    error_message = "the role is not the scheduler's"
+  }
+
+  assert {
+    condition     = [for c in data.aws_iam_policy_document.scheduler_trust.statement[0].condition : "${c.test} ${c.variable} ${join(",", c.values)}"] == ["StringEquals aws:SourceAccount 123456789012"]
+    error_message = "a schedule of another account could take the role"
+  }
+}
+
 run "messages_are_returned_one_by_one" {
   assert {
     condition     = aws_lambda_event_source_mapping.orders.function_response_types == toset(["ReportBatchItemFailures"])
