@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,6 +32,7 @@ type guarded struct {
 	a       *app
 	command []string
 	path    string           // of the command's program
+	env     []string         // the command's, but for what its lock adds
 	options dynalock.Options // the client's
 	signals chan os.Signal   // to be passed on, or to end a wait
 	heard   func() error     // see listen
@@ -102,7 +104,7 @@ func (r *guarded) prepare(ctx context.Context, cmd *cobra.Command, command []str
 	case r.heldCode < 0 || r.heldCode > 255:
 		return nil, usagef("--held-exit-code is %d, allowed: 0 to 255", r.heldCode)
 	}
-	r.command = command
+	r.command, r.env = command, r.a.environ(cmd.Root().PersistentFlags())
 	var err error
 	if r.path, err = r.a.lookUp(command[0]); err != nil {
 		return nil, startError(command[0], err)
@@ -200,12 +202,7 @@ func (r *guarded) work(duty context.Context, l *dynalock.Lock, owner string, env
 	cmd := exec.Command(r.path, r.command[1:]...)
 	cmd.Args[0] = r.command[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = r.a.in, r.a.out, r.a.err
-	cmd.Env = append(os.Environ(),
-		"DYNALOCK_KEY="+l.Key(), "DYNALOCK_TOKEN="+strconv.FormatUint(l.Token(), 10),
-		"DYNALOCK_TABLE="+r.a.table, "DYNALOCK_OWNER="+owner)
-	if r.a.endpoint != "" {
-		cmd.Env = append(cmd.Env, "DYNALOCK_ENDPOINT_URL="+r.a.endpoint)
-	}
+	cmd.Env = append(slices.Clone(r.env), "DYNALOCK_KEY="+l.Key(), "DYNALOCK_TOKEN="+strconv.FormatUint(l.Token(), 10), "DYNALOCK_OWNER="+owner)
 	cmd.Env = append(cmd.Env, env...)
 	if r.ownOutput {
 		cmd.Stdout = r.a.err

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/smithy-go/logging"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dynalock/dynalock/dynalock"
 )
@@ -105,8 +107,9 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "The operator's tool of dynalock: lease-based locks, with fencing, on DynamoDB",
 		Long: `The operator's tool of dynalock: lease-based locks, with fencing, on DynamoDB.
 
-Credentials, Region and endpoint come from where the AWS SDK takes them, unless flags say otherwise. With an
-endpoint on the loopback interface and no credentials configured, dummy ones are used.
+Where the locks are is said by global flags or, in place of each, by the variable that its line names. Credentials,
+Region and endpoint come from where the AWS SDK takes them, unless these say otherwise. With an endpoint on the loopback
+interface and no credentials configured, dummy ones are used.
 
 ` + exitCodes,
 		Version: version(),
@@ -125,11 +128,11 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 			return usagef("%s; see dynalock-admin --help", text)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if a.timeout < 0 {
 				return usagef("--timeout is %v, allowed: 0 or more", a.timeout)
 			}
-			return nil
+			return fromEnvironment(cmd.Root().PersistentFlags())
 		},
 	}
 	root.SetIn(a.in)
@@ -141,13 +144,13 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 	f := root.PersistentFlags()
 	f.StringVar(&a.table, "table", "", "name or ARN of the table (or $DYNALOCK_TABLE)")
 	f.StringVar(&a.endpoint, "endpoint-url", "", "endpoint in place of AWS's (or $DYNALOCK_ENDPOINT_URL)")
-	f.StringVar(&a.region, "region", "", "AWS Region (or as the SDK finds it)")
-	f.StringVar(&a.profile, "profile", "", "AWS profile (or as the SDK finds it)")
-	f.StringVar(&a.namespace, "namespace", "", "prefix of every key")
-	f.StringVar(&a.partitionKey, "partition-key", "key", "name of the table's partition key")
-	f.StringVar(&a.sortKey, "sort-key", "", "name of the table's sort key (default: it has none)")
-	f.StringVar(&a.sortValue, "sort-value", "", "what all locks have in the sort key")
-	f.Var(&a.dialect, "dialect", "how leases are written into new items: awslabs or dynamolock")
+	f.StringVar(&a.region, "region", "", "AWS Region (or $AWS_REGION, or as the SDK finds it)")
+	f.StringVar(&a.profile, "profile", "", "AWS profile (or $DYNALOCK_PROFILE, or as the SDK finds it)")
+	f.StringVar(&a.namespace, "namespace", "", "prefix of every key (or $DYNALOCK_NAMESPACE)")
+	f.StringVar(&a.partitionKey, "partition-key", "key", "name of the table's partition key (or $DYNALOCK_PARTITION_KEY)")
+	f.StringVar(&a.sortKey, "sort-key", "", "name of the table's sort key (or $DYNALOCK_SORT_KEY; default: it has none)")
+	f.StringVar(&a.sortValue, "sort-value", "", "what all locks have in the sort key (or $DYNALOCK_SORT_VALUE)")
+	f.Var(&a.dialect, "dialect", "how leases are written into new items: awslabs or dynamolock (or $DYNALOCK_DIALECT)")
 	f.VarP(&a.output, "output", "o", "table or json")
 	f.DurationVar(&a.timeout, "timeout", time.Minute, "for what is asked of DynamoDB; 0: none. The wait of run has --wait")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
@@ -175,6 +178,51 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 		}
 	}
 	return root
+}
+
+// variables stand in for global flags: those that say where a lock is, and how it is written.
+var variables = []struct{ flag, name string }{
+	{"table", "DYNALOCK_TABLE"},
+	{"endpoint-url", "DYNALOCK_ENDPOINT_URL"},
+	{"profile", "DYNALOCK_PROFILE"}, // AWS_PROFILE has to stand back behind keys in the environment, a flag has not
+	{"namespace", "DYNALOCK_NAMESPACE"},
+	{"partition-key", "DYNALOCK_PARTITION_KEY"},
+	{"sort-key", "DYNALOCK_SORT_KEY"},
+	{"sort-value", "DYNALOCK_SORT_VALUE"},
+	{"dialect", "DYNALOCK_DIALECT"},
+}
+
+// fromEnvironment sets the flags that the command line leaves out. A flag that is given, be it as "", has the last word.
+func fromEnvironment(f *pflag.FlagSet) error {
+	for _, v := range variables {
+		text := os.Getenv(v.name)
+		if text == "" || f.Changed(v.flag) {
+			continue
+		}
+		if err := f.Lookup(v.flag).Value.Set(text); err != nil {
+			return usagef("%s is %q, %w", v.name, text, err)
+		}
+	}
+	return nil
+}
+
+// environ is our environment with all that flags say of where a lock is, and no more than that, so that a nested
+// dynalock-admin addresses the same one.
+func (a *app) environ(f *pflag.FlagSet) []string {
+	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return slices.ContainsFunc(variables, func(v struct{ flag, name string }) bool { return strings.HasPrefix(entry, v.name+"=") })
+	})
+	set := func(name, value string) {
+		if value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	for _, v := range variables {
+		set(v.name, f.Lookup(v.flag).Value.String())
+	}
+	set("AWS_REGION", a.region)
+	set("AWS_PROFILE", a.profile)
+	return env
 }
 
 // completes tells the shell what a flag may be.
@@ -230,9 +278,6 @@ func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc)
 // tableName is the table of the flags or of the environment.
 func (a *app) tableName() (string, error) {
 	if a.table == "" {
-		a.table = os.Getenv("DYNALOCK_TABLE")
-	}
-	if a.table == "" {
 		return "", usagef("no table: set --table or DYNALOCK_TABLE")
 	}
 	return a.table, nil
@@ -267,9 +312,6 @@ func (a *app) tableOptions(o *dynalock.TableOptions) {
 
 // connect makes the SDK's client and finds credentials, so that their lack is told at once and in plain words.
 func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
-	if a.endpoint == "" {
-		a.endpoint = os.Getenv("DYNALOCK_ENDPOINT_URL")
-	}
 	if a.endpoint != "" {
 		if u, err := url.Parse(a.endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return nil, usagef("endpoint URL is %q, allowed: http://HOST[:PORT] or https://HOST[:PORT]", a.endpoint)
