@@ -24,7 +24,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// patience is how long an ending waits for a store that does not answer. What is left undone then ends with its lease.
+// patience is how long an ending waits for a store that does not answer, where a lock was held. What is left undone then
+// ends with its lease.
 const patience = 5 * time.Second
 
 // guarded is one invocation of run, once or elect: a command that runs while a lock is held.
@@ -38,6 +39,7 @@ type guarded struct {
 	heard   func() error     // see listen
 
 	ownOutput bool // standard output is for us alone
+	won       bool // a lock was held at some time
 
 	lease, heartbeat, margin, skew time.Duration
 	killAfter                      time.Duration
@@ -144,7 +146,7 @@ func startError(command string, err error) error {
 // store that does not answer, at once, from a lock that is held: for that alone it is worth to wait.
 func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
 	until := time.Now().Add(r.wait)
-	err := try(ctx, false)
+	err := r.first(ctx, try)
 	var first, last *dynalock.HeldError
 	if !errors.As(err, &first) {
 		return err
@@ -166,6 +168,21 @@ func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, w
 		return first
 	}
 	return err
+}
+
+// first makes the first attempt, for which there is as much time as for anything that is asked, and no more than to wait.
+func (r *guarded) first(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
+	limit := r.a.timeout
+	if r.wait > 0 && (limit == 0 || r.wait < limit) {
+		limit = r.wait
+	}
+	limited, cancel := within(ctx, limit)
+	defer cancel()
+	err := try(limited, false)
+	if err == nil || r.won || limited.Err() == nil || ctx.Err() != nil || errors.Is(err, dynalock.ErrHeld) || errors.Is(err, dynalock.ErrStore) {
+		return err
+	}
+	return &exitError{exitStore, fmt.Errorf("no answer from table %q within %v", r.a.table, limit)}
 }
 
 // heldError gives a lock that somebody else holds the exit code of the flags.
@@ -271,7 +288,11 @@ func killTime(l *dynalock.Lock, margin time.Duration) time.Time {
 // close joins what is under way: an attempt whose caller has gone is given back.
 func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 	defer signal.Stop(r.signals)
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	limit := courtesy
+	if r.won {
+		limit = patience
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	_, _ = untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Close(ctx) })
 }

@@ -164,8 +164,10 @@ else leads in the end, that is an error; a leader that was asked still hands ove
 			if asked != nil && limited.Err() == nil {
 				return asked
 			}
-			ctx, cancel = a.bounded(ctx)
-			defer cancel()
+			if end, bounded := limited.Deadline(); bounded {
+				ctx, cancel = context.WithDeadline(ctx, end.Add(courtesy))
+				defer cancel()
+			}
 			r, err := e.Leader(ctx)
 			switch {
 			case err != nil:

@@ -87,10 +87,15 @@ func (r *onceRun) attempt(ctx context.Context, c *dynalock.Client, wait bool) (d
 	waiting := context.AfterFunc(ctx, cancel)
 	defer waiting()
 	return c.Once(work, r.job, r.period, func(_ context.Context, l *dynalock.Lock) error {
+		r.won = true
 		err := r.heard()
 		defer r.listen(cancel) // from the command's end on, signals are ours again
 		if !waiting() {        // it was won as the wait ended
-			r.refused = cmp.Or(err, error(&exitError{r.heldCode, fmt.Errorf("the wait for %q of %q was over as it was won: it was given back", r.period, r.job)}))
+			code := exitStore
+			if wait || r.wait > 0 {
+				code = r.heldCode
+			}
+			r.refused = cmp.Or(err, error(&exitError{code, fmt.Errorf("the time for %q of %q was over as it was won: it was given back", r.period, r.job)}))
 			return r.giveBack(l)
 		}
 		return r.do(l, cancel)

@@ -152,7 +152,7 @@ interface and no credentials configured, dummy ones are used.
 	f.StringVar(&a.sortValue, "sort-value", "", "what all locks have in the sort key (or $DYNALOCK_SORT_VALUE)")
 	f.Var(&a.dialect, "dialect", "how leases are written into new items: awslabs or dynamolock (or $DYNALOCK_DIALECT)")
 	f.VarP(&a.output, "output", "o", "table or json")
-	f.DurationVar(&a.timeout, "timeout", time.Minute, "for what is asked of DynamoDB; 0: none. The wait of run has --wait")
+	f.DurationVar(&a.timeout, "timeout", time.Minute, "bounds what is asked of DynamoDB, of run, once and elect the first attempt: to wait for a lock that is held is bounded by --wait; 0: no bound")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
 
 	root.AddCommand(a.tableCommand(), a.listCommand(), a.getCommand(), a.releaseCommand(), a.runCommand(),
@@ -267,12 +267,19 @@ func oneKey(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// courtesy is how long an ending waits for a store that does not answer: to look once more, or to give back what an
+// attempt without an answer may have won.
+const courtesy = 500 * time.Millisecond
+
 // bounded gives what is asked of DynamoDB its time.
-func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if a.timeout == 0 {
+func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) { return within(ctx, a.timeout) }
+
+// within makes a context that ends after limit; 0: by its parent or by cancel alone.
+func within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit == 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, a.timeout)
+	return context.WithTimeout(ctx, limit)
 }
 
 // tableName is the table of the flags or of the environment.

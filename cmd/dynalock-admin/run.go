@@ -70,6 +70,7 @@ func (r *guarded) hold(ctx context.Context, c *dynalock.Client, key string, opti
 		})
 		return l, err
 	})
+	r.won = l != nil
 	switch {
 	case l == nil:
 		return r.heldError(err)
