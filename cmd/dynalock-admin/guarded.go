@@ -66,8 +66,15 @@ func (r *guarded) waitFlags(cmd *cobra.Command) {
 	f.DurationVar(&r.wait, "wait", 0, "give up after this long (default: wait for ever); 0: as --no-wait")
 	f.Bool("no-wait", false, "make one attempt")
 	f.IntVarP(&r.heldCode, "held-exit-code", "E", exitHeld, "exit code when somebody else holds the lock, 0 to 255")
+	allow(cmd, "held-exit-code", "0 to 255")
 	f.StringVar(&r.owner, "owner", "", "label of the holder (default host/pid/random)")
-	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
+	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait") // for the shell; what cobra would say comes after this
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if f.Changed("wait") && f.Changed("no-wait") {
+			return usagef("--wait and --no-wait are both set, allowed: one of them")
+		}
+		return nil
+	}
 }
 
 // before accepts arguments of these names, and after them -- and a command.

@@ -56,6 +56,7 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 	r.waitFlags(cmd)
 	f := cmd.Flags()
 	f.IntVar(&r.once.MaxAttempts, "attempts", 3, "how often a period may be begun, if it did not finish, 1 to 1000")
+	allow(cmd, "attempts", "1 to 1000")
 	f.DurationVar(&r.once.AtLeast, "at-least", 0, "do not start within this time of the job's last start, for another period (default: no limit)")
 	f.DurationVar(&r.once.Keep, "keep", 7*24*time.Hour, "how long a finished run stays known, where the table has DynamoDB's TTL; else for ever")
 	f.StringVar(&r.once.Reason, "reason", "", "shown to those who wait")

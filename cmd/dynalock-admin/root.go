@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -61,7 +62,7 @@ func (d *dialect) Set(s string) error {
 	case "dynamolock":
 		*d = dialect(dynalock.DialectDynamolock)
 	default:
-		return errors.New("allowed: awslabs or dynamolock")
+		return errors.New("unknown dialect")
 	}
 	return nil
 }
@@ -135,6 +136,7 @@ interface and no credentials configured, dummy ones are used.
 			return fromEnvironment(cmd.Root().PersistentFlags())
 		},
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
@@ -168,6 +170,7 @@ interface and no credentials configured, dummy ones are used.
 			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, needsCommand
 			for _, shell := range cmd.Commands() {
 				write := shell.RunE
+				shell.Args = noArgs
 				shell.RunE = func(cmd *cobra.Command, args []string) error {
 					a.reached = true
 					return write(cmd, args)
@@ -199,8 +202,8 @@ func fromEnvironment(f *pflag.FlagSet) error {
 		if text == "" || f.Changed(v.flag) {
 			continue
 		}
-		if err := f.Lookup(v.flag).Value.Set(text); err != nil {
-			return usagef("%s is %q, %w", v.name, text, err)
+		if flag := f.Lookup(v.flag); flag.Value.Set(text) != nil {
+			return usagef("%s is %q, allowed: %s", v.name, text, allowed(flag))
 		}
 	}
 	return nil
@@ -223,6 +226,40 @@ func (a *app) environ(f *pflag.FlagSet) []string {
 	set("AWS_REGION", a.region)
 	set("AWS_PROFILE", a.profile)
 	return env
+}
+
+// flagError says what a flag may be, where it is something else.
+func flagError(err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return usagef("--%s is %q, allowed: %s", bad.GetFlag().Name, bad.GetValue(), allowed(bad.GetFlag()))
+	}
+	if missing, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return usagef("--%s needs a value, allowed: %s", missing.GetFlag().Name, allowed(missing.GetFlag()))
+	}
+	return err
+}
+
+// allow notes what a flag may be where its type does not say it.
+func allow(cmd *cobra.Command, flag, text string) {
+	_ = cmd.Flags().SetAnnotation(flag, "allowed", []string{text}) // the flag exists
+}
+
+// allowed is what a flag may be.
+func allowed(f *pflag.Flag) string {
+	if noted := f.Annotations["allowed"]; len(noted) > 0 {
+		return noted[0]
+	}
+	switch f.Value.Type() {
+	case "bool":
+		return "true or false"
+	case "duration":
+		return "a duration such as 5s or 1m30s"
+	case "dialect":
+		return "awslabs or dynamolock"
+	case "format":
+		return "table or json"
+	}
+	return "a text"
 }
 
 // completes tells the shell what a flag may be.
@@ -259,6 +296,14 @@ func needsCommand(cmd *cobra.Command, args []string) error {
 	return usagef("%s needs a command: %s", cmd.Name(), allowed)
 }
 
+// noArgs accepts flags alone.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no arguments, got %q", strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" "), args[0])
+	}
+	return nil
+}
+
 // oneKey accepts a single argument, the key.
 func oneKey(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
@@ -272,7 +317,9 @@ func oneKey(cmd *cobra.Command, args []string) error {
 const courtesy = 500 * time.Millisecond
 
 // bounded gives what is asked of DynamoDB its time.
-func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) { return within(ctx, a.timeout) }
+func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return within(ctx, a.timeout)
+}
 
 // within makes a context that ends after limit; 0: by its parent or by cancel alone.
 func within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
@@ -317,6 +364,9 @@ func (a *app) tableOptions(o *dynalock.TableOptions) {
 	o.PartitionKey, o.SortKey = a.partitionKey, a.sortKey
 }
 
+// region is what the SDK makes part of a host's name.
+var region = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+
 // connect makes the SDK's client and finds credentials, so that their lack is told at once and in plain words.
 func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 	if a.endpoint != "" {
@@ -330,6 +380,9 @@ func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	cfg, db, err := a.load(ctx)
+	if err == nil && cfg.Region != "" && !region.MatchString(cfg.Region) {
+		return nil, usagef("the Region is %q, allowed: a name such as eu-central-1", cfg.Region)
+	}
 	if err == nil && isLoopback(aws.ToString(db.Options().BaseEndpoint)) {
 		return a.connectLocal(ctx)
 	}

@@ -25,7 +25,7 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: `Serve an embedded DynamoDB, in memory and without checking credentials, for development. The first line on
 standard output is its endpoint (with -o json: one document with endpoint and table); then it can be used. With
 --table, or DYNALOCK_TABLE, that table is created. It ends, with exit code 0, on SIGINT, SIGTERM or SIGHUP.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			ctx, stop := untilAsked(ctx)
 			defer stop()

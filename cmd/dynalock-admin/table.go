@@ -28,7 +28,7 @@ func (a *app) tableCreateCommand() *cobra.Command {
 		Short: "Create the table with on-demand billing, and wait until it can be used",
 		Long: `Create the table with on-demand billing, and wait until it can be used. A table that exists and fits is success;
 one that does not fit is left as it is (exit code 78).`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			table, err := a.tableName()
 			if err != nil {
@@ -92,7 +92,7 @@ func (a *app) tableCheckCommand() *cobra.Command {
 		Short: "Say what is wrong with the table, and what to do about it",
 		Long: `Say what is wrong, or worth knowing, about the table, and what to do about it. A finding is fatal (locks cannot
 work on this table, or not safely: exit code 78), a warning (they work, but something costs or is at risk) or an info.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			table, err := a.tableName()
 			if err != nil {
