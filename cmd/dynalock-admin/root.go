@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/smithy-go/logging"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -410,13 +411,38 @@ func (a *app) load(ctx context.Context, optFns ...func(*config.LoadOptions) erro
 	if err != nil {
 		return cfg, nil, err
 	}
-	return cfg, dynamodb.NewFromConfig(cfg, a.endpointOption), nil
+	return cfg, dynamodb.NewFromConfig(cfg, a.clientOptions), nil
 }
 
-func (a *app) endpointOption(o *dynamodb.Options) {
+func (a *app) clientOptions(o *dynamodb.Options) {
 	if a.endpoint != "" {
 		o.BaseEndpoint = aws.String(a.endpoint)
 	}
+	o.Interceptors.AddBeforeDeserialization(looksLikeDynamoDB{})
+}
+
+// looksLikeDynamoDB refuses the answers of whatever else may be at an endpoint. Of many the SDK makes a parser's error;
+// an empty one it takes for success, and a command would run without a lock.
+type looksLikeDynamoDB struct{}
+
+// BeforeDeserialization implements smithyhttp.BeforeDeserializationInterceptor.
+func (looksLikeDynamoDB) BeforeDeserialization(_ context.Context, in *smithyhttp.InterceptorContext) error {
+	if in.Response == nil { // it was not waited for
+		return nil
+	}
+	kind := in.Response.Header.Get("Content-Type")
+	if strings.HasPrefix(kind, "application/x-amz-json-") {
+		return nil
+	}
+	asked := in.Response.Request.URL
+	return &strangerError{asked.Scheme + "://" + asked.Host, in.Response.Status, kind}
+}
+
+// strangerError says that an answer is none of DynamoDB's.
+type strangerError struct{ endpoint, status, kind string }
+
+func (e *strangerError) Error() string {
+	return fmt.Sprintf("%s does not answer like DynamoDB: HTTP status %s, content type %q", e.endpoint, e.status, e.kind)
 }
 
 // connectLocal is for a server of this machine, which takes any credentials: whoever has configured none, and named
@@ -436,7 +462,7 @@ func (a *app) connectLocal(ctx context.Context) (*dynamodb.Client, error) {
 	if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
-	return dynamodb.NewFromConfig(cfg, a.endpointOption), nil
+	return dynamodb.NewFromConfig(cfg, a.clientOptions), nil
 }
 
 // isLoopback reports whether an endpoint is a server of this machine.
