@@ -156,7 +156,11 @@ func cmdDrop(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: drop TABLE")
 	}
-	_, err := ts.Value("db").(*dynamodb.Client).DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: &args[0]})
+	db := ts.Value("db").(*dynamodb.Client)
+	unprotected := false
+	_, err := db.UpdateTable(context.Background(), &dynamodb.UpdateTableInput{TableName: &args[0], DeletionProtectionEnabled: &unprotected})
+	ts.Check(err)
+	_, err = db.DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: &args[0]})
 	ts.Check(err)
 }
 
