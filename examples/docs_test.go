@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -20,21 +21,40 @@ import (
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 )
 
-// pages are those whose code and links are checked here, by their paths from this folder.
-func pages(t *testing.T) map[string]string {
+// files are those of the repository whose names end so, by their paths from this folder.
+func files(t *testing.T, end string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	for _, pattern := range []string{"../README.md", "../docs/*.md", "../docs/adr/*.md"} {
-		names, err := filepath.Glob(pattern)
-		if err != nil || len(names) == 0 {
-			t.Fatalf("%s: %v, %v", pattern, names, err)
+	err := filepath.WalkDir("..", func(name string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && name != "..":
+			return filepath.SkipDir
+		case d.IsDir() || !strings.HasSuffix(name, end):
+			return nil
 		}
-		for _, name := range names {
-			text, err := os.ReadFile(name)
-			if err != nil {
-				t.Fatal(err)
-			}
-			found[name] = string(text)
+		text, err := os.ReadFile(name)
+		found[filepath.ToSlash(name)] = string(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// pages are all pages of the repository. Their code and links are checked here, by a test of cmd/dynalock-admin its
+// command lines.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
+	found := files(t, ".md")
+	for _, name := range []string{
+		"../README.md", "../CONTRIBUTING.md", "../bench/README.md", "../cmd/dynalock-admin/README.md", "../docs/operations.md",
+		"../docs/adr/0001-tokens-live-in-the-item.md", "../examples/ecs/README.md", "../proof/README.md", "../terraform/README.md",
+	} {
+		if found[name] == "" {
+			t.Fatalf("%s was not found", name)
 		}
 	}
 	return found
@@ -106,6 +126,34 @@ func TestEveryLinkInsideTheRepositoryLeadsSomewhere(t *testing.T) {
 				t.Errorf("%s: %s has no heading #%s (%v)", name, to, anchor, err)
 			}
 		}
+	}
+}
+
+var (
+	testName = regexp.MustCompile(`\b(?:Test|Fuzz|Benchmark)[A-Z]\w*(?:\.\.\.)?`)
+	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)[A-Z]\w*)\(`)
+)
+
+func TestEveryTestThatTheDocumentationNamesIsThere(t *testing.T) {
+	t.Parallel()
+	var there []string
+	for _, text := range files(t, "_test.go") {
+		for _, m := range testFunc.FindAllStringSubmatch(text, -1) {
+			there = append(there, m[1])
+		}
+	}
+	named := 0
+	for page, text := range pages(t) {
+		for _, name := range testName.FindAllString(text, -1) {
+			named++
+			begin, cut := strings.CutSuffix(name, "...")
+			if !slices.ContainsFunc(there, func(test string) bool { return test == begin || cut && strings.HasPrefix(test, begin) }) {
+				t.Errorf("%s: there is no %s", page, name)
+			}
+		}
+	}
+	if named < 100 {
+		t.Errorf("only %d names were found: is the pattern right?", named)
 	}
 }
 

@@ -62,6 +62,7 @@ func (r *guarded) campaign(ctx context.Context, e *dynalock.Election) error {
 	over := false // a term has ended by itself
 	if err == nil {
 		err = e.Run(ctx, func(term context.Context, l *dynalock.Lock) error {
+			r.won = true
 			if err := r.heard(); err != nil {
 				defer r.listen(cancel)
 				return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/dynalock/dynalock/dynalock"
 )
@@ -115,6 +116,48 @@ func TestACommandThatDoesNotHeedAHandOverIsKilled(t *testing.T) {
 	handOver.exits(77)
 	p.signal(syscall.SIGTERM)
 	p.exits(128 + int(syscall.SIGTERM))
+}
+
+func TestAHandOverToAMistypedNameLeavesNobodyLeadingUntilItIsRepeatedOrTheLeaseIsOver(t *testing.T) {
+	t.Parallel()
+	for lease, timeout := range map[string]string{"10m": "5s", "2s": "1m"} {
+		t.Run(lease, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			first := w.start(nil, "elect", key, "--candidate", "ann", "--lease", lease, "--heartbeat", "300ms", "--", "sh", "-c", `
+				[ -e again ] && { echo again; `+idle+`}; : >again; trap "exit 0" TERM; echo ready; `+idle)
+			first.expect("ready")
+			term := w.record()
+			second := w.start(nil, "elect", key, "--candidate", "ben", "-v", "--", "sh", "-c", `echo ben leads; `+idle)
+			second.expect("lock waiting")
+			mistyped := w.start(nil, "hand-over", key, "bne", "--timeout", timeout)
+			first.expect("leadership is handed over")
+			if lease == "10m" {
+				mistyped.exits(77)
+				if r := w.record(); r.State != dynalock.Held || r.Token != term.Token {
+					t.Errorf("somebody leads before the lease is over: %v, in term %d after %d", r.Owner, r.Token, term.Token)
+				}
+				w.start(nil, "hand-over", key, "ben").exits(0)
+				second.expect("ben leads")
+			} else {
+				next := term
+				for deadline := time.Now().Add(patienceOfTests); next.Token == term.Token; next = w.record() {
+					if term = next; time.Now().After(deadline) { // its last write stands down
+						t.Fatal("nobody ever leads")
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				if gap := next.AcquiredAt.Sub(term.RenewedAt); gap < 2*time.Second {
+					t.Errorf("%q leads %v after the leader stood down, before the lease is over", next.Owner, gap)
+				}
+				mistyped.exits(77)
+			}
+			for _, p := range []*process{first, second} {
+				p.signal(syscall.SIGTERM)
+				p.exits(128 + int(syscall.SIGTERM))
+			}
+		})
+	}
 }
 
 func TestAWatchSaysOnceThatTheStoreIsGoneAndGoesOn(t *testing.T) {

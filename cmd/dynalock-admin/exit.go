@@ -180,7 +180,10 @@ func storeMessage(e *dynalock.StoreError) string {
 func cause(err error) string {
 	var api smithy.APIError
 	var network *net.OpError
+	var stranger *strangerError
 	switch {
+	case errors.As(err, &stranger):
+		return stranger.Error()
 	case errors.As(err, &api):
 		return api.ErrorCode() + ": " + api.ErrorMessage()
 	case errors.As(err, &network):

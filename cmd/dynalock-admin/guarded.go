@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,7 +24,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// patience is how long an ending waits for a store that does not answer. What is left undone then ends with its lease.
+// patience is how long an ending waits for a store that does not answer, where a lock was held. What is left undone then
+// ends with its lease.
 const patience = 5 * time.Second
 
 // guarded is one invocation of run, once or elect: a command that runs while a lock is held.
@@ -31,11 +33,13 @@ type guarded struct {
 	a       *app
 	command []string
 	path    string           // of the command's program
+	env     []string         // the command's, but for what its lock adds
 	options dynalock.Options // the client's
 	signals chan os.Signal   // to be passed on, or to end a wait
 	heard   func() error     // see listen
 
 	ownOutput bool // standard output is for us alone
+	won       bool // a lock was held at some time
 
 	lease, heartbeat, margin, skew time.Duration
 	killAfter                      time.Duration
@@ -62,8 +66,15 @@ func (r *guarded) waitFlags(cmd *cobra.Command) {
 	f.DurationVar(&r.wait, "wait", 0, "give up after this long (default: wait for ever); 0: as --no-wait")
 	f.Bool("no-wait", false, "make one attempt")
 	f.IntVarP(&r.heldCode, "held-exit-code", "E", exitHeld, "exit code when somebody else holds the lock, 0 to 255")
+	allow(cmd, "held-exit-code", "0 to 255")
 	f.StringVar(&r.owner, "owner", "", "label of the holder (default host/pid/random)")
-	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait")
+	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait") // for the shell; what cobra would say comes after this
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if f.Changed("wait") && f.Changed("no-wait") {
+			return usagef("--wait and --no-wait are both set, allowed: one of them")
+		}
+		return nil
+	}
 }
 
 // before accepts arguments of these names, and after them -- and a command.
@@ -102,7 +113,7 @@ func (r *guarded) prepare(ctx context.Context, cmd *cobra.Command, command []str
 	case r.heldCode < 0 || r.heldCode > 255:
 		return nil, usagef("--held-exit-code is %d, allowed: 0 to 255", r.heldCode)
 	}
-	r.command = command
+	r.command, r.env = command, r.a.environ(cmd.Root().PersistentFlags())
 	var err error
 	if r.path, err = r.a.lookUp(command[0]); err != nil {
 		return nil, startError(command[0], err)
@@ -142,7 +153,7 @@ func startError(command string, err error) error {
 // store that does not answer, at once, from a lock that is held: for that alone it is worth to wait.
 func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
 	until := time.Now().Add(r.wait)
-	err := try(ctx, false)
+	err := r.first(ctx, try)
 	var first, last *dynalock.HeldError
 	if !errors.As(err, &first) {
 		return err
@@ -164,6 +175,21 @@ func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, w
 		return first
 	}
 	return err
+}
+
+// first makes the first attempt, for which there is as much time as for anything that is asked, and no more than to wait.
+func (r *guarded) first(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
+	limit := r.a.timeout
+	if r.wait > 0 && (limit == 0 || r.wait < limit) {
+		limit = r.wait
+	}
+	limited, cancel := within(ctx, limit)
+	defer cancel()
+	err := try(limited, false)
+	if err == nil || r.won || limited.Err() == nil || ctx.Err() != nil || errors.Is(err, dynalock.ErrHeld) || errors.Is(err, dynalock.ErrStore) {
+		return err
+	}
+	return &exitError{exitStore, fmt.Errorf("no answer from table %q within %v", r.a.table, limit)}
 }
 
 // heldError gives a lock that somebody else holds the exit code of the flags.
@@ -200,12 +226,7 @@ func (r *guarded) work(duty context.Context, l *dynalock.Lock, owner string, env
 	cmd := exec.Command(r.path, r.command[1:]...)
 	cmd.Args[0] = r.command[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = r.a.in, r.a.out, r.a.err
-	cmd.Env = append(os.Environ(),
-		"DYNALOCK_KEY="+l.Key(), "DYNALOCK_TOKEN="+strconv.FormatUint(l.Token(), 10),
-		"DYNALOCK_TABLE="+r.a.table, "DYNALOCK_OWNER="+owner)
-	if r.a.endpoint != "" {
-		cmd.Env = append(cmd.Env, "DYNALOCK_ENDPOINT_URL="+r.a.endpoint)
-	}
+	cmd.Env = append(slices.Clone(r.env), "DYNALOCK_KEY="+l.Key(), "DYNALOCK_TOKEN="+strconv.FormatUint(l.Token(), 10), "DYNALOCK_OWNER="+owner)
 	cmd.Env = append(cmd.Env, env...)
 	if r.ownOutput {
 		cmd.Stdout = r.a.err
@@ -274,7 +295,11 @@ func killTime(l *dynalock.Lock, margin time.Duration) time.Time {
 // close joins what is under way: an attempt whose caller has gone is given back.
 func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 	defer signal.Stop(r.signals)
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	limit := courtesy
+	if r.won {
+		limit = patience
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	_, _ = untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Close(ctx) })
 }

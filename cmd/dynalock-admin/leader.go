@@ -145,7 +145,11 @@ func (a *app) handOverCommand() *cobra.Command {
 		Short: "Have the leader of an election hand over to another candidate",
 		Long: `Have the leader of an election hand over to another candidate, which has to campaign already. The leader ends its
 work, and then the candidate leads before anybody else can. Where it has not come to that within --timeout, or somebody
-else leads in the end, that is an error; a leader that was asked still hands over when it can. The output is that of leader.`,
+else leads in the end, that is an error; a leader that was asked still hands over when it can. The output is that of leader.
+
+Candidates are nowhere listed, so a name that none of them has is not refused: the leader ends its work all the same, and
+nobody leads until its lease is over and one of the candidates has looked (with the defaults 10 to 11 s), or until
+hand-over is repeated with the right name, which leads at its next look.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usagef("%s needs exactly KEY CANDIDATE, got %d arguments", cmd.Name(), len(args))
@@ -164,8 +168,10 @@ else leads in the end, that is an error; a leader that was asked still hands ove
 			if asked != nil && limited.Err() == nil {
 				return asked
 			}
-			ctx, cancel = a.bounded(ctx)
-			defer cancel()
+			if end, bounded := limited.Deadline(); bounded {
+				ctx, cancel = context.WithDeadline(ctx, end.Add(courtesy))
+				defer cancel()
+			}
 			r, err := e.Leader(ctx)
 			switch {
 			case err != nil:

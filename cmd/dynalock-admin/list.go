@@ -24,7 +24,7 @@ type filter struct {
 func (f *filter) validate() error {
 	for _, s := range f.states {
 		if !slices.Contains([]string{"free", "held", "foreign"}, s) {
-			return usagef("state is %q, allowed: free, held or foreign", s)
+			return usagef("--state is %q, allowed: free, held or foreign", s)
 		}
 	}
 	return nil
@@ -60,7 +60,7 @@ or foreign, is listed, unless --jobs or a --prefix asks for the rest; "runs" say
 The JSON output is one document, {"locks": [...]}, each lock with key, state (free, held, foreign), owner, token,
 reason, leaseMillis, acquiredAt, renewedAt, expiresAt (RFC 3339), expired, waiters, version, problem (why an item is
 foreign), data (base64), and job and period where it is of a job; what is not known is left out.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			if err := f.validate(); err != nil {
 				return err
@@ -93,6 +93,7 @@ foreign), data (base64), and job and period where it is of a job; what is not kn
 	cmd.Flags().BoolVar(&f.expired, "expired", false, "only held locks whose lease has run out, by this machine's clock")
 	cmd.Flags().BoolVar(&f.jobs, "jobs", false, "also what is kept of jobs and of their runs that are over")
 	completes(cmd, "state", "held", "free", "foreign")
+	allow(cmd, "state", "free, held or foreign")
 	return cmd
 }
 

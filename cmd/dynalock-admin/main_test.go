@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -69,6 +72,7 @@ func TestScripts(t *testing.T) {
 			"foreign": cmdForeign,
 			"drop":    cmdDrop,
 			"await":   cmdAwait,
+			"web":     cmdWeb,
 		},
 	})
 }
@@ -152,8 +156,28 @@ func cmdDrop(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: drop TABLE")
 	}
-	_, err := ts.Value("db").(*dynamodb.Client).DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: &args[0]})
+	db := ts.Value("db").(*dynamodb.Client)
+	unprotected := false
+	_, err := db.UpdateTable(context.Background(), &dynamodb.UpdateTableInput{TableName: &args[0], DeletionProtectionEnabled: &unprotected})
 	ts.Check(err)
+	_, err = db.DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: &args[0]})
+	ts.Check(err)
+}
+
+// cmdWeb puts a server of something else at an endpoint: web STATUS CONTENT-TYPE BODY.
+func cmdWeb(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 3 {
+		ts.Fatalf("usage: web STATUS CONTENT-TYPE BODY")
+	}
+	status, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", args[1])
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, args[2])
+	}))
+	ts.Defer(server.Close)
+	ts.Setenv("DYNALOCK_ENDPOINT_URL", server.URL)
 }
 
 // cmdAwait waits until a file matches, and stores what the first group has matched: await FILE REGEXP VARIABLE.

@@ -56,6 +56,7 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 	r.waitFlags(cmd)
 	f := cmd.Flags()
 	f.IntVar(&r.once.MaxAttempts, "attempts", 3, "how often a period may be begun, if it did not finish, 1 to 1000")
+	allow(cmd, "attempts", "1 to 1000")
 	f.DurationVar(&r.once.AtLeast, "at-least", 0, "do not start within this time of the job's last start, for another period (default: no limit)")
 	f.DurationVar(&r.once.Keep, "keep", 7*24*time.Hour, "how long a finished run stays known, where the table has DynamoDB's TTL; else for ever")
 	f.StringVar(&r.once.Reason, "reason", "", "shown to those who wait")
@@ -87,10 +88,15 @@ func (r *onceRun) attempt(ctx context.Context, c *dynalock.Client, wait bool) (d
 	waiting := context.AfterFunc(ctx, cancel)
 	defer waiting()
 	return c.Once(work, r.job, r.period, func(_ context.Context, l *dynalock.Lock) error {
+		r.won = true
 		err := r.heard()
 		defer r.listen(cancel) // from the command's end on, signals are ours again
 		if !waiting() {        // it was won as the wait ended
-			r.refused = cmp.Or(err, error(&exitError{r.heldCode, fmt.Errorf("the wait for %q of %q was over as it was won: it was given back", r.period, r.job)}))
+			code := exitStore
+			if wait || r.wait > 0 {
+				code = r.heldCode
+			}
+			r.refused = cmp.Or(err, error(&exitError{code, fmt.Errorf("the time for %q of %q was over as it was won: it was given back", r.period, r.job)}))
 			return r.giveBack(l)
 		}
 		return r.do(l, cancel)

@@ -202,7 +202,7 @@ func TestAWaitThatIsTooShortForAnotherLookIsToldWhoIsInTheWay(t *testing.T) {
 			t.Fatal(err)
 		}
 		gate.after.Store(tt.answers)
-		p := w.start(nil, append(tt.args, "--wait", "500ms", "--", "echo", "ran")...)
+		p := w.start(nil, append(tt.args, "--wait", "1s", "--", "echo", "ran")...)
 		p.expect(`dynalock-admin: "once/j/p" is held by "the other"`)
 		p.exits(75)
 	}

@@ -25,7 +25,7 @@ const (
 // Set implements pflag.Value.
 func (f *format) Set(s string) error {
 	if s != string(formatTable) && s != string(formatJSON) {
-		return errors.New("allowed: table or json")
+		return errors.New("unknown format")
 	}
 	*f = format(s)
 	return nil

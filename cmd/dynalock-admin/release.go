@@ -63,6 +63,7 @@ token, or the lock itself in its transactions, refuses it at once.`,
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.Flags().Uint64Var(&token, "token", 0, "free the lock only if it is held with this fencing token")
+	allow(cmd, "token", "a whole number, as get shows it")
 	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who freed it (default host/pid/random)")
 	return cmd
 }

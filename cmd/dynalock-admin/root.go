@@ -10,6 +10,8 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +21,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/smithy-go/logging"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/dynalock/dynalock/dynalock"
 )
@@ -59,7 +63,7 @@ func (d *dialect) Set(s string) error {
 	case "dynamolock":
 		*d = dialect(dynalock.DialectDynamolock)
 	default:
-		return errors.New("allowed: awslabs or dynamolock")
+		return errors.New("unknown dialect")
 	}
 	return nil
 }
@@ -105,8 +109,9 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "The operator's tool of dynalock: lease-based locks, with fencing, on DynamoDB",
 		Long: `The operator's tool of dynalock: lease-based locks, with fencing, on DynamoDB.
 
-Credentials, Region and endpoint come from where the AWS SDK takes them, unless flags say otherwise. With an
-endpoint on the loopback interface and no credentials configured, dummy ones are used.
+Where the locks are is said by global flags or, in place of each, by the variable that its line names. Credentials,
+Region and endpoint come from where the AWS SDK takes them, unless these say otherwise. With an endpoint on the loopback
+interface and no credentials configured, dummy ones are used.
 
 ` + exitCodes,
 		Version: version(),
@@ -125,13 +130,14 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 			return usagef("%s; see dynalock-admin --help", text)
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			if a.timeout < 0 {
 				return usagef("--timeout is %v, allowed: 0 or more", a.timeout)
 			}
-			return nil
+			return fromEnvironment(cmd.Root().PersistentFlags())
 		},
 	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.SetIn(a.in)
 	root.SetOut(a.out)
 	root.SetErr(a.err)
@@ -141,15 +147,15 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 	f := root.PersistentFlags()
 	f.StringVar(&a.table, "table", "", "name or ARN of the table (or $DYNALOCK_TABLE)")
 	f.StringVar(&a.endpoint, "endpoint-url", "", "endpoint in place of AWS's (or $DYNALOCK_ENDPOINT_URL)")
-	f.StringVar(&a.region, "region", "", "AWS Region (or as the SDK finds it)")
-	f.StringVar(&a.profile, "profile", "", "AWS profile (or as the SDK finds it)")
-	f.StringVar(&a.namespace, "namespace", "", "prefix of every key")
-	f.StringVar(&a.partitionKey, "partition-key", "key", "name of the table's partition key")
-	f.StringVar(&a.sortKey, "sort-key", "", "name of the table's sort key (default: it has none)")
-	f.StringVar(&a.sortValue, "sort-value", "", "what all locks have in the sort key")
-	f.Var(&a.dialect, "dialect", "how leases are written into new items: awslabs or dynamolock")
+	f.StringVar(&a.region, "region", "", "AWS Region (or $AWS_REGION, or as the SDK finds it)")
+	f.StringVar(&a.profile, "profile", "", "AWS profile (or $DYNALOCK_PROFILE, or as the SDK finds it)")
+	f.StringVar(&a.namespace, "namespace", "", "prefix of every key (or $DYNALOCK_NAMESPACE)")
+	f.StringVar(&a.partitionKey, "partition-key", "key", "name of the table's partition key (or $DYNALOCK_PARTITION_KEY)")
+	f.StringVar(&a.sortKey, "sort-key", "", "name of the table's sort key (or $DYNALOCK_SORT_KEY; default: it has none)")
+	f.StringVar(&a.sortValue, "sort-value", "", "what all locks have in the sort key (or $DYNALOCK_SORT_VALUE)")
+	f.Var(&a.dialect, "dialect", "how leases are written into new items: awslabs or dynamolock (or $DYNALOCK_DIALECT)")
 	f.VarP(&a.output, "output", "o", "table or json")
-	f.DurationVar(&a.timeout, "timeout", time.Minute, "for what is asked of DynamoDB; 0: none. The wait of run has --wait")
+	f.DurationVar(&a.timeout, "timeout", time.Minute, "bounds what is asked of DynamoDB, of run, once and elect the first attempt: to wait for a lock that is held is bounded by --wait; 0: no bound")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
 
 	root.AddCommand(a.tableCommand(), a.listCommand(), a.getCommand(), a.releaseCommand(), a.runCommand(),
@@ -165,6 +171,7 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 			cmd.Args, cmd.RunE = cobra.ArbitraryArgs, needsCommand
 			for _, shell := range cmd.Commands() {
 				write := shell.RunE
+				shell.Args = noArgs
 				shell.RunE = func(cmd *cobra.Command, args []string) error {
 					a.reached = true
 					return write(cmd, args)
@@ -175,6 +182,85 @@ endpoint on the loopback interface and no credentials configured, dummy ones are
 		}
 	}
 	return root
+}
+
+// variables stand in for global flags: those that say where a lock is, and how it is written.
+var variables = []struct{ flag, name string }{
+	{"table", "DYNALOCK_TABLE"},
+	{"endpoint-url", "DYNALOCK_ENDPOINT_URL"},
+	{"profile", "DYNALOCK_PROFILE"}, // AWS_PROFILE has to stand back behind keys in the environment, a flag has not
+	{"namespace", "DYNALOCK_NAMESPACE"},
+	{"partition-key", "DYNALOCK_PARTITION_KEY"},
+	{"sort-key", "DYNALOCK_SORT_KEY"},
+	{"sort-value", "DYNALOCK_SORT_VALUE"},
+	{"dialect", "DYNALOCK_DIALECT"},
+}
+
+// fromEnvironment sets the flags that the command line leaves out. A flag that is given, be it as "", has the last word.
+func fromEnvironment(f *pflag.FlagSet) error {
+	for _, v := range variables {
+		text := os.Getenv(v.name)
+		if text == "" || f.Changed(v.flag) {
+			continue
+		}
+		if flag := f.Lookup(v.flag); flag.Value.Set(text) != nil {
+			return usagef("%s is %q, allowed: %s", v.name, text, allowed(flag))
+		}
+	}
+	return nil
+}
+
+// environ is our environment with all that flags say of where a lock is, and no more than that, so that a nested
+// dynalock-admin addresses the same one.
+func (a *app) environ(f *pflag.FlagSet) []string {
+	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
+		return slices.ContainsFunc(variables, func(v struct{ flag, name string }) bool { return strings.HasPrefix(entry, v.name+"=") })
+	})
+	set := func(name, value string) {
+		if value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	for _, v := range variables {
+		set(v.name, f.Lookup(v.flag).Value.String())
+	}
+	set("AWS_REGION", a.region)
+	set("AWS_PROFILE", a.profile)
+	return env
+}
+
+// flagError says what a flag may be, where it is something else.
+func flagError(err error) error {
+	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
+		return usagef("--%s is %q, allowed: %s", bad.GetFlag().Name, bad.GetValue(), allowed(bad.GetFlag()))
+	}
+	if missing, ok := errors.AsType[*pflag.ValueRequiredError](err); ok {
+		return usagef("--%s needs a value, allowed: %s", missing.GetFlag().Name, allowed(missing.GetFlag()))
+	}
+	return err
+}
+
+// allow notes what a flag may be where its type does not say it.
+func allow(cmd *cobra.Command, flag, text string) {
+	_ = cmd.Flags().SetAnnotation(flag, "allowed", []string{text}) // the flag exists
+}
+
+// allowed is what a flag may be.
+func allowed(f *pflag.Flag) string {
+	if noted := f.Annotations["allowed"]; len(noted) > 0 {
+		return noted[0]
+	}
+	switch f.Value.Type() {
+	case "bool":
+		return "true or false"
+	case "duration":
+		return "a duration such as 5s or 1m30s"
+	case "dialect":
+		return "awslabs or dynamolock"
+	case "format":
+		return "table or json"
+	}
+	return "a text"
 }
 
 // completes tells the shell what a flag may be.
@@ -211,6 +297,14 @@ func needsCommand(cmd *cobra.Command, args []string) error {
 	return usagef("%s needs a command: %s", cmd.Name(), allowed)
 }
 
+// noArgs accepts flags alone.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usagef("%s takes no arguments, got %q", strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" "), args[0])
+	}
+	return nil
+}
+
 // oneKey accepts a single argument, the key.
 func oneKey(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
@@ -219,19 +313,25 @@ func oneKey(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
+// courtesy is how long an ending waits for a store that does not answer: to look once more, or to give back what an
+// attempt without an answer may have won.
+const courtesy = 500 * time.Millisecond
+
 // bounded gives what is asked of DynamoDB its time.
 func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	if a.timeout == 0 {
+	return within(ctx, a.timeout)
+}
+
+// within makes a context that ends after limit; 0: by its parent or by cancel alone.
+func within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit == 0 {
 		return context.WithCancel(ctx)
 	}
-	return context.WithTimeout(ctx, a.timeout)
+	return context.WithTimeout(ctx, limit)
 }
 
 // tableName is the table of the flags or of the environment.
 func (a *app) tableName() (string, error) {
-	if a.table == "" {
-		a.table = os.Getenv("DYNALOCK_TABLE")
-	}
 	if a.table == "" {
 		return "", usagef("no table: set --table or DYNALOCK_TABLE")
 	}
@@ -265,11 +365,11 @@ func (a *app) tableOptions(o *dynalock.TableOptions) {
 	o.PartitionKey, o.SortKey = a.partitionKey, a.sortKey
 }
 
+// region is what the SDK makes part of a host's name.
+var region = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+
 // connect makes the SDK's client and finds credentials, so that their lack is told at once and in plain words.
 func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
-	if a.endpoint == "" {
-		a.endpoint = os.Getenv("DYNALOCK_ENDPOINT_URL")
-	}
 	if a.endpoint != "" {
 		if u, err := url.Parse(a.endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return nil, usagef("endpoint URL is %q, allowed: http://HOST[:PORT] or https://HOST[:PORT]", a.endpoint)
@@ -281,6 +381,9 @@ func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	cfg, db, err := a.load(ctx)
+	if err == nil && cfg.Region != "" && !region.MatchString(cfg.Region) {
+		return nil, usagef("the Region is %q, allowed: a name such as eu-central-1", cfg.Region)
+	}
 	if err == nil && isLoopback(aws.ToString(db.Options().BaseEndpoint)) {
 		return a.connectLocal(ctx)
 	}
@@ -308,13 +411,38 @@ func (a *app) load(ctx context.Context, optFns ...func(*config.LoadOptions) erro
 	if err != nil {
 		return cfg, nil, err
 	}
-	return cfg, dynamodb.NewFromConfig(cfg, a.endpointOption), nil
+	return cfg, dynamodb.NewFromConfig(cfg, a.clientOptions), nil
 }
 
-func (a *app) endpointOption(o *dynamodb.Options) {
+func (a *app) clientOptions(o *dynamodb.Options) {
 	if a.endpoint != "" {
 		o.BaseEndpoint = aws.String(a.endpoint)
 	}
+	o.Interceptors.AddBeforeDeserialization(looksLikeDynamoDB{})
+}
+
+// looksLikeDynamoDB refuses the answers of whatever else may be at an endpoint. Of many the SDK makes a parser's error;
+// an empty one it takes for success, and a command would run without a lock.
+type looksLikeDynamoDB struct{}
+
+// BeforeDeserialization implements smithyhttp.BeforeDeserializationInterceptor.
+func (looksLikeDynamoDB) BeforeDeserialization(_ context.Context, in *smithyhttp.InterceptorContext) error {
+	if in.Response == nil { // it was not waited for
+		return nil
+	}
+	kind := in.Response.Header.Get("Content-Type")
+	if strings.HasPrefix(kind, "application/x-amz-json-") {
+		return nil
+	}
+	asked := in.Response.Request.URL
+	return &strangerError{asked.Scheme + "://" + asked.Host, in.Response.Status, kind}
+}
+
+// strangerError says that an answer is none of DynamoDB's.
+type strangerError struct{ endpoint, status, kind string }
+
+func (e *strangerError) Error() string {
+	return fmt.Sprintf("%s does not answer like DynamoDB: HTTP status %s, content type %q", e.endpoint, e.status, e.kind)
 }
 
 // connectLocal is for a server of this machine, which takes any credentials: whoever has configured none, and named
@@ -334,7 +462,7 @@ func (a *app) connectLocal(ctx context.Context) (*dynamodb.Client, error) {
 	if cfg.Region == "" {
 		cfg.Region = "us-east-1"
 	}
-	return dynamodb.NewFromConfig(cfg, a.endpointOption), nil
+	return dynamodb.NewFromConfig(cfg, a.clientOptions), nil
 }
 
 // isLoopback reports whether an endpoint is a server of this machine.

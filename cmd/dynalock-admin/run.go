@@ -22,8 +22,9 @@ func (a *app) runCommand() *cobra.Command {
 		Long: `Wait for the lock, run the command while holding it, release the lock once the command is dead, and exit with the
 command's exit code.
 
-The command finds DYNALOCK_KEY, DYNALOCK_TOKEN (the fencing token), DYNALOCK_TABLE and DYNALOCK_OWNER in its
-environment. It runs in a process group of its own. SIGINT, SIGTERM and SIGQUIT are passed on to the group, SIGHUP,
+The command finds DYNALOCK_KEY, DYNALOCK_TOKEN (the fencing token) and DYNALOCK_OWNER in its environment, and all that
+says where the lock is: DYNALOCK_TABLE, DYNALOCK_NAMESPACE and the other variables of the global flags, AWS_REGION and
+AWS_PROFILE where flags say them. So a nested dynalock-admin get "$DYNALOCK_KEY" shows this very lock. It runs in a process group of its own. SIGINT, SIGTERM and SIGQUIT are passed on to the group, SIGHUP,
 SIGUSR1 and SIGUSR2 to the command. When the lock is lost, the group gets SIGTERM at once, and SIGKILL before
 the lease ends and others may take the lock: after three quarters of the safety margin. What the command leaves behind
 in its group when it exits gets SIGTERM, and SIGKILL after --kill-after; the lock is held until then.
@@ -69,6 +70,7 @@ func (r *guarded) hold(ctx context.Context, c *dynalock.Client, key string, opti
 		})
 		return l, err
 	})
+	r.won = l != nil
 	switch {
 	case l == nil:
 		return r.heldError(err)

@@ -651,6 +651,53 @@ func TestAStoreThatIsGoneAtTheStartIsNotWaitedFor(t *testing.T) {
 	p.exits(69)
 }
 
+func TestWhatIsAskedOfAStoreThatNeverAnswersEndsWithItsTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.gate().shut.Store(true)
+	const slack = 2500 * time.Millisecond // for a busy machine, and no more than the least that was too much
+	for _, tt := range []struct {
+		line  string
+		limit time.Duration
+	}{
+		{"run k --timeout 200ms --no-wait -- echo ran", 200 * time.Millisecond},
+		{"run k --timeout 200ms -- echo ran", 200 * time.Millisecond},
+		{"run k --wait 200ms -- echo ran", 200 * time.Millisecond},
+		{"run k --no-wait -- echo ran", 3500 * time.Millisecond}, // three attempts of 1s
+		{"once j p --timeout 200ms --no-wait -- echo ran", 200 * time.Millisecond},
+		{"once j p --timeout 200ms -- echo ran", 200 * time.Millisecond},
+		{"once j p --wait 200ms -- echo ran", 200 * time.Millisecond},
+		{"elect k --timeout 200ms -- echo ran", 200 * time.Millisecond},
+		{"hand-over k c --timeout 4s", 4 * time.Second},
+	} {
+		t.Run(tt.line, func(t *testing.T) {
+			t.Parallel()
+			start := time.Now()
+			out, err := w.command(nil, "dynalock-admin", strings.Fields(tt.line)...).CombinedOutput()
+			took := time.Since(start)
+			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != exitStore {
+				t.Errorf("it ended with %v, want exit code %d", err, exitStore)
+			}
+			if said := string(out); strings.Count(said, "\n") != 1 || !strings.Contains(said, "no answer") {
+				t.Errorf("it says %q", said)
+			}
+			if took > tt.limit+slack {
+				t.Errorf("it took %v, want about %v", took, tt.limit)
+			}
+		})
+	}
+}
+
+func TestTheTimeOfTheFirstAttemptIsNotThatOfTheCommand(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const timeout = 2 * time.Second
+	for _, line := range []string{"run k", "once j p"} {
+		args := append(strings.Fields(line), "--timeout", timeout.String(), "--", "sh", "-c", "sleep 2.2")
+		w.start(nil, args...).exits(0)
+	}
+}
+
 func TestTheTokenGuardsAWriteAsTheReadmeSays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -25,7 +25,7 @@ func (a *app) serveCommand() *cobra.Command {
 		Long: `Serve an embedded DynamoDB, in memory and without checking credentials, for development. The first line on
 standard output is its endpoint (with -o json: one document with endpoint and table); then it can be used. With
 --table, or DYNALOCK_TABLE, that table is created. It ends, with exit code 0, on SIGINT, SIGTERM or SIGHUP.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			ctx, stop := untilAsked(ctx)
 			defer stop()
@@ -40,12 +40,8 @@ standard output is its endpoint (with -o json: one document with endpoint and ta
 func (a *app) serve(ctx context.Context, addr string) error {
 	db := dynalocktest.NewServer()
 	defer db.Close()
-	table := a.table
-	if table == "" {
-		table = os.Getenv("DYNALOCK_TABLE")
-	}
-	if table != "" {
-		if err := dynalock.CreateTable(ctx, db.Client(), table, a.tableOptions); err != nil {
+	if a.table != "" {
+		if err := dynalock.CreateTable(ctx, db.Client(), a.table, a.tableOptions); err != nil {
 			return err
 		}
 	}
@@ -58,7 +54,7 @@ func (a *app) serve(ctx context.Context, addr string) error {
 		return err
 	}
 	endpoint := "http://" + reachable(listener.Addr())
-	if err := a.announce(endpoint, table, listener.Addr()); err != nil {
+	if err := a.announce(endpoint, a.table, listener.Addr()); err != nil {
 		return err
 	}
 	server := &http.Server{Handler: db, ReadHeaderTimeout: time.Minute}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/spf13/cobra"
 
 	"github.com/dynalock/dynalock/dynalock"
@@ -27,8 +29,8 @@ func (a *app) tableCreateCommand() *cobra.Command {
 		Use:   "create",
 		Short: "Create the table with on-demand billing, and wait until it can be used",
 		Long: `Create the table with on-demand billing, and wait until it can be used. A table that exists and fits is success;
-one that does not fit is left as it is (exit code 78).`,
-		Args: cobra.NoArgs,
+one that does not fit, or lacks the protection asked for, is left as it is (exit code 78).`,
+		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			table, err := a.tableName()
 			if err != nil {
@@ -49,6 +51,9 @@ one that does not fit is left as it is (exit code 78).`,
 			if errors.Is(err, dynalock.ErrInvalid) { // the options are good: it is the table
 				return &exitError{exitUnfit, cmp.Or(errors.Unwrap(err), err)}
 			}
+			if err == nil && protect {
+				err = checkProtection(ctx, db, table)
+			}
 			if err != nil {
 				return err
 			}
@@ -60,8 +65,20 @@ one that does not fit is left as it is (exit code 78).`,
 		}),
 	}
 	cmd.Flags().BoolVar(&ttl, "ttl", false, `enable DynamoDB's TTL on the attribute "ttl", for clients with a retention`)
-	cmd.Flags().BoolVar(&protect, "deletion-protection", false, "protect the new table against deletion")
+	cmd.Flags().BoolVar(&protect, "deletion-protection", false, "protect the new table against deletion; one that exists has to be protected already")
 	return cmd
+}
+
+// checkProtection tells a table that existed, and is not protected against deletion as it should be: nobody has changed it.
+func checkProtection(ctx context.Context, db *dynamodb.Client, table string) error {
+	out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+	if err != nil {
+		return &dynalock.StoreError{Op: "describe table", Table: table, Err: err}
+	}
+	if !aws.ToBool(out.Table.DeletionProtectionEnabled) {
+		return &exitError{exitUnfit, fmt.Errorf("table %q exists and is not protected against deletion; to protect it: aws dynamodb update-table --table-name %s --deletion-protection-enabled", table, table)}
+	}
+	return nil
 }
 
 // checkKeyNames has the library look at the names of the key attributes before DynamoDB is asked.
@@ -92,7 +109,7 @@ func (a *app) tableCheckCommand() *cobra.Command {
 		Short: "Say what is wrong with the table, and what to do about it",
 		Long: `Say what is wrong, or worth knowing, about the table, and what to do about it. A finding is fatal (locks cannot
 work on this table, or not safely: exit code 78), a warning (they work, but something costs or is at risk) or an info.`,
-		Args: cobra.NoArgs,
+		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			table, err := a.tableName()
 			if err != nil {
