@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
@@ -143,6 +145,39 @@ func TestHoweverManyAnswersAreLostTheLeaseIsKeptAndReleased(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestAReleaseThatWasAppliedLongBeforeItsAnswerIsNoLoss(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
+		l := e.acquire(c, "key")
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})  // the release is applied
+		wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 200}) // more than a condition can name
+		must(e, l.Release(e.ctx))
+		check(e, text(e.item("key")["isReleased"]) == "1", "not released")
+	})
+}
+
+func TestAServerThatAnswersEverythingWithNothingGivesNoLock(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	t.Cleanup(srv.Close)
+	db := dynamodb.New(dynamodb.Options{
+		BaseEndpoint: &srv.URL, Region: "us-east-1", HTTPClient: srv.Client(),
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "made", SecretAccessKey: "up"}, nil
+		}),
+	})
+	c, err := dynalock.New(db, "locks")
+	must(t, err)
+	_, err = c.TryAcquire(t.Context(), "key")
+	wantErr(t, err, dynalock.ErrStore)
+	check(t, strings.Contains(err.Error(), "is the endpoint a DynamoDB?"), "error is %v", err)
+	wantErr(t, dynalock.CreateTable(t.Context(), db, "locks"), dynalock.ErrStore)
+	_, err = dynalock.CheckTable(t.Context(), db, "locks")
+	wantErr(t, err, dynalock.ErrStore)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel() // or it would try to clean up behind the lock that it may have made
+	_ = c.Close(ctx)
 }
 
 func TestCloseWithAnEndedContextStillReleases(t *testing.T) {

@@ -124,13 +124,13 @@ func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(
 // just created may not be seen yet.
 func waitActive(ctx context.Context, db DynamoDB, table string, was bool) (*types.TableDescription, error) {
 	for wait := shortestPause; ; wait = min(2*wait, longestPause) {
-		out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+		desc, err := describe(ctx, db, table)
 		var missing *types.ResourceNotFoundException
 		switch {
-		case err == nil && out.Table.TableStatus == types.TableStatusActive:
-			return out.Table, nil
+		case err == nil && desc.TableStatus == types.TableStatusActive:
+			return desc, nil
 		case err != nil && !errors.As(err, &missing):
-			return nil, tableError("describe table", table, err)
+			return nil, err
 		}
 		if err := pause(ctx, table, wait); err != nil {
 			return nil, err
@@ -139,6 +139,17 @@ func waitActive(ctx context.Context, db DynamoDB, table string, was bool) (*type
 			return nil, nil //nolint:nilnil // it is gone, which is no error
 		}
 	}
+}
+
+func describe(ctx context.Context, db DynamoDB, table string) (*types.TableDescription, error) {
+	out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+	switch {
+	case err != nil:
+		return nil, tableError("describe table", table, err)
+	case out.Table == nil: // something in between answered
+		return nil, tableError("describe table", table, errors.New("the answer describes no table: is the endpoint a DynamoDB?"))
+	}
+	return out.Table, nil
 }
 
 // The time between two looks at a table that is not ready.
@@ -209,15 +220,14 @@ func CheckTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*
 	if err != nil {
 		return nil, err
 	}
-	out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
+	desc, err := describe(ctx, db, table)
 	if err != nil {
-		return nil, tableError("describe table", table, err)
+		return nil, err
 	}
 	ttl, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
 	if err != nil {
 		return nil, tableError("describe time to live", table, err)
 	}
-	desc := out.Table
 	found := schemaFindings(desc, o)
 	if desc.TableStatus != types.TableStatusActive && desc.TableStatus != types.TableStatusUpdating {
 		found = append(found, Finding{Fatal, fmt.Sprintf("the table is %s", desc.TableStatus), "wait until it is ACTIVE"})

@@ -123,6 +123,12 @@ var acquireMutants = []mutant{
 		bug: "A function that panics leaves the lock held.",
 	},
 	{
+		name: "stranger-is-believed", file: "dynalock/acquire.go", ref: "Acquire",
+		old: "if out.verdict == applied && a.c.decode(",
+		new: "if a.tries == 0 && a.c.decode(",
+		bug: "Whatever answers with nothing gives a lock.",
+	},
+	{
 		name: "foreign-item-is-taken", file: "dynalock/acquire.go", ref: "peer 13",
 		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase a.options.claim > 0 && len(it) > 0",
 		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase a.options.claim > 0 && len(it) > 0",
