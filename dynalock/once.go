@@ -87,7 +87,7 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // says whether fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted,
 // ErrInvalid (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
 //
-// Cost: a read for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
+// Cost: a read unit for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
 // write, and half a read unit for each look while it waits.
 func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions)) (Run, error) {
 	run := Run{Job: job, Period: period}

@@ -140,7 +140,7 @@ func Example_shortLived() {
 	db, stop := service(ctx)
 	defer stop()
 	locks, err := dynalock.New(db, "locks", func(o *dynalock.Options) {
-		o.Lease = time.Minute             // longer than the function may run
+		o.Lease = time.Minute             // at least 5/4 of what the function may run
 		o.MaxClockSkew = 10 * time.Second // a dead holder's lock is taken at first sight, this long after its expiry
 	})
 	if err != nil {
