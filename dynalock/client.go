@@ -352,19 +352,14 @@ func (c *Client) persist(ctx context.Context, op func() (done bool, err error)) 
 }
 
 // sleep waits on the client's clock; the end of ctx ends it with its error.
-func (c *Client) sleep(ctx context.Context, d time.Duration) error {
-	t := c.opt.clock.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C():
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+func (c *Client) sleep(ctx context.Context, d time.Duration) error { return c.sleepOr(ctx, d, nil) }
 
 // rest is a sleep that the beginning of Close ends, too, with ErrClosed.
 func (c *Client) rest(ctx context.Context, d time.Duration) error {
+	return c.sleepOr(ctx, d, c.closing)
+}
+
+func (c *Client) sleepOr(ctx context.Context, d time.Duration, closing <-chan struct{}) error {
 	t := c.opt.clock.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -372,7 +367,7 @@ func (c *Client) rest(ctx context.Context, d time.Duration) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-c.closing:
+	case <-closing:
 		return ErrClosed
 	}
 }

@@ -118,7 +118,7 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "candidate-outlives-its-client", file: "dynalock/client.go", ref: "Election.Run",
-		old: "case <-c.closing:\n\t\treturn ErrClosed\n",
+		old: "case <-closing:\n\t\treturn ErrClosed\n",
 		new: "",
 		bug: "A candidate that is not healthy waits on after Close.",
 	},
