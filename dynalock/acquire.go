@@ -231,7 +231,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	in.ReturnValues = types.ReturnValueAllNew
 	out := outcome{answer: a.c.update(ctx, a.timing.attempt, in)}
 	if out.verdict == applied && a.c.decode(a.key, out.item).Version != versionOf(a.id, n) {
-		out.verdict, out.err = inDoubt, errStranger
+		out.verdict, out.err = inDoubt, errStranger // a wrapper's
 	}
 	if a.tries == 1 {
 		a.first = out.sent
@@ -275,9 +275,6 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	}
 	return out
 }
-
-// errStranger: something in between answered, such as a proxy that asks for a login; nothing is known of the write.
-var errStranger = errors.New("the answer does not show the item that was written: is the endpoint a DynamoDB?")
 
 // errTooLate: the write was applied, but its lease was over, or the client closed, before the answer could be used.
 var errTooLate = errors.New("the answer came after the lease")

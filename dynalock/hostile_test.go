@@ -171,13 +171,51 @@ func TestAServerThatAnswersEverythingWithNothingGivesNoLock(t *testing.T) {
 	must(t, err)
 	_, err = c.TryAcquire(t.Context(), "key")
 	wantErr(t, err, dynalock.ErrStore)
-	check(t, strings.Contains(err.Error(), "is the endpoint a DynamoDB?"), "error is %v", err)
+	check(t, strings.Contains(err.Error(), "what answered is no DynamoDB"), "error is %v", err)
+	_, err = c.Get(t.Context(), "key")
+	wantErr(t, err, dynalock.ErrStore)
 	wantErr(t, dynalock.CreateTable(t.Context(), db, "locks"), dynalock.ErrStore)
 	_, err = dynalock.CheckTable(t.Context(), db, "locks")
 	wantErr(t, err, dynalock.ErrStore)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // or it would try to clean up behind the lock that it may have made
 	_ = c.Close(ctx)
+}
+
+func TestAHeartbeatThatSomethingElseThanDynamoDBAnswersKeepsNoLock(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key")
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem", Status: http.StatusOK})
+		time.Sleep(2 * lease)
+		wantErr(e, l.Err(), dynalock.ErrLost)
+		check(e, !l.Held(), "it is held")
+	})
+}
+
+func TestAWrapperThatLeavesTheItemOutGivesTheLockThatWasWrittenOrNone(t *testing.T) {
+	virtual(t, func(e *env) {
+		for name, applies := range map[string]bool{"applied": true, "made up": false} {
+			w := &wrapped{DynamoDB: e.connect()}
+			w.update = func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+				if !applies {
+					return &dynamodb.UpdateItemOutput{}, nil
+				}
+				out, err := next()
+				if out != nil {
+					out.Attributes = nil
+				}
+				return out, err
+			}
+			l, err := e.through(w).TryAcquire(e.ctx, name)
+			if !applies {
+				wantErr(e, err, dynalock.ErrStore)
+				continue
+			}
+			must(e, err)
+			check(e, l.Token() > 0 && text(e.item(name)["fencingToken"]) == strconv.FormatUint(l.Token(), 10), "token %d, stored %v", l.Token(), e.item(name))
+		}
+	})
 }
 
 func TestCloseWithAnEndedContextStillReleases(t *testing.T) {

@@ -171,6 +171,9 @@ func (c *Client) request(ctx context.Context, timeout time.Duration, send func(c
 	var meta middleware.Metadata
 	a.item, meta, a.err = send(ctx)
 	a.got = c.opt.clock.Now()
+	if a.err == nil && isStranger(meta) {
+		a.err = errStranger
+	}
 	a.verdict = judge(a.err)
 	c.service.observe(a.sent.Wall, a.got.Wall, serverTime(meta, a.err))
 	var refusal *types.ConditionalCheckFailedException
@@ -178,6 +181,16 @@ func (c *Client) request(ctx context.Context, timeout time.Duration, send func(c
 		a.item = refusal.Item
 	}
 	return a
+}
+
+// errStranger: something else answered, such as a proxy that asks for a login. Nothing is known of the write.
+var errStranger = errors.New("what answered is no DynamoDB: look at the endpoint and at proxies")
+
+// isStranger tells an answer over HTTP that does not bear what every answer of DynamoDB does, whatever the protocol. The
+// SDK takes an empty one for success. What a wrapper makes up is not judged.
+func isStranger(meta middleware.Metadata) bool {
+	_, named := awsmiddleware.GetRequestIDMetadata(meta)
+	return !named && awsmiddleware.GetRawResponse(meta) != nil
 }
 
 // update makes one attempt of an UpdateItem.

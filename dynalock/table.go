@@ -147,7 +147,7 @@ func describe(ctx context.Context, db DynamoDB, table string) (*types.TableDescr
 	case err != nil:
 		return nil, tableError("describe table", table, err)
 	case out.Table == nil: // something in between answered
-		return nil, tableError("describe table", table, errors.New("the answer describes no table: is the endpoint a DynamoDB?"))
+		return nil, tableError("describe table", table, errStranger)
 	}
 	return out.Table, nil
 }

@@ -129,6 +129,12 @@ var acquireMutants = []mutant{
 		bug: "Whatever answers with nothing gives a lock.",
 	},
 	{
+		name: "strangers-heartbeat-counts", file: "dynalock/store.go", ref: "Lock.Held",
+		old: "if a.err == nil && isStranger(meta) {",
+		new: "if a.err == nil && a.item == nil && isStranger(meta) && timeout < 0 {",
+		bug: "A proxy that answers everything with nothing keeps a lock.",
+	},
+	{
 		name: "foreign-item-is-taken", file: "dynalock/acquire.go", ref: "peer 13",
 		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase a.options.claim > 0 && len(it) > 0",
 		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase a.options.claim > 0 && len(it) > 0",
