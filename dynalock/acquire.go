@@ -1,6 +1,7 @@
 package dynalock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,7 +30,7 @@ func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*Acquir
 		return nil, err
 	}
 	defer c.exit()
-	w := c.enqueue(key)
+	w := c.enqueue(key, a.options.candidate)
 	defer c.leave(w)
 	return a.wait(ctx, w)
 }
@@ -198,7 +199,17 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		}
 		if out.lock == nil {
 			a.cleanUp(bg)
-		} else if err := out.lock.Release(bg); err != nil {
+			return
+		}
+		if a.options.claim > 0 {
+			out.lock.endWith(func(w *write) { // a run that never began counts for nothing
+				w.update = updRelease + setHold + setAttempts
+				w.values[":attempts"] = num(out.lock.attempt - 1) // not one less: it may be sent again
+				a.c.retain(w, a.options.keep)
+				w.update += updReleaseRemove
+			})
+		}
+		if err := out.lock.Release(bg); err != nil {
 			a.c.forget(out.lock) // nobody repeats it
 			a.c.opt.Logger.WarnContext(bg, "lock won after its caller had gone was not released", "key", a.key, "error", err)
 		}
@@ -290,7 +301,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	a.previous = r.previous
 	l := &Lock{
 		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options,
-		hold: r.hold, attempt: r.attempt, began: sent, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
+		hold: r.hold, attempt: r.attempt, began: sent, acquired: r.AcquiredAt, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
 	}
 	l.options.Data = nil
 	for later := range a.doubt { // a renewal of an earlier look at this very tenure
@@ -305,7 +316,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 			a.doubt = map[uint64]heartbeat.Reading{}
 		}
 		a.doubt[n] = sent
-		beat := l.renew(ctx, nil)
+		beat := l.extend(ctx, nil)
 		a.sent = l.sent
 		switch beat.verdict {
 		case applied:
@@ -323,11 +334,14 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	a.doubt = nil
 	l.ctx, l.cancel = context.WithCancelCause(a.values)
 	cfg := heartbeat.Config{
-		Period: a.timing.period, Trust: a.timing.trust, AttemptTimeout: a.timing.attempt, Limit: a.options.MaxHold,
+		Period: a.timing.period, Trust: a.timing.trust, AttemptTimeout: a.timing.attempt,
 		Acked: acked, Renew: l.beat, Ended: l.ended, Bind: func(lease *heartbeat.Lease) { l.lease = lease },
 	}
 	if a.options.NoHeartbeat {
 		cfg.Period = 0
+	}
+	if a.options.MaxHold > 0 { // counts from the first send
+		cfg.Limit = max(a.options.MaxHold-(acked.Mono-sent.Mono), 1)
 	}
 	if _, err := c.sched.Add(cfg); err != nil { // the client is closed
 		a.doubt = map[uint64]heartbeat.Reading{n: sent}
@@ -377,7 +391,10 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 		w := &write{cond: condTenure, update: updRelease, values: item{
 			":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":now": num(a.c.opt.clock.Now().Wall.UnixMilli()),
 		}}
-		a.c.retain(w)
+		if a.options.claim > 0 {
+			w.update += setUnbegun
+		}
+		a.c.retain(w, a.options.keep)
 		w.update += updReleaseRemove
 		if a.c.update(ctx, a.timing.attempt, a.c.updateInput(a.key, w)).verdict == applied {
 			return
@@ -407,17 +424,13 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
 		return stepFail
-	case a.options.claim > 0 && len(it) > 0 && r.attempt == 0: // a lock, or what another library has rewritten: never claimed
-		a.lastErr = &ForeignError{Key: a.key, Problem: "it is a lock, not the run of a period"}
-		return stepFail
 	case r.id() == a.id && r.State == Held: // an attempt in doubt was applied after all: the write finds out
 		return stepWrite
 	case a.options.claim > 0 && !r.finished.IsZero():
 		a.lastErr = &finishedError{r}
 		return stepFail
 	case r.State == Free:
-		if a.options.claim > 0 && r.attempt >= a.options.claim {
-			a.lastErr = &finishedError{r}
+		if a.lastErr = a.claimable(&r, it); a.lastErr != nil {
 			return stepFail
 		}
 		if len(it) > 0 {
@@ -432,12 +445,14 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	still, tenure := c.observe(&r, got.Mono)
 	expired := c.opt.MaxClockSkew > 0 && !r.ExpiresAt.IsZero() && got.Wall.Sub(r.ExpiresAt) > c.opt.MaxClockSkew
 	if still >= r.Lease || expired {
-		if a.options.claim > 0 && r.attempt >= a.options.claim {
-			a.lastErr = &finishedError{r}
+		if a.lastErr = a.claimable(&r, it); a.lastErr != nil {
 			return stepFail
 		}
 		a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r
 		return stepWrite
+	}
+	if r.successor != "" && r.successor != a.options.candidate {
+		c.promote(a.key, r.successor)
 	}
 	if r.successor != "" && r.successor == a.options.candidate { // the leader is about to hand over to us
 		if a.retry = max(c.opt.MinPoll, c.opt.MaxPoll/20); r.yielded {
@@ -448,6 +463,19 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	bound := c.pollBound(r.hold, tenure, r.Waiters)
 	a.retry = min(c.opt.MinPoll+rand.N(bound-c.opt.MinPoll+1), r.Lease-still)
 	return stepLook
+}
+
+// claimable says why a run that is free or dead may not begin: often enough, or it is a lock or what somebody has
+// rewritten, where every claim would be refused.
+func (a *acquisition) claimable(r *Record, it item) error {
+	switch {
+	case a.options.claim == 0 || len(it) == 0:
+	case !r.run:
+		return &ForeignError{Key: a.key, Problem: "it is not the run of a period"}
+	case r.attempt >= a.options.claim:
+		return &finishedError{*r}
+	}
+	return nil
 }
 
 // pollBound is the longest wait before the next look at a lock that is usually held for hold and has been seen in
@@ -462,7 +490,11 @@ func (c *Client) pollBound(hold, seen time.Duration, waiters int) time.Duration 
 func (a *acquisition) once(ctx context.Context) (*Lock, error) {
 	failures := 0
 	for rounds := 0; ; rounds++ {
-		out, err := a.attempt(ctx, nil)
+		out := outcome{answer: a.permitted(ctx)}
+		var err error
+		if out.verdict == applied {
+			out, err = a.attempt(ctx, nil)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("dynalock: trying to acquire %q: %w", a.key, err)
 		}
@@ -509,19 +541,20 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 		}
 		var got answer
 		if o != nil || freed || next == stepWrite {
-			out, err := a.attempt(ctx, o)
-			if err != nil {
-				return nil, a.ended(err)
+			if got = a.permitted(ctx); got.verdict == applied {
+				out, err := a.attempt(ctx, o)
+				if err != nil {
+					return nil, a.ended(err)
+				}
+				if out.lock != nil {
+					return a.acquired(out.lock), nil
+				}
+				got = out.answer
+			} else if o != nil {
+				o.done <- rejected
 			}
-			if out.lock != nil {
-				return a.acquired(out.lock), nil
-			}
-			got = out.answer
 		} else {
-			got = a.c.heed(ctx, a.c.closing, func(ctx context.Context) answer { return a.c.read(ctx, a.timing.attempt, a.key, false) })
-			if got.verdict == inDoubt {
-				got.verdict = rejected // a read is in no doubt
-			}
+			got = a.look(ctx, a.key, false)
 		}
 		switch got.verdict {
 		case applied, refused:
@@ -546,6 +579,28 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 			due = a.c.now() + backoff(failures)
 		}
 	}
+}
+
+// look reads an item once. It ends when Close begins.
+func (a *acquisition) look(ctx context.Context, key string, consistent bool) answer {
+	got := a.c.heed(ctx, a.c.closing, func(ctx context.Context) answer { return a.c.read(ctx, a.timing.attempt, key, consistent) })
+	if got.verdict == inDoubt {
+		got.verdict = rejected // a read is in no doubt
+	}
+	return got
+}
+
+// permitted looks once more, before each attempt but one that is made at once, whether the job of a run is paused: it
+// may have been while this call waited. Applied means that it is not.
+func (a *acquisition) permitted(ctx context.Context) answer {
+	if a.options.job == "" || !a.asked && a.c.now()-a.began < a.c.opt.MinPoll {
+		return answer{verdict: applied}
+	}
+	got := a.look(ctx, jobKey(a.options.job), true)
+	if err := pausedError(a.options.job, got.item); err != nil {
+		return answer{verdict: fatal, err: err}
+	}
+	return got
 }
 
 // heldError says who is in the way.
@@ -588,6 +643,9 @@ func (a *acquisition) ended(err error) error {
 
 // diagnose explains an error that another attempt would meet again.
 func (c *Client) diagnose(ctx context.Context, key string, err error) error {
+	if errors.Is(err, ErrPaused) {
+		return err
+	}
 	var api smithy.APIError
 	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {
 		// An update of a foreign row can fail for its types before its condition is looked at.
@@ -605,8 +663,8 @@ func (l *Lock) record() *Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &Record{
-		Key: l.key, Owner: l.c.opt.Owner, Version: versionOf(l.id, l.sent), Reason: l.options.Reason, State: Held,
-		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.began.Wall, dialect: l.dialect, hold: l.hold, attempt: l.attempt,
+		Key: l.key, Owner: cmp.Or(l.options.candidate, l.c.opt.Owner), Version: versionOf(l.id, l.sent), Reason: l.options.Reason, State: Held,
+		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.acquired, dialect: l.dialect, hold: l.hold, attempt: l.attempt,
 	}
 }
 

@@ -1,6 +1,7 @@
 package dynalock
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -302,7 +303,9 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 		}
 		w.values[":seenOwner"], w.values[":seen0"] = str(r.Owner), str(r.Version)
 	}
-	c.retain(w)
+	if !r.run { // its attempts are not to be forgotten
+		c.retain(w, 0)
+	}
 	w.update += updReleaseRemove
 	err := c.persist(ctx, func() (bool, error) {
 		a := c.ask(ctx, c.updateInput(r.Key, w))
@@ -330,11 +333,11 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	return err
 }
 
-// retain gives a released item its TTL, where retention is asked for.
-func (c *Client) retain(w *write) {
-	if c.opt.Retention > 0 {
+// retain gives a released item its TTL: keep, or the retention of the client where one is asked for.
+func (c *Client) retain(w *write, keep time.Duration) {
+	if keep = cmp.Or(keep, c.opt.Retention); keep > 0 {
 		w.update += setTTL
-		w.values[":ttl"] = num(c.opt.clock.Now().Wall.Add(c.opt.Retention).Unix())
+		w.values[":ttl"] = num(c.opt.clock.Now().Wall.Add(keep).Unix())
 	}
 }
 

@@ -173,3 +173,13 @@ func FuzzHandle(f *testing.F) {
 		check(t, r.State == dynalock.Held && r.Token == l.Token(), "the lock became %+v", r)
 	})
 }
+
+// The milliseconds overflow to one second.
+func TestALeaseOfNegativeMillisecondsIsForeign(t *testing.T) {
+	virtual(t, func(e *env) {
+		e.put("key", map[string]types.AttributeValue{"recordVersionNumber": s("v"), "leaseDuration": s("-9223372036854774808"), "ownerName": s("x")})
+		c, _ := e.client()
+		_, err := c.Acquire(e.within(5*lease), "key")
+		wantErr(e, err, dynalock.ErrForeign)
+	})
+}

@@ -25,8 +25,8 @@ type ElectionOptions struct {
 	// Value is published with the leadership, for instance the leader's address: the record's Data. A leader
 	// changes it with [Lock.SetData].
 	Value []byte
-	// Health, if set, is asked before this candidate campaigns and before every renewal, within AttemptTimeout. An
-	// error ends the term in good order, and keeps the candidate from campaigning until it is gone. While it lasts
+	// Health, if set, is asked before this candidate campaigns and before every renewal, be it a heartbeat,
+	// [Lock.Renew] or [Lock.SetData], within AttemptTimeout. An error ends the term in good order, and keeps the candidate from campaigning until it is gone. While it lasts
 	// nothing is renewed, so that a leader that hangs is followed in the end: lead has the rest of the lease to return,
 	// about 3/5 of it with the default Heartbeat and SafetyMargin, and then the lock is lost.
 	Health func(ctx context.Context) error
@@ -302,14 +302,19 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 		return nil
 	}
 	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(candidate)}}
+	doubt := false
 	err = e.c.persist(ctx, func() (bool, error) {
 		a := e.c.ask(ctx, e.c.updateInput(e.key, w))
 		switch a.verdict {
 		case applied:
 			return true, nil
 		case refused:
+			if doubt { // it may have been asked, and have handed over: see below
+				return true, nil
+			}
 			return true, fmt.Errorf("%w: the leadership of %q changed meanwhile", ErrChanged, e.key)
 		}
+		doubt = doubt || a.verdict == inDoubt
 		return a.verdict == fatal, e.c.storeError("hand over", e.key, a.err)
 	})
 	if err != nil {

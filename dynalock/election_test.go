@@ -588,3 +588,108 @@ func endOf(ctx context.Context) string {
 	}
 	return "stopped"
 }
+
+func TestALeaderThatPublishesOftenIsStillAskedWhetherItIsHealthyAndToHandOver(t *testing.T) {
+	publish := func(ctx context.Context, l *dynalock.Lock) error {
+		for ctx.Err() == nil {
+			_ = l.SetData(ctx, []byte("busy")) // the end of the term may cut it short
+			time.Sleep(lease / 10)
+		}
+		return nil
+	}
+	t.Run("to hand over", func(t *testing.T) {
+		virtual(t, func(e *env) {
+			c, _ := e.client()
+			ctx, stop := context.WithCancel(e.ctx)
+			over := make(chan error, 1)
+			go func() {
+				over <- c.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = "a" }).Run(ctx, publish)
+			}()
+			time.Sleep(lease / 10)
+			b := e.candidate("b")
+			must(e, b.HandOver(e.within(5*lease), "b"))
+			stop()
+			wantErr(e, <-over, context.Canceled)
+		})
+	})
+	t.Run("whether it is healthy", func(t *testing.T) {
+		virtual(t, func(e *env) {
+			c, _ := e.client()
+			ctx, stop := context.WithCancel(e.ctx)
+			var sick atomic.Bool
+			var cause, late error
+			err := c.Election("leader", func(o *dynalock.ElectionOptions) {
+				o.Health = func(context.Context) error {
+					if sick.Load() {
+						return errors.New("disk full")
+					}
+					return nil
+				}
+			}).Run(ctx, func(ctx context.Context, l *dynalock.Lock) error {
+				sick.Store(true)
+				_ = publish(ctx, l)
+				cause = context.Cause(ctx)
+				late = l.SetData(e.within(5*lease), []byte("still here"))
+				stop()
+				return nil
+			})
+			wantErr(e, err, context.Canceled)
+			wantErr(e, cause, dynalock.ErrUnhealthy)
+			wantErr(e, late, dynalock.ErrLost)
+		})
+	})
+}
+
+func TestAHandOverToTheSecondInItsClientsLineIsTakenAtOnce(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		<-a.leads
+		c, _ := e.client()
+		ctx, stop := context.WithCancel(e.ctx)
+		var wg sync.WaitGroup
+		for _, name := range []string{"b", "c"} {
+			wg.Go(func() {
+				err := c.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = name }).Run(ctx,
+					func(ctx context.Context, _ *dynalock.Lock) error { <-ctx.Done(); return nil })
+				wantErr(e, err, context.Canceled)
+			})
+			time.Sleep(lease / 10) // b is first in line
+		}
+		start := time.Now()
+		must(e, a.HandOver(e.within(10*lease), "c"))
+		check(e, time.Since(start) < lease, "c led after %v", time.Since(start))
+		stop()
+		wg.Wait()
+	})
+}
+
+func TestAHandOverWhoseAnswerIsLostIsNoFailure(t *testing.T) {
+	virtual(t, func(e *env) {
+		a := e.candidate("a")
+		<-a.leads
+		b := e.candidate("b")
+		time.Sleep(lease / 10)
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.HangAfter, Op: "UpdateItem", Times: 1})
+		must(e, c.Election("leader").HandOver(e.within(10*lease), "b"))
+		<-b.leads
+	})
+}
+
+func TestWhoWaitsForACandidateOfItsOwnClientIsToldItsName(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		ctx, stop := context.WithCancel(e.ctx)
+		leads, over := make(chan struct{}), make(chan error, 1)
+		go func() {
+			over <- c.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = "b" }).Run(ctx,
+				func(ctx context.Context, _ *dynalock.Lock) error { close(leads); <-ctx.Done(); return nil })
+		}()
+		<-leads
+		_, err := c.Acquire(e.within(lease), "leader")
+		held, ok := errors.AsType[*dynalock.HeldError](err)
+		check(e, ok && held.Record.Owner == "b", "error is %v", err)
+		stop()
+		wantErr(e, <-over, context.Canceled)
+	})
+}

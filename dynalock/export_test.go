@@ -21,7 +21,7 @@ func CountByOne(o *Options) { o.bump = func() uint64 { return 1 } }
 func Watch(c *Client, key string, waiting bool) (ended func() (dead bool)) {
 	leave := func() {}
 	if waiting {
-		w := c.enqueue(key)
+		w := c.enqueue(key, "")
 		leave = func() { c.leave(w) }
 	}
 	c.observe(&Record{Key: key, Version: "v", Lease: minLease}, c.now())

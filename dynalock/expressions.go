@@ -107,8 +107,10 @@ const (
 	updPause   = updJob + ", #paused = :paused"
 	updUnpause = updJob + " REMOVE #paused"
 
-	setAttempt = ", #attempt = if_not_exists(#attempt, :0) + :1"
-	setResult  = ", #finished = :now, #result = :result, #ttl = :ttl"
+	setAttempt  = ", #attempt = if_not_exists(#attempt, :0) + :1"
+	setAttempts = ", #attempt = :attempts"
+	setUnbegun  = ", #attempt = #attempt - :1"
+	setResult   = ", #finished = :now, #result = :result, #ttl = :ttl"
 
 	// setPrevious notes which version a take-over replaced, if it was one: the lock may have been released meanwhile.
 	setPrevious = ", #previous = if_not_exists(#version, :empty)"

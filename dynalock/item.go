@@ -105,7 +105,7 @@ func leaseText(d time.Duration, dialect Dialect) string {
 func parseLease(s string) (time.Duration, Dialect, error) {
 	dialect := DialectAWSLabs
 	var lease time.Duration
-	if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms < math.MaxInt64/int64(time.Millisecond) {
+	if ms, err := strconv.ParseInt(s, 10, 64); err == nil && ms >= 0 && ms < math.MaxInt64/int64(time.Millisecond) {
 		lease = time.Duration(ms) * time.Millisecond
 	} else if lease, err = time.ParseDuration(s); err == nil {
 		dialect = DialectDynamolock
@@ -159,8 +159,10 @@ func (c *Client) decode(key string, it item) Record {
 		r.Reason = extra.str(attrReason)
 		r.Waiters = int(min(extra.uint(attrWaiters), math.MaxInt32))
 		r.successor = extra.str(attrSuccessor)
-		r.attempt = int(min(extra.uint(attrAttempt), math.MaxInt32))
-		r.finished, r.result = extra.time(attrFinished), extra.str(attrResult)
+		runs := parser{it: it}
+		r.attempt = int(min(runs.uint(attrAttempt), math.MaxInt32))
+		r.finished, r.result = runs.time(attrFinished), extra.str(attrResult)
+		r.run = it[attrAttempt] != nil && runs.problem == "" && (it[attrFinished] == nil) == r.finished.IsZero()
 		r.previous = extra.str(attrPrevious)
 		r.yielded = extra.str(attrYielded) == r.Version
 		r.hold = time.Duration(min(extra.uint(attrHold), uint64(maxLease/time.Microsecond))) * time.Microsecond

@@ -18,20 +18,21 @@ import (
 // Lock is one tenure: one acquisition of one key. All methods are safe for concurrent use. The fencing token and
 // the answers of Held, Deadline, Done and Err never wait for a request.
 type Lock struct {
-	c       *Client
-	key, id string
-	token   uint64
-	timing  timing
-	dialect Dialect
-	options AcquireOptions
-	hold    time.Duration     // the lock's usual hold time before this tenure
-	attempt int               // of a run of a period
-	began   heartbeat.Reading // when the write that won it was sent
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	lease   *heartbeat.Lease
-	turn    chan struct{} // cap 1: one write at a time; waiting for it obeys contexts
-	doubt   bool          // a write that releases may have been applied; belongs to whoever has the turn
+	c        *Client
+	key, id  string
+	token    uint64
+	timing   timing
+	dialect  Dialect
+	options  AcquireOptions
+	hold     time.Duration     // the lock's usual hold time before this tenure
+	attempt  int               // of a run of a period
+	began    heartbeat.Reading // when the write that won it was sent
+	acquired time.Time         // as the item has it
+	ctx      context.Context
+	cancel   context.CancelCauseFunc
+	lease    *heartbeat.Lease
+	turn     chan struct{} // cap 1: one write at a time; waiting for it obeys contexts
+	doubt    bool          // a write that releases may have been applied; belongs to whoever has the turn
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a wait
 	sent    uint64     // counter of the last version sent
@@ -85,7 +86,10 @@ func (l *Lock) Err() error {
 		if age, _ := l.c.opt.clock.Now().Since(l.began); l.options.MaxHold > 0 && age >= l.options.MaxHold {
 			reason = heartbeat.ErrLimit
 		}
-		return &LostError{Key: l.key, Reason: reason}
+		l.revoke(reason, nil) // for good, whatever the clock says next
+		l.mu.Lock()
+		err = l.err
+		l.mu.Unlock()
 	}
 	return err
 }
@@ -234,9 +238,22 @@ func bump() uint64 {
 	return 1 + uint64(binary.BigEndian.Uint16(b[:]))
 }
 
-// renew makes one attempt of a heartbeat, which may store data on the way. The caller has the turn.
+// renew makes one attempt of a heartbeat, which may store data on the way, if a leader is healthy. The caller has the turn.
 func (l *Lock) renew(ctx context.Context, data []byte) answer {
-	return l.write(ctx, func(ctx context.Context, w *write) answer {
+	if l.options.health != nil {
+		check, cancel := context.WithTimeout(ctx, l.timing.attempt)
+		defer cancel()
+		if err := l.options.health(check); err != nil {
+			l.options.unhealthy(err)
+			return answer{verdict: rejected, err: err}
+		}
+	}
+	return l.extend(ctx, data)
+}
+
+// extend is renew for whoever has just asked Health.
+func (l *Lock) extend(ctx context.Context, data []byte) answer {
+	a := l.write(ctx, func(ctx context.Context, w *write) answer {
 		w.update = updRenew
 		w.values[":lease"] = str(leaseText(l.timing.lease, l.dialect))
 		w.values[":expires"] = num(l.c.opt.clock.Now().Wall.Add(l.timing.lease).UnixMilli())
@@ -250,6 +267,10 @@ func (l *Lock) renew(ctx context.Context, data []byte) answer {
 		}
 		return l.c.update(ctx, l.timing.attempt, in)
 	})
+	if a.verdict == applied && l.options.seen != nil {
+		l.options.seen(l.c.decode(l.key, a.item))
+	}
+	return a
 }
 
 // beat is one attempt of the scheduler to renew the lease.
@@ -258,18 +279,10 @@ func (l *Lock) beat(ctx context.Context, at heartbeat.Attempt) error {
 		return err
 	}
 	defer l.give()
-	if l.options.health != nil {
-		if err := l.options.health(ctx); err != nil {
-			l.options.unhealthy(err)
-			return err
-		}
-	}
 	a := l.renew(ctx, nil)
 	switch a.verdict {
 	case applied:
-		if l.options.seen != nil {
-			l.options.seen(l.c.decode(l.key, a.item))
-		}
+		l.lease.Acknowledge(a.sent) // before a logger may block
 		e := Event{Kind: EventRenewed, Key: l.key, Token: l.token, Duration: a.got.Mono - a.sent.Mono, Late: at.Late, Attempt: at.N}
 		if at.N > 1 || at.Late > l.timing.period/2 {
 			e.Kind = EventRenewedLate
@@ -312,9 +325,10 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 		}
 		a := l.c.heed(ctx, nil, func(ctx context.Context) (a answer) {
 			defer l.give()
-			if l.Err() == nil { // it may have ended while we waited for the turn
-				a = l.renew(ctx, data)
+			if l.Err() != nil { // it ended while we waited for the turn
+				return answer{verdict: rejected}
 			}
+			a = l.renew(ctx, data)
 			if a.verdict == applied && data != nil {
 				l.mu.Lock()
 				l.data = data

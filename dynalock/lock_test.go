@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -1097,5 +1098,69 @@ func TestNoTwoOfManyGoroutinesHoldAtOnce(t *testing.T) {
 			}
 		}
 		wg.Wait()
+	})
+}
+
+// blockingLog is a log whose disk is full.
+type blockingLog struct {
+	slog.Handler
+	block time.Duration
+}
+
+func (blockingLog) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (h blockingLog) Handle(context.Context, slog.Record) error  { time.Sleep(h.block); return nil }
+
+func TestAHeartbeatCountsThoughTheLoggerBlocks(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client(func(o *dynalock.Options) { o.Logger = slog.New(blockingLog{slog.DiscardHandler, lease * 7 / 10}) })
+		l := e.acquire(c, "key")
+		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.Throttled, Operation: "UpdateItem", Times: 1}) // the next one is late, which is logged
+		time.Sleep(lease)
+		check(e, l.Held(), "lost: %v", l.Err())
+	})
+}
+
+func TestMaxHoldCountsFromTheFirstSendThoughTheAnswerIsSlow(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client(func(o *dynalock.Options) { o.AttemptTimeout = lease * 2 / 3 })
+		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: lease * 3 / 5, Times: 1})
+		start := time.Now()
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.MaxHold = lease })
+		<-l.Done()
+		wantErr(e, l.Err(), heartbeat.ErrLimit)
+		check(e, time.Since(start) < lease*11/10, "it was held for %v", time.Since(start))
+	})
+}
+
+func TestDataThatWasNeverSentIsNotShown(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.Data = []byte("old") })
+		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: 200 * time.Millisecond, Times: 1})
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = l.Renew(e.ctx) }) // has the turn
+		time.Sleep(50 * time.Millisecond)
+		wg.Go(func() {
+			time.Sleep(50 * time.Millisecond)
+			must(e, l.Release(e.ctx))
+		})
+		wantErr(e, l.SetData(e.ctx, []byte("new")), dynalock.ErrReleased)
+		wg.Wait()
+		check(e, string(l.Data()) == "old", "Data is %q", l.Data())
+	})
+}
+
+func TestAHandleOfAnotherNamespaceIsRefusedAndOneOfAWiderIsNot(t *testing.T) {
+	virtual(t, func(e *env) {
+		in := func(namespace string) *dynalock.Client {
+			c, _ := e.client(func(o *dynalock.Options) { o.Namespace = namespace })
+			return c
+		}
+		l := e.acquire(in("a/"), "key")
+		_, err := in("b/").Resume(e.ctx, l.Handle())
+		wantErr(e, err, dynalock.ErrInvalid)
+		m, err := in("").Resume(e.ctx, l.Handle())
+		must(e, err)
+		check(e, m.Key() == "a/key" && m.Token() > l.Token(), "key %q, token %d after %d", m.Key(), m.Token(), l.Token())
 	})
 }

@@ -96,6 +96,11 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	if err := o.validate(c, job, period, fn == nil); err != nil {
 		return run, err
 	}
+	select {
+	case <-c.closing:
+		return run, ErrClosed
+	default:
+	}
 	if err := c.mayStart(ctx, job, period, o.AtLeast); err != nil {
 		return run, err
 	}
@@ -104,7 +109,8 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		acquire = c.TryAcquire
 	}
 	l, err := acquire(ctx, periodKey(job, period), func(a *AcquireOptions) {
-		a.Lease, a.NoHeartbeat, a.Reason, a.claim = o.Lease, o.NoHeartbeat, o.Reason, o.MaxAttempts
+		a.Lease, a.NoHeartbeat, a.Reason = o.Lease, o.NoHeartbeat, o.Reason
+		a.claim, a.keep, a.job = o.MaxAttempts, o.Keep, job
 	})
 	if err != nil {
 		if finished, ok := errors.AsType[*finishedError](err); ok {
@@ -119,7 +125,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		}
 		return run, err
 	}
-	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.began.Wall, l.attempt, l.token
+	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, l.attempt, l.token
 
 	fnCtx, cancel := l.guard(ctx)
 	err = errExited
@@ -207,7 +213,11 @@ func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	if o.Keep < time.Second || o.Keep > 10*365*24*time.Hour {
 		errs = append(errs, badField("Keep", o.Keep, "1s to 10 years"))
 	}
-	return invalid(append(errs, c.checkKey(periodKey(job, period))...))
+	if err := invalid(errs); err != nil {
+		return err
+	}
+	_, err := (&AcquireOptions{Lease: o.Lease, Reason: o.Reason}).validate(c, periodKey(job, period))
+	return err
 }
 
 // The keys of a job and of its periods. The job is escaped, so that no two pairs of job and period meet.
@@ -232,11 +242,7 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		}
 	}
 	if atLeast == 0 {
-		a := c.look(ctx, jobKey(job), true) // a pause counts from the moment that Pause returned
-		if a.err != nil {
-			return c.storeError("look at job", jobKey(job), a.err)
-		}
-		return pausedError(job, a.item)
+		return c.notPaused(ctx, job)
 	}
 	return c.persist(ctx, func() (bool, error) {
 		now := c.service.millis(c.opt.clock.Now().Wall)
@@ -257,6 +263,15 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		}
 		return a.verdict == fatal, c.storeError("start job", jobKey(job), a.err)
 	})
+}
+
+// notPaused looks whether the job is paused. The look is consistent: a pause counts from the moment that Pause returned.
+func (c *Client) notPaused(ctx context.Context, job string) error {
+	a := c.look(ctx, jobKey(job), true)
+	if a.err != nil {
+		return c.storeError("look at job", jobKey(job), a.err)
+	}
+	return pausedError(job, a.item)
 }
 
 // jobWrite is a write of the job's item, which looks like a released lock.
@@ -333,6 +348,9 @@ func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
 			if err != nil {
 				yield(Run{}, err)
 				return
+			}
+			if r.attempt == 0 { // nothing began under this key: a lock, or a claim whose caller had gone
+				continue
 			}
 			run := Run{Job: job, Period: strings.TrimPrefix(r.Key, prefix)}
 			run.read(&r)

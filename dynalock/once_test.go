@@ -635,20 +635,19 @@ func TestAPauseIsLookedForWithAConsistentReadSoThatItCountsFromTheMomentThatPaus
 func TestALockUnderTheKeyOfARunIsForeignToOnceWhichDoesNotWriteForEver(t *testing.T) {
 	for name, leave := range map[string]func(e *env, l *dynalock.Lock, wire *testserver.Wire){
 		"released": func(e *env, l *dynalock.Lock, _ *testserver.Wire) { must(e, l.Release(e.ctx)) },
-		"dead":     func(_ *env, _ *dynalock.Lock, wire *testserver.Wire) { crash(wire); time.Sleep(2 * lease) },
-		"held":     func(*env, *dynalock.Lock, *testserver.Wire) {},
+		"dead":     func(_ *env, _ *dynalock.Lock, wire *testserver.Wire) { crash(wire) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
 				a, wireA := e.client()
 				leave(e, e.acquire(a, "once/job/1"), wireA)
 				b, wireB := e.client()
-				for _, noWait := range []bool{false, true} {
-					before := wireB.Count()
-					_, err := b.Once(e.within(20*lease), "job", "1", nothing, func(o *dynalock.OnceOptions) { o.NoWait = noWait })
-					wantErr(e, err, dynalock.ErrForeign)
-					check(e, wireB.Count()-before == 2, "%d requests, want a look for the pause and a write", wireB.Count()-before)
-				}
+				_, err := b.Once(e.within(20*lease), "job", "1", nothing)
+				wantErr(e, err, dynalock.ErrForeign)
+				check(e, wireB.Count("UpdateItem") == 1, "%d writes", wireB.Count("UpdateItem"))
+				_, err = b.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.NoWait = true })
+				wantErr(e, err, dynalock.ErrForeign)
+				check(e, wireB.Count("UpdateItem") == 2, "%d writes", wireB.Count("UpdateItem"))
 			})
 		})
 	}
@@ -755,4 +754,113 @@ func (s skewed) Now() heartbeat.Reading {
 	r := s.Clock.Now()
 	r.Wall = r.Wall.Add(s.by)
 	return r
+}
+
+func TestACallThatWaitsDoesNotBeginACrashedRunAgainAfterAPause(t *testing.T) {
+	virtual(t, func(e *env) {
+		a, wire := e.client()
+		b, _ := e.client()
+		began := make(chan struct{})
+		go func() {
+			_, _ = a.Once(e.ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error { // it crashes
+				close(began)
+				<-ctx.Done()
+				return ctx.Err()
+			})
+		}()
+		<-began
+		waited := make(chan error, 1)
+		go func() {
+			run, err := b.Once(e.within(10*lease), "job", "1", nothing)
+			check(e, !run.Ran, "it was begun again, attempt %d", run.Attempt)
+			waited <- err
+		}()
+		time.Sleep(lease / 2)
+		must(e, b.Pause(e.ctx, "job", "it crashes"))
+		crash(wire)
+		wantErr(e, <-waited, dynalock.ErrPaused)
+	})
+}
+
+func TestClaimsWhoseCallersHadGoneDoNotCountAsAttempts(t *testing.T) {
+	for name, f := range map[string]dynalocktest.Fault{
+		"the answer came too late": {Kind: dynalocktest.SlowResponse, Delay: 100 * time.Millisecond},
+		"the answer was lost":      {Kind: dynalocktest.LostResponse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, wire := e.client()
+				f.Operation, f.Times = "UpdateItem", 1
+				for range 5 {
+					e.embedded.Inject(f)
+					_, err := c.Once(e.within(50*time.Millisecond), "job", "1", func(context.Context, *dynalock.Lock) error {
+						e.Error("it ran")
+						return nil
+					})
+					wantErr(e, err, context.DeadlineExceeded)
+					wire.Inject(testserver.Fault{Kind: testserver.HangAfter, Op: "UpdateItem", Times: 1}) // what gives it back is sent twice
+					time.Sleep(2 * lease)
+				}
+				for r, err := range c.Runs(e.ctx, "job") {
+					e.Errorf("a run that never began is listed: %+v, %v", r, err)
+				}
+				run, err := c.Once(e.ctx, "job", "1", nothing)
+				must(e, err)
+				check(e, run.Ran && run.Attempt == 1, "run %+v", run)
+			})
+		})
+	}
+}
+
+func TestOnceNotesNoStartForBadInputOrAClosedClient(t *testing.T) {
+	virtual(t, func(e *env) {
+		spaced := func(o *dynalock.OnceOptions) { o.AtLeast = time.Hour }
+		c, wire := e.client()
+		_, err := c.Once(e.ctx, "job", "1", nothing, spaced, func(o *dynalock.OnceOptions) { o.Lease = time.Millisecond })
+		wantErr(e, err, dynalock.ErrInvalid)
+		_, err = c.Once(e.ctx, "job", "1", nothing, spaced, func(o *dynalock.OnceOptions) { o.Reason = strings.Repeat("x", 257) })
+		wantErr(e, err, dynalock.ErrInvalid)
+		must(e, c.Close(e.ctx))
+		_, err = c.Once(e.ctx, "job", "1", nothing, spaced)
+		wantErr(e, err, dynalock.ErrClosed)
+		check(e, wire.Count() == 0, "requests: %v", wire.Counts())
+	})
+}
+
+func TestRetentionForgetsNoAttemptsOfARun(t *testing.T) {
+	virtual(t, func(e *env) {
+		must(e, dynalock.CreateTable(e.ctx, e.connect(), e.table, func(o *dynalock.TableOptions) { o.TimeToLive = true }))
+		c, _ := e.client(func(o *dynalock.Options) { o.Retention = time.Minute })
+		begun := 0
+		for range 6 {
+			_, err := c.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+				begun++
+				if begun == 1 {
+					return l.Release(ctx)
+				}
+				r, err := c.Get(ctx, l.Key())
+				must(e, err)
+				return c.ForceRelease(ctx, r)
+			}, func(o *dynalock.OnceOptions) { o.MaxAttempts = 2 })
+			check(e, err != nil, "it is finished")
+			time.Sleep(time.Hour)
+			e.embedded.ExpireItems()
+		}
+		check(e, begun == 2, "begun %d times", begun)
+	})
+}
+
+func TestARunThatCannotBeReadIsForeign(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		_, err := c.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		it := e.item("once/job/1")
+		it["finishedAt"] = s("2026-01-01")
+		e.put("once/job/1", it)
+		d, wire := e.client()
+		_, err = d.Once(e.within(10*lease), "job", "1", nothing)
+		wantErr(e, err, dynalock.ErrForeign)
+		check(e, wire.Count("UpdateItem") == 1, "%d writes", wire.Count("UpdateItem"))
+	})
 }

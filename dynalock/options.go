@@ -89,7 +89,7 @@ type Options struct {
 	Namespace string
 
 	// Logger gets a record for every lock acquired, waited for, renewed late, in doubt, lost, taken over and
-	// released. Default: discard.
+	// released. Like Observer it is called on the path of heartbeats, and must not block. Default: discard.
 	Logger *slog.Logger
 	// Observer gets the same as values, for metrics and traces. Default: none.
 	Observer Observer
@@ -119,10 +119,12 @@ type AcquireOptions struct {
 	DeleteOnRelease bool
 
 	claim     int                         // of a run of a period: how often it may be begun
+	keep      time.Duration               // of a run: how long it stays known
+	job       string                      // of a run, which may be paused while this call waits
 	candidate string                      // of an election: the label, and who a leader may hand over to
-	health    func(context.Context) error // asked before every heartbeat, which is not sent when it fails
+	health    func(context.Context) error // asked before every renewal, which is not sent when it fails
 	unhealthy func(error)                 // told so
-	seen      func(Record)                // told what a heartbeat found
+	seen      func(Record)                // told what a renewal found
 }
 
 // timing is what follows from a lease and what the user has set.

@@ -20,9 +20,10 @@ type queue struct {
 
 // waiter is one place in the line.
 type waiter struct {
-	key   string
-	wake  chan struct{} // something changed: look again
-	offer *offer        // guarded by Client.mu
+	key       string
+	candidate string        // in an election
+	wake      chan struct{} // something changed: look again
+	offer     *offer        // guarded by Client.mu
 }
 
 // offer is a releasing holder's proposal to hand the lock over in one write.
@@ -49,7 +50,7 @@ func (w *waiter) signal() {
 }
 
 // enqueue takes a place in the line.
-func (c *Client) enqueue(key string) *waiter {
+func (c *Client) enqueue(key, candidate string) *waiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.queues[key]
@@ -57,9 +58,24 @@ func (c *Client) enqueue(key string) *waiter {
 		q = &queue{limit: handoverLimit}
 		c.queues[key] = q
 	}
-	w := &waiter{key: key, wake: make(chan struct{}, 1)}
+	w := &waiter{key: key, candidate: candidate, wake: make(chan struct{}, 1)}
 	q.waiting = append(q.waiting, w)
 	return w
+}
+
+// promote puts the candidate first to whom a leader hands over, if it waits in this line: only the first one looks.
+func (c *Client) promote(key, candidate string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := c.queues[key]
+	if q == nil {
+		return
+	}
+	if i := slices.IndexFunc(q.waiting, func(w *waiter) bool { return w.candidate == candidate }); i > 0 {
+		w := q.waiting[i]
+		q.waiting = slices.Insert(slices.Delete(q.waiting, i, i+1), 0, w)
+		w.signal()
+	}
 }
 
 // leave gives the place up and declines an offer that was not looked at.
@@ -139,6 +155,7 @@ func (c *Client) waiters(key string) int {
 
 // holds notes a tenure that has begun.
 func (c *Client) holds(l *Lock) {
+	c.service.saw(l.key, l.token)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tenures[l] = struct{}{}
@@ -222,6 +239,7 @@ const maxWatches = 10_000
 // observe notes an answer that shows r, and returns for how long the version has stood still since and for how long
 // this tenure has been seen.
 func (c *Client) observe(r *Record, got time.Duration) (still, tenure time.Duration) {
+	c.service.saw(r.Key, r.Token)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w, ok := c.watches[r.Key]

@@ -54,7 +54,8 @@ type Record struct {
 	previous  string // the version that a take-over replaced
 	successor string // see Election.HandOver
 	yielded   bool
-	attempt   int // see Client.Once
+	attempt   int  // see Client.Once
+	run       bool // it is the run of a period, and can be read
 	finished  time.Time
 	result    string
 }

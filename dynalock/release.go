@@ -166,7 +166,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 				return l.c.delete(ctx, l.timing.attempt, l.c.deleteInput(l.key, w))
 			}
 			w.update = updRelease + setHold
-			l.c.retain(w)
+			l.c.retain(w, l.options.keep)
 			w.update += updReleaseRemove
 			return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
 		})

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/dynalock/dynalock/heartbeat"
@@ -14,7 +15,7 @@ import (
 // handle is what Lock.Handle carries to another process.
 type handle struct {
 	V       int    `json:"v"` // format
-	Key     string `json:"k"`
+	Key     string `json:"k"` // with its namespace
 	ID      string `json:"i"` // acquisition id
 	Token   uint64 `json:"t"`
 	Lease   int64  `json:"l"` // milliseconds
@@ -29,7 +30,7 @@ const handleFormat = 1
 // as it may be here: Resume finds out.
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
-		V: handleFormat, Key: l.key, ID: l.id, Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
+		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id, Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
 		Delete: l.options.DeleteOnRelease,
 	})
 	if err != nil { // strings and numbers always encode
@@ -67,6 +68,11 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 	if err != nil {
 		return nil, err
 	}
+	key, ours := strings.CutPrefix(h.Key, c.opt.Namespace)
+	if !ours {
+		return nil, invalid([]error{fmt.Errorf("handle is of key %q, allowed: one of the namespace %q", h.Key, c.opt.Namespace)})
+	}
+	h.Key = key
 	defaults := func(o *AcquireOptions) {
 		o.Lease, o.DeleteOnRelease = time.Duration(h.Lease)*time.Millisecond, h.Delete
 	}

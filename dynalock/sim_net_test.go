@@ -108,7 +108,7 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 		q.site = siteYield
 	case has("#successor = "):
 		q.site = siteSuccessor
-	case has("#attempt = "):
+	case has("#attempt = if_not_exists"):
 		q.site, q.offered = siteClaim, has("#hold")
 	case has("#releasedBy = "):
 		q.site = siteForce

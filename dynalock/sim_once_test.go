@@ -91,10 +91,9 @@ func attemptOf(it map[string]types.AttributeValue) attempt {
 	}
 }
 
-// tells checks a Run. The one that ran it itself counts from the write that its lease stands on, which may be a later one.
+// tells checks a Run.
 func (x attempt) tells(r dynalock.Run) bool {
-	begun := uint64(r.StartedAt.UnixMilli())
-	return r.By == x.owner && uint64(r.Attempt) == x.attempt && r.Token == x.token && (begun == x.begun || r.Ran && begun > x.begun)
+	return r.By == x.owner && uint64(r.Attempt) == x.attempt && r.Token == x.token && uint64(r.StartedAt.UnixMilli()) == x.begun
 }
 
 // jobState is the item of a job, by the order of writes.
@@ -194,8 +193,9 @@ func (k *checker) runs(t *tenure) {
 func (k *checker) claimed(st, before *keyState, q *sentWrite) {
 	x := attemptOf(st.item)
 	st.claims = append(st.claims, x)
-	if most := uint64(k.w.plan.job(q.key).Attempts); x.attempt != uint64(len(st.claims)) || x.attempt > most {
-		k.fail(ruleAttempts, q.key, "%s begins attempt %d, the claim number %d, allowed are %d", q.client.name, x.attempt, len(st.claims), most)
+	last := number(before.item, "attempt") // those that never began do not count
+	if most := uint64(k.w.plan.job(q.key).Attempts); x.attempt != last+1 || x.attempt > most {
+		k.fail(ruleAttempts, q.key, "%s begins attempt %d after %d, allowed are %d", q.client.name, x.attempt, last, most)
 	}
 	if x.attempt > 1 {
 		k.count.Repeated++

@@ -3,10 +3,12 @@ package dynalock_test
 import (
 	"math/rand/v2"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/heartbeat"
 )
 
 // offClient makes a client whose wall clock is ahead of the test's by offset.
@@ -155,5 +157,54 @@ func TestARowThatAnotherClientRewroteWithoutTheTokenStartsAboveIt(t *testing.T) 
 		check(e, l2.Token() > l.Token(), "token %d after %d", l2.Token(), l.Token())
 		row := e.item("key")
 		check(e, text(row["fencingToken"]) == strconv.FormatUint(l2.Token(), 10), "stored is %v, the lock says %d", text(row["fencingToken"]), l2.Token())
+	})
+}
+
+// stepped is a clock whose wall time is wrong.
+type stepped struct {
+	heartbeat.Clock
+	by *atomic.Int64
+}
+
+func (s stepped) Now() heartbeat.Reading {
+	r := s.Clock.Now()
+	r.Wall = r.Wall.Add(time.Duration(s.by.Load()))
+	return r
+}
+
+func TestNoClientGivesATokenBelowOneThatItHasSeen(t *testing.T) {
+	virtual(t, func(e *env) {
+		var ahead atomic.Int64
+		ahead.Store(int64(time.Hour)) // and nobody has told the client yet
+		clock := dynalock.WithClock(stepped{heartbeat.SystemClock(), &ahead})
+		c, _ := e.client(clock)
+		l := e.acquire(c, "held by itself")
+		e.delete("held by itself")
+		m, err := c.TryAcquire(e.ctx, "held by itself")
+		must(e, err)
+		check(e, m.Token() > l.Token(), "token %d after %d", m.Token(), l.Token())
+
+		c, _ = e.client(clock)
+		l = e.acquire(c, "seen held", func(o *dynalock.AcquireOptions) { o.DeleteOnRelease = true })
+		d, _ := e.client()
+		_, err = d.TryAcquire(e.ctx, "seen held")
+		wantErr(e, err, dynalock.ErrHeld)
+		must(e, l.Release(e.ctx))
+		m = e.acquire(d, "seen held")
+		check(e, m.Token() > l.Token(), "token %d after %d", m.Token(), l.Token())
+	})
+}
+
+func TestALossThatErrHasToldIsForGood(t *testing.T) {
+	virtual(t, func(e *env) {
+		var ahead atomic.Int64
+		c, _ := e.client(dynalock.WithClock(stepped{heartbeat.SystemClock(), &ahead}))
+		l := e.acquire(c, "key")
+		ahead.Store(int64(time.Hour))
+		wantErr(e, l.Err(), dynalock.ErrLost)
+		ahead.Store(0)
+		wantErr(e, l.Err(), dynalock.ErrLost)
+		check(e, !l.Held(), "it is held")
+		<-l.Done()
 	})
 }

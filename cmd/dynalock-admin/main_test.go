@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,12 +136,16 @@ func cmdDead(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	version := fmt.Sprintf("%032x-3", 0xdead)
 	died := time.Now().Add(-time.Hour)
-	put(ts, map[string]types.AttributeValue{
+	item := map[string]types.AttributeValue{
 		"key": text(args[0]), "ownerName": text(args[1]), "leaseDuration": text("10000"), "fencingToken": number(7),
 		"recordVersionNumber": text(version), "stampedVersion": text(version),
 		"acquiredAt": number(died.Add(-time.Minute).UnixMilli()), "renewedAt": number(died.UnixMilli()),
 		"expiresAt": number(died.Add(10 * time.Second).UnixMilli()),
-	})
+	}
+	if strings.HasPrefix(args[0], "once/") { // a run
+		item["attempt"] = number(1)
+	}
+	put(ts, item)
 }
 
 // cmdForeign puts an item that is not a lock: foreign KEY.

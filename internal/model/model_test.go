@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-var full = flag.Bool("model.full", false, "search the full scope: hours of one processor, and gigabytes of memory")
+var full = flag.Bool("model.full", false, "search the full scope: ten minutes or more, and gigabytes of memory")
 
 // rates are those of the clients' clocks: those that the default margin is made for.
 var rates = []uint8{90, 100, 110}
@@ -53,7 +53,7 @@ func TestWithinTheScopeNoRuleIsEverBroken(t *testing.T) {
 // With -model.full. Each line is a search to its end.
 func TestWithinTheFullScopeNoRuleIsEverBroken(t *testing.T) {
 	if !*full {
-		t.Skip("hours and gigabytes: -model.full")
+		t.Skip("minutes and gigabytes: -model.full")
 	}
 	for _, r := range combinations(2) {
 		explore(t, &Model{Rates: r, Attempt: 1, Faults: 2, Crashes: 1}, 0)

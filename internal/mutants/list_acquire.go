@@ -46,8 +46,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "lock-won-too-late-is-kept", file: "dynalock/acquire.go", ref: "Client.Acquire",
-		old: "} else if err := out.lock.Release(bg); err != nil {",
-		new: "} else if err := bg.Err(); err != nil {",
+		old: "if err := out.lock.Release(bg); err != nil {",
+		new: "if err := bg.Err(); err != nil {",
 		bug: "A lock that is won after its caller has gone is held, and renewed, for nobody.",
 	},
 	{
@@ -106,8 +106,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "lock-ends-without-its-limit", file: "dynalock/acquire.go", ref: "AcquireOptions.MaxHold",
-		old: "Limit: a.options.MaxHold,",
-		new: "Limit: 0,",
+		old: "if a.options.MaxHold > 0 { //",
+		new: "if a.options.MaxHold < 0 { //",
 		bug: "MaxHold is not passed on to the scheduler.",
 	},
 	{
@@ -135,9 +135,15 @@ var acquireMutants = []mutant{
 		bug: "A proxy that answers everything with nothing keeps a lock.",
 	},
 	{
+		name: "negative-lease-overflows", file: "dynalock/item.go", ref: "peer 13",
+		old: "ms >= 0 && ms <",
+		new: "ms <",
+		bug: "A lease of so many negative milliseconds that they overflow is a good one.",
+	},
+	{
 		name: "foreign-item-is-taken", file: "dynalock/acquire.go", ref: "peer 13",
-		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase a.options.claim > 0 && len(it) > 0",
-		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase a.options.claim > 0 && len(it) > 0",
+		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase r.id() == a.id &&",
+		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase r.id() == a.id &&",
 		bug: "An item that is no lock is treated as free.",
 	},
 	{
@@ -166,8 +172,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "run-begun-too-often", file: "dynalock/acquire.go", ref: "OnceOptions.MaxAttempts",
-		old: "if a.options.claim > 0 && r.attempt >= a.options.claim {\n\t\t\ta.lastErr = &finishedError{r}\n\t\t\treturn stepFail\n\t\t}\n\t\ta.admit, a.dialect, a.dead",
-		new: "if a.options.claim > 0 && r.attempt > a.options.claim {\n\t\t\ta.lastErr = &finishedError{r}\n\t\t\treturn stepFail\n\t\t}\n\t\ta.admit, a.dialect, a.dead",
+		old: "case r.attempt >= a.options.claim:",
+		new: "case r.attempt > a.options.claim:",
 		bug: "Who waits for a run that was begun as often as allowed is not told so.",
 	},
 }

@@ -40,8 +40,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "set-data-trusts-from-the-answer", file: "dynalock/lock.go", ref: "How long a lock is trusted",
-		old: "l.lease.Acknowledge(a.sent)",
-		new: "l.lease.Acknowledge(a.got)",
+		old: "l.lease.Acknowledge(a.sent)\n\t\t\treturn",
+		new: "l.lease.Acknowledge(a.got)\n\t\t\treturn",
 		bug: "Renew and SetData extend the lease from the moment when the answer came in.",
 	},
 	{
@@ -124,8 +124,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "set-data-does-not-renew", file: "dynalock/lock.go", ref: "Lock.SetData",
-		old: "l.lease.Acknowledge(a.sent)",
-		new: "_ = l.lease",
+		old: "l.lease.Acknowledge(a.sent)\n\t\t\treturn",
+		new: "_ = l.lease\n\t\t\treturn",
 		bug: "Renew and SetData write to the item but do not extend the lease.",
 	},
 	{
@@ -183,6 +183,36 @@ var holderMutants = []mutant{
 		bug: "Data shows what an earlier call stored.",
 	},
 	{
+		name: "logger-delays-the-credit", file: "dynalock/lock.go", ref: "Options.Logger",
+		old: "l.lease.Acknowledge(a.sent) // before a logger may block\n",
+		new: "",
+		bug: "A heartbeat counts only when the logger has returned.",
+	},
+	{
+		name: "loss-is-taken-back", file: "dynalock/lock.go", ref: "Lock.Err",
+		old: "l.revoke(reason, nil) // for good, whatever the clock says next\n\t\tl.mu.Lock()\n\t\terr = l.err\n\t\tl.mu.Unlock()",
+		new: "err = &LostError{Key: l.key, Reason: reason}",
+		bug: "Err says that the lock was lost, and later that it was not.",
+	},
+	{
+		name: "unsent-data-is-shown", file: "dynalock/lock.go", ref: "Lock.Data",
+		old: "return answer{verdict: rejected}\n",
+		new: "a.verdict = applied\n\t\t\t\tl.mu.Lock()\n\t\t\t\tl.data = data\n\t\t\t\tl.mu.Unlock()\n\t\t\t\treturn a\n",
+		bug: "Data shows what was never stored.",
+	},
+	{
+		name: "limit-counts-from-a-later-send", file: "dynalock/acquire.go", ref: "AcquireOptions.MaxHold",
+		old: "a.options.MaxHold-(acked.Mono-sent.Mono)",
+		new: "a.options.MaxHold",
+		bug: "MaxHold counts from the heartbeat that a slow answer makes necessary.",
+	},
+	{
+		name: "handle-of-any-namespace", file: "dynalock/resume.go", ref: "Client.Resume",
+		old: "if !ours {",
+		new: "if !ours && key == \"\" {",
+		bug: "A handle of another namespace is told to be of a lost lock.",
+	},
+	{
 		name: "freed-tenure-of-this-client-stays", file: "dynalock/client.go", ref: "Client.ForceRelease",
 		old: "own := c.tenure(r.id()); own != nil",
 		new: "own := c.tenure(r.id()); own != nil && own.c == nil",
@@ -214,7 +244,7 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "retention-forgotten", file: "dynalock/release.go", ref: "Options.Retention",
-		old: "l.c.retain(w)\n",
+		old: "l.c.retain(w, l.options.keep)\n",
 		new: "_ = l.c.retain\n",
 		bug: "A release sets no TTL, though retention is asked for.",
 	},
@@ -232,8 +262,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "forced-release-without-retention", file: "dynalock/client.go", ref: "Options.Retention",
-		old: "c.retain(w)\n\tw.update += updReleaseRemove\n\terr := c.persist(",
-		new: "w.update += updReleaseRemove\n\terr := c.persist(",
+		old: "c.retain(w, 0)\n",
+		new: "_ = c.retain\n",
 		bug: "A lock that an operator frees gets no TTL, though retention is asked for.",
 	},
 	{

@@ -86,4 +86,16 @@ var tokenMutants = []mutant{
 		new: "for n := 1; ; n++ {\n\t\ttoken = newID()\n",
 		bug: "Every attempt of a transaction has a client token of its own.",
 	},
+	{
+		name: "own-tokens-remembered-late", file: "dynalock/queue.go", ref: "Lock.Token",
+		old: "c.service.saw(l.key, l.token)\n",
+		new: "",
+		bug: "A client gives a token below that of a tenure which it has not ended.",
+	},
+	{
+		name: "seen-tokens-forgotten", file: "dynalock/queue.go", ref: "Lock.Token",
+		old: "c.service.saw(r.Key, r.Token)\n",
+		new: "",
+		bug: "A client gives a token below one that it has seen another client hold.",
+	},
 }

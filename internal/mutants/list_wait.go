@@ -58,8 +58,8 @@ var waitMutants = []mutant{
 	},
 	{
 		name: "waiter-reads-at-twice-the-price", file: "dynalock/acquire.go", ref: "Waiting",
-		old: "return a.c.read(ctx, a.timing.attempt, a.key, false)",
-		new: "return a.c.read(ctx, a.timing.attempt, a.key, true)",
+		old: "got = a.look(ctx, a.key, false)",
+		new: "got = a.look(ctx, a.key, true)",
 		bug: "A waiter polls with strongly consistent reads.",
 	},
 	{
