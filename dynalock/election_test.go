@@ -595,7 +595,7 @@ func TestALeaderThatPublishesOftenIsStillAskedWhetherItIsHealthyAndToHandOver(t 
 			_ = l.SetData(ctx, []byte("busy")) // the end of the term may cut it short
 			time.Sleep(lease / 10)
 		}
-		return nil
+		return ctx.Err()
 	}
 	t.Run("to hand over", func(t *testing.T) {
 		virtual(t, func(e *env) {
