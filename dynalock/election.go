@@ -25,10 +25,11 @@ type ElectionOptions struct {
 	// Value is published with the leadership, for instance the leader's address: the record's Data. A leader
 	// changes it with [Lock.SetData].
 	Value []byte
-	// Health, if set, is asked before this candidate campaigns and before every renewal, be it a heartbeat,
-	// [Lock.Renew] or [Lock.SetData], within AttemptTimeout. An error ends the term in good order, and keeps the candidate from campaigning until it is gone. While it lasts
-	// nothing is renewed, so that a leader that hangs is followed in the end: lead has the rest of the lease to return,
-	// about 3/5 of it with the default Heartbeat and SafetyMargin, and then the lock is lost.
+	// Health, if set, is asked before this candidate campaigns and before every renewal, be it a heartbeat, [Lock.Renew]
+	// or [Lock.SetData], within AttemptTimeout. An error ends the term in good order, and keeps the candidate from
+	// campaigning until it is gone. While it lasts nothing is renewed, so that a leader that hangs is followed in the
+	// end: lead has the rest of the lease to return, about 3/5 of it with the default Heartbeat and SafetyMargin, and
+	// then the lock is lost.
 	Health func(ctx context.Context) error
 	// Lease of the leadership. 100 ms to 24 h in whole milliseconds. Default: the client's.
 	Lease time.Duration

@@ -39,7 +39,7 @@ type OnceOptions struct {
 	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the
 	// time that is left of the invocation.
 	NoHeartbeat bool
-	// MaxAttempts is how often a period may be begun, if the runs before crashed or were freed by an operator.
+	// MaxAttempts is how often fn may be begun for a period, if the runs before crashed or were freed by an operator.
 	// 1 to 1000, default 3. A run that returned is finished, with its error if there was one, and not repeated.
 	MaxAttempts int
 	// AtLeast keeps a job from starting, for another period, within this time of its last start, for callers who
@@ -88,7 +88,7 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // ErrInvalid (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
 //
 // Cost: a read unit for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
-// write, and half a read unit for each look while it waits.
+// write, half a read unit for each look while it waits, and a read unit for the pause before it begins a run again.
 func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions)) (Run, error) {
 	run := Run{Job: job, Period: period}
 	o := OnceOptions{MaxAttempts: 3, Keep: 7 * 24 * time.Hour}
