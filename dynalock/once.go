@@ -46,8 +46,8 @@ type OnceOptions struct {
 	// derive periods from clocks that differ (what ShedLock calls lockAtLeastFor). By the service's clock, known to a
 	// second. It costs one write more. Default 0.
 	AtLeast time.Duration
-	// Keep is how long a finished run stays known (TTL on the attribute "ttl"; without TTL on the table, for ever). A
-	// period that comes again after that runs again. At least 1 s, default 7 days.
+	// Keep is how long a run stays known after it was finished or given back (TTL on the attribute "ttl"; without TTL on
+	// the table, for ever). A period that comes again after that runs again. 1 s to 10 years, default 7 days.
 	Keep time.Duration
 	// NoWait returns an error that matches ErrHeld at once when the period is being run elsewhere. Default: wait for
 	// the result, and take the run over if its holder dies.
