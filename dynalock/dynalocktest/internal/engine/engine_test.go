@@ -180,6 +180,47 @@ func TestAPageEndsAtOneMegabyte(t *testing.T) {
 	}
 }
 
+func TestABatchOfReadsStaysWithinSixteenMegabytesAndGivesTheRestBack(t *testing.T) {
+	t.Parallel()
+	e := withTables(t)
+	var keys []string
+	for i := range 99 {
+		key := fmt.Sprintf("%02d", i)
+		must(t, e, "PutItem", `{"TableName":"locks","Item":`+pad(key, 300)+`}`)
+		keys = append(keys, `{"key":{"S":"`+key+`"}}`)
+	}
+	must(t, e, "PutItem", `{"TableName":"range","Item":{"key":{"S":"a"},"sk":{"N":"1"}}}`)
+	const small = `"range":{"Keys":[{"key":{"S":"a"},"sk":{"N":"1"}}]}`
+	request := `{"locks":{"ConsistentRead":true,"Keys":[` + strings.Join(keys, ",") + `]},` + small + `}`
+	// Each page asks for what the one before it left; the small item of the second table waits until the first is through.
+	for _, want := range []struct {
+		locks, ranges int
+		units         float64
+		left          string
+	}{{54, 0, 54 * 75, `54 to 98 and "range"`}, {45, 1, 45*75 + 0.5, ""}} {
+		answer, done := must(t, e, "BatchGetItem", `{"RequestItems":`+request+`}`)
+		got := answer["Responses"].(map[string]any)
+		locks, ranges := got["locks"].([]any), got["range"].([]any)
+		left := ""
+		if rest, ok := answer["UnprocessedKeys"].(map[string]any)["locks"].(map[string]any); ok {
+			keys := rest["Keys"].([]any)
+			name := func(i int) any { return keys[i].(map[string]any)["key"].(map[string]any)["S"] }
+			left = fmt.Sprintf("%v to %v", name(0), name(len(keys)-1))
+			if rest["ConsistentRead"] != true {
+				t.Error("the rest is not asked for as the whole was")
+			}
+		}
+		if answer["UnprocessedKeys"].(map[string]any)["range"] != nil {
+			left += ` and "range"`
+		}
+		if len(locks) != want.locks || len(ranges) != want.ranges || done.Read != want.units || left != want.left {
+			t.Errorf("%d and %d items for %v units, left %q; want %+v", len(locks), len(ranges), done.Read, left, want)
+		}
+		unprocessed, _ := json.Marshal(answer["UnprocessedKeys"])
+		request = string(unprocessed)
+	}
+}
+
 func TestATransactionIsAppliedOnceUnderItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := withTables(t)

@@ -215,7 +215,7 @@ func (want batchGetTable) project(reads []read) error {
 func (in *batchGetInput) run(t *tx, reads map[string][]read) (any, error) {
 	out := batchGetOutput{Responses: map[string][]attr.Item{}, UnprocessedKeys: map[string]batchGetTable{}}
 	var cost perTable
-	total := 0
+	total, full := 0, false
 	for _, name := range sorted(reads) {
 		want := in.RequestItems[name]
 		out.Responses[name] = []attr.Item{}
@@ -223,13 +223,13 @@ func (in *batchGetInput) run(t *tx, reads map[string][]read) (any, error) {
 			if err := t.check(r.table); err != nil {
 				return nil, err
 			}
-			if total > maxBatchGetSize {
+			item, size := r.item()
+			if full = full || total+size > maxBatchGetSize; full {
 				rest := want
 				rest.Keys = want.Keys[i:]
 				out.UnprocessedKeys[name] = rest
 				break
 			}
-			item, size := r.item()
 			total += size
 			cost.add(r.table.name, readUnits(size, want.ConsistentRead))
 			if item != nil {
