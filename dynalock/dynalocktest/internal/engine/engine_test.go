@@ -264,6 +264,38 @@ func TestATransactionNamesEveryRefusalAndChangesNothing(t *testing.T) {
 	}
 }
 
+func TestAnUpdateThatDoesNotFitItsItemCancelsTheTransactionByName(t *testing.T) {
+	t.Parallel()
+	nested := strings.Repeat(`{"L":[`, 31) + `{"S":"x"}` + strings.Repeat(`]}`, 31)
+	for update, message := range map[string]string{
+		`"SET v = nothere + :n","ExpressionAttributeValues":{":n":{"N":"1"}}`: "The provided expression refers to an attribute that does not exist in the item",
+		`"SET v = p + :n","ExpressionAttributeValues":{":n":{"N":"1"}}`:       "An operand in the update expression has an incorrect data type",
+		`"ADD big :n","ExpressionAttributeValues":{":n":{"N":"9e125"}}`:       "Number overflow. Attempting to store a number with magnitude larger than supported range",
+		`"SET a.b = :n","ExpressionAttributeValues":{":n":{"N":"1"}}`:         "The document path provided in the update expression is invalid for update",
+		`"SET q = p"`: "Item size to update has exceeded the maximum allowed size",
+		`"SET l[0] = :l","ExpressionAttributeValues":{":l":` + nested + `}`: "Nesting Levels have exceeded supported limits",
+		`"SET #k = p","ExpressionAttributeNames":{"#k":"key"}`:              "One or more parameter values were invalid: Cannot update attribute key. This attribute is part of the key",
+	} {
+		e := withTables(t)
+		must(t, e, "PutItem", `{"TableName":"locks","Item":`+strings.Replace(pad("a", 399), "{", `{"big":{"N":"9e125"},"l":{"L":[{"S":"x"}]},`, 1)+`}`)
+		body := `{"TransactItems":[{"Put":{"TableName":"locks","Item":{"key":{"S":"b"}}}},
+			{"Update":{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":` + update + `}},
+			{"ConditionCheck":{"TableName":"locks","Key":{"key":{"S":"c"}},"ConditionExpression":"attribute_exists(p)"}}]}`
+		status, answer, done := do(t, e, "TransactWriteItems", body)
+		reasons, _ := json.Marshal(answer["CancellationReasons"])
+		want := `[{"Code":"None"},{"Code":"ValidationError","Message":"` + message + `"},{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"}]`
+		if code := fmt.Sprint(answer["__type"]); status != 400 || !strings.HasSuffix(code, "#TransactionCanceledException") || string(reasons) != want || len(done.Writes) != 0 {
+			t.Errorf("%s: %d %s %s, want %s", update, status, code, reasons, want)
+		}
+		if text := fmt.Sprint(answer["Message"]); !strings.HasSuffix(text, "[None, ValidationError, ConditionalCheckFailed]") {
+			t.Errorf("%s: %q", update, text)
+		}
+		if status, answer, _ := do(t, e, "UpdateItem", `{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":`+update+`}`); status != 400 || answer["Message"] != message {
+			t.Errorf("%s alone: %d %v", update, status, answer["Message"])
+		}
+	}
+}
+
 func TestLimitsOfItemsAndKeys(t *testing.T) {
 	t.Parallel()
 	e := withTables(t)

@@ -305,9 +305,10 @@ func (in *transactGetInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		}
 		r := read{table: table, projection: p.projection}
 		if r.key, err = table.key(get.Key); err != nil {
-			if err := refusals.note(i, err); err != nil {
+			if !cancels(err) {
 				return nil, err
 			}
+			refusals.note(i, err)
 		}
 		if seen[table.id(r.key)] {
 			return nil, errSameItem
