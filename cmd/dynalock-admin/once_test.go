@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +32,28 @@ func (w *world) runRecord(job, period string) dynalock.Record {
 		w.t.Fatal(err)
 	}
 	return r
+}
+
+// underWay begins a run of the other client, which lasts until the test ends.
+func (w *world) underWay(job, period string) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.t.Context())
+	began, ended := make(chan struct{}), make(chan struct{})
+	var err error
+	go func() {
+		defer close(ended)
+		_, err = w.other.Once(ctx, job, period, func(ctx context.Context, _ *dynalock.Lock) error {
+			close(began)
+			<-ctx.Done()
+			return ctx.Err()
+		})
+	}()
+	w.t.Cleanup(func() { cancel(); <-ended })
+	select {
+	case <-began:
+	case <-ended:
+		w.t.Fatal(err)
+	}
 }
 
 func TestTheKeysOfAJobAreThoseOfTheLibraryAndLeadBackToIt(t *testing.T) {
@@ -101,10 +124,8 @@ func TestASignalReachesTheCommandOfARunAndWhatItMakesOfItIsTheResult(t *testing.
 func TestASignalEndsTheWaitForAResultAndLeavesTheRunAlone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	l, err := w.other.Acquire(t.Context(), periodKey("j", "p"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	w.underWay("j", "p")
+	before := w.runRecord("j", "p")
 	p := w.start(nil, "once", "j", "p", "-v", "--", "echo", "ran")
 	p.expect("lock waiting")
 	p.signal(syscall.SIGINT)
@@ -112,8 +133,8 @@ func TestASignalEndsTheWaitForAResultAndLeavesTheRunAlone(t *testing.T) {
 		t.Errorf("it says %q", said)
 	}
 	p.exits(128 + int(syscall.SIGINT))
-	if r := w.runRecord("j", "p"); r.Token != l.Token() || r.State != dynalock.Held {
-		t.Errorf("the run's lock is %v with token %d, want held with %d", r.State, r.Token, l.Token())
+	if r := w.runRecord("j", "p"); r.Token != before.Token || r.State != dynalock.Held {
+		t.Errorf("the run's lock is %v with token %d, want held with %d", r.State, r.Token, before.Token)
 	}
 }
 
@@ -159,22 +180,24 @@ func TestASuccessorBeginsTheRunOfACutOffHolderOnlyWhenItsCommandIsDead(t *testin
 
 func TestAResultThatCannotBeRecordedIsToldAndNoSuccess(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	gate := w.gate()
 	for _, tt := range []struct {
 		period, exit string
 		want         int
 	}{{"ok", "0", 69}, {"failed", "4", 4}} {
-		gate.shut.Store(false)
-		wake, letGo := w.wakeNamed(tt.period)
-		p := w.start([]string{wake}, "once", "j", tt.period, "--lease", "500ms", "--heartbeat", "300ms", "--", "sh", "-c", `echo ready; `+untilWoke+`exit `+tt.exit)
-		p.expect("ready")
-		gate.shut.Store(true)
-		letGo()
-		if said := p.expect("dynalock-admin:"); !strings.Contains(said, "was not recorded, and it may be begun again") && !strings.Contains(said, "lost ") {
-			t.Errorf("it says %q", said)
-		}
-		p.exits(tt.want)
+		t.Run(tt.period, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			gate := w.gate()
+			wake, letGo := w.wake()
+			p := w.start([]string{wake}, "once", "j", tt.period, "--lease", "3s", "--", "sh", "-c", `echo ready; `+untilWoke+`exit `+tt.exit)
+			p.expect("ready")
+			gate.shut.Store(true)
+			letGo()
+			if said := p.expect("dynalock-admin:"); !strings.Contains(said, "was not recorded, and it may be begun again") {
+				t.Errorf("it says %q", said)
+			}
+			p.exits(tt.want)
+		})
 	}
 }
 
@@ -198,9 +221,7 @@ func TestAWaitThatIsTooShortForAnotherLookIsToldWhoIsInTheWay(t *testing.T) {
 	}{{1, []string{"run", "once/j/p"}}, {2, []string{"once", "j", "p"}}} {
 		w := newWorld(t)
 		gate := w.gate()
-		if _, err := w.other.Acquire(t.Context(), periodKey("j", "p")); err != nil {
-			t.Fatal(err)
-		}
+		w.underWay("j", "p")
 		gate.after.Store(tt.answers)
 		p := w.start(nil, append(tt.args, "--wait", "1s", "--", "echo", "ran")...)
 		p.expect(`dynalock-admin: "once/j/p" is held by "the other"`)

@@ -241,11 +241,9 @@ const (
 )
 
 // wake is a file for which a command waits until the test lets it go on.
-func (w *world) wake() (env string, letGo func()) { return w.wakeNamed("wake") }
-
-func (w *world) wakeNamed(name string) (env string, letGo func()) {
+func (w *world) wake() (env string, letGo func()) {
 	w.t.Helper()
-	path := filepath.Join(w.dir, name)
+	path := filepath.Join(w.dir, "wake")
 	return "WAKE=" + path, func() {
 		w.t.Helper()
 		if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -633,7 +631,7 @@ func TestAStoreThatIsGoneAtTheReleaseIsAWarningAndTheCommandsExitCodeStays(t *te
 	w := newWorld(t)
 	gate := w.gate()
 	wake, letGo := w.wake()
-	p := w.start([]string{wake}, "run", key, "--lease", "500ms", "--heartbeat", "300ms", "--", "sh", "-c", `echo ready; `+untilWoke+`exit 4`)
+	p := w.start([]string{wake}, "run", key, "--lease", "3s", "--", "sh", "-c", `echo ready; `+untilWoke+`exit 4`)
 	p.expect("ready")
 	gate.shut.Store(true)
 	letGo()

@@ -163,6 +163,48 @@ func settleUnfitting(answer map[string]any, updates ...string) {
 	}
 }
 
+// settleCancelledByUpdate turns the service's answer to a transaction with an update that does not fit its item into that of DynamoDB
+// Local: there the first such update refuses the whole request, without reasons or, for a key attribute, with that one alone.
+// An item that grows too large comes last.
+func settleCancelledByUpdate(answer map[string]any) {
+	failed, _ := answer["Error"].(map[string]any)
+	reasons, _ := failed["CancellationReasons"].([]any)
+	var last any
+	others := false
+	for i, reason := range reasons {
+		fields := reason.(map[string]any)
+		message := fmt.Sprint(fields["Message"])
+		switch {
+		case fields["Code"] != "ValidationError" || strings.HasSuffix(message, "Type mismatch for key") || strings.HasPrefix(message, "Hash primary key values"):
+			others = others || fields["Code"] != "None"
+		case strings.Contains(message, "Cannot update attribute"):
+			failed["CancellationReasons"] = []any{reason}
+			failed["Message"] = "Transaction cancelled, please refer cancellation reasons for specific reasons [ValidationError]"
+			return
+		case strings.HasPrefix(message, "Item size to update"):
+			last = message
+			reasons[i] = map[string]any{"Code": "None"}
+		default:
+			delete(failed, "CancellationReasons")
+			failed["Code"], failed["Message"] = "ValidationException", message
+			return
+		}
+	}
+	if last == nil {
+		return
+	}
+	if !others {
+		delete(failed, "CancellationReasons")
+		failed["Code"], failed["Message"] = "ValidationException", last
+		return
+	}
+	codes := make([]string, len(reasons))
+	for i, reason := range reasons {
+		codes[i] = fmt.Sprint(reason.(map[string]any)["Code"])
+	}
+	failed["Message"] = "Transaction cancelled, please refer cancellation reasons for specific reasons [" + strings.Join(codes, ", ") + "]"
+}
+
 // actions finds the beginnings of an update expression's actions, and commas inside functions.
 var actions = regexp.MustCompile(`(?i)\b(set|remove|add|delete)\b|,`)
 
@@ -504,6 +546,15 @@ func (w *world) genTransactWrite(t *source) operation {
 		}
 		in.TransactItems = append(in.TransactItems, one)
 	}
+	if t.spoiled && count <= 10 {
+		// DynamoDB Local runs one action after the other, and an update that does not fit its item would come before the mistake
+		// of a later action: so one update, and last.
+		isUpdate := func(one types.TransactWriteItem) bool { return one.Update != nil }
+		if i := slices.IndexFunc(in.TransactItems, isUpdate); i >= 0 {
+			last := in.TransactItems[i]
+			in.TransactItems = append(slices.DeleteFunc(in.TransactItems, isUpdate), last)
+		}
+	}
 	if len(in.TransactItems) > 0 && t.mistake(3) {
 		// Two actions on one item, without a condition: DynamoDB Local runs one action after the other, and a
 		// refused condition would come before this mistake.
@@ -527,6 +578,7 @@ func (w *world) genTransactWrite(t *source) operation {
 	}
 	return call("TransactWriteItems", in, (*dynamodb.Client).TransactWriteItems, func(answer map[string]any) {
 		unitsByTable(answer)
+		settleCancelledByUpdate(answer)
 		for _, one := range in.TransactItems {
 			if one.Update != nil {
 				settleUnfitting(answer, aws.ToString(one.Update.UpdateExpression))

@@ -42,7 +42,9 @@
 // service's own, with all functions, document paths, reserved words, limits and type rules; numbers have 38 digits; sizes and units are
 // counted byte by byte. Answers, items, errors and their texts, units and the order in which mistakes are found are compared with
 // DynamoDB Local 3.3.1 over random operations (TestItemOperationsAnswerAsOnDynamoDBLocal and its sibling). Where DynamoDB Local is
-// known to differ from the service, for instance in the units of a transaction, the server does what the service does.
+// known to differ from the service, for instance in the units of a transaction and in the reasons for its cancellation, the server
+// does what the service does. The texts of validation messages are DynamoDB Local's, which differ from the service's in places:
+// match codes, not texts.
 //
 // Operations: CreateTable, DescribeTable, UpdateTable, DeleteTable, ListTables, UpdateTimeToLive, DescribeTimeToLive,
 // UpdateContinuousBackups, DescribeContinuousBackups, TagResource, UntagResource, ListTagsOfResource, DescribeLimits, GetItem,

@@ -1,6 +1,7 @@
 package dynalocktest
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -40,10 +41,12 @@ const (
 	Conflict Kind = "conflict"
 )
 
+var kinds = []Kind{SlowRequest, SlowResponse, LostRequest, LostResponse, Duplicated, ErrorBefore, ErrorAfter, ResetBefore, ResetAfter, Throttled, Conflict}
+
 // Fault says what goes wrong with which requests. Where several faults match one request their delays add up, and the first one
 // injected that decides its outcome does so alone.
 type Fault struct {
-	Kind Kind
+	Kind Kind // one of the constants; there is no default
 
 	// Which requests: the empty fields match all. Key is the partition key's value as text. Of a request on several items, one that
 	// matches Table and Key is enough. Match, if set, must agree too; it sees the request before it is applied.
@@ -74,7 +77,11 @@ type injected struct {
 }
 
 // Inject lets f happen from now on, until remove is called or f.Times is used up. Requests that it has hit already go their way.
+// It panics if f.Kind is none of the kinds: that is a mistake in the test, which would otherwise prove something else.
 func (s *Server) Inject(f Fault) (remove func()) {
+	if !slices.Contains(kinds, f.Kind) {
+		panic(fmt.Sprintf("dynalocktest: Fault.Kind is %q, want one of %q", f.Kind, kinds))
+	}
 	in := &injected{Fault: f}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -194,7 +201,7 @@ func (p *plan) suffer(f *injected, m *message, delay time.Duration) {
 	case ErrorAfter:
 		p.after += delay
 		p.code = f.Code
-	default:
+	case ErrorBefore, Throttled, Conflict:
 		p.before += delay
 		p.apply, p.code = false, f.Code
 	}

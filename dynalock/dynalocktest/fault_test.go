@@ -3,6 +3,7 @@ package dynalocktest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"syscall"
@@ -272,4 +273,22 @@ func TestCloseEndsEveryWaitAndDropsWhatIsUnderWay(t *testing.T) {
 		}
 		s.Close() // once more is fine
 	})
+}
+
+func TestAFaultOfNoKnownKindIsRefusedByNameAndHitsNothing(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []dynalocktest.Kind{"", "error befor", "ErrorBefore"} {
+		server := dynalocktest.NewServer()
+		func() {
+			defer func() {
+				said := fmt.Sprint(recover())
+				for _, want := range []string{fmt.Sprintf("Fault.Kind is %q", kind), `"slow request"`, `"error before"`, `"conflict"`} {
+					if !strings.Contains(said, want) {
+						t.Errorf("kind %q: it panics with %q, want %s in it", kind, said, want)
+					}
+				}
+			}()
+			server.Inject(dynalocktest.Fault{Kind: kind})
+		}()
+	}
 }

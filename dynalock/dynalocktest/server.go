@@ -23,7 +23,8 @@ type ServerOptions struct {
 	Jitter time.Duration
 	// Seed of everything random: jitter and Fault.Probability. Default 0, which is a seed like any other.
 	Seed uint64
-	// History is how many of the last requests Requests remembers. Default 10,000; negative: none.
+	// History is how many of the last requests Requests remembers. Default 10,000; negative: none. Each remembered write holds its
+	// item as it was before and after in memory: 10,000 writes of 390 KB keep 4 GB. Where items are large, take fewer or none.
 	History int
 	// OnRequest, if set, is called for every request in the order in which they were applied, one call at a time and before the
 	// answer leaves. It runs inside the server's lock: it must be short and must not use the server or a client of it.

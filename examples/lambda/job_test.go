@@ -425,7 +425,7 @@ func TestAnInstanceThatWasFrozenForLongerThanItsLeaseKnowsThatItHoldsNoLonger(t 
 	var won outcome
 	for won.Payload == nil {
 		if won = b.invoke(tickEvent(1), limit); won.Payload == nil {
-			check(t, won.ErrorType == "HeldError", "the other instance answered %v", won)
+			check(t, won.ErrorType == "HeldError" || won.Killed, "the other instance answered %v", won) // or came to its deadline on a busy machine
 			if t.Failed() {
 				break
 			}

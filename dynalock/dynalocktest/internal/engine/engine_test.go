@@ -180,6 +180,47 @@ func TestAPageEndsAtOneMegabyte(t *testing.T) {
 	}
 }
 
+func TestABatchOfReadsStaysWithinSixteenMegabytesAndGivesTheRestBack(t *testing.T) {
+	t.Parallel()
+	e := withTables(t)
+	var keys []string
+	for i := range 99 {
+		key := fmt.Sprintf("%02d", i)
+		must(t, e, "PutItem", `{"TableName":"locks","Item":`+pad(key, 300)+`}`)
+		keys = append(keys, `{"key":{"S":"`+key+`"}}`)
+	}
+	must(t, e, "PutItem", `{"TableName":"range","Item":{"key":{"S":"a"},"sk":{"N":"1"}}}`)
+	const small = `"range":{"Keys":[{"key":{"S":"a"},"sk":{"N":"1"}}]}`
+	request := `{"locks":{"ConsistentRead":true,"Keys":[` + strings.Join(keys, ",") + `]},` + small + `}`
+	// Each page asks for what the one before it left; the small item of the second table waits until the first is through.
+	for _, want := range []struct {
+		locks, ranges int
+		units         float64
+		left          string
+	}{{54, 0, 54 * 75, `54 to 98 and "range"`}, {45, 1, 45*75 + 0.5, ""}} {
+		answer, done := must(t, e, "BatchGetItem", `{"RequestItems":`+request+`}`)
+		got := answer["Responses"].(map[string]any)
+		locks, ranges := got["locks"].([]any), got["range"].([]any)
+		left := ""
+		if rest, ok := answer["UnprocessedKeys"].(map[string]any)["locks"].(map[string]any); ok {
+			keys := rest["Keys"].([]any)
+			name := func(i int) any { return keys[i].(map[string]any)["key"].(map[string]any)["S"] }
+			left = fmt.Sprintf("%v to %v", name(0), name(len(keys)-1))
+			if rest["ConsistentRead"] != true {
+				t.Error("the rest is not asked for as the whole was")
+			}
+		}
+		if answer["UnprocessedKeys"].(map[string]any)["range"] != nil {
+			left += ` and "range"`
+		}
+		if len(locks) != want.locks || len(ranges) != want.ranges || done.Read != want.units || left != want.left {
+			t.Errorf("%d and %d items for %v units, left %q; want %+v", len(locks), len(ranges), done.Read, left, want)
+		}
+		unprocessed, _ := json.Marshal(answer["UnprocessedKeys"])
+		request = string(unprocessed)
+	}
+}
+
 func TestATransactionIsAppliedOnceUnderItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := withTables(t)
@@ -220,6 +261,38 @@ func TestATransactionNamesEveryRefusalAndChangesNothing(t *testing.T) {
 	}
 	if got, _ := must(t, e, "GetItem", `{"TableName":"locks","Key":{"key":{"S":"free"}}}`); got["Item"] != nil {
 		t.Error("the item that was free has been written")
+	}
+}
+
+func TestAnUpdateThatDoesNotFitItsItemCancelsTheTransactionByName(t *testing.T) {
+	t.Parallel()
+	nested := strings.Repeat(`{"L":[`, 31) + `{"S":"x"}` + strings.Repeat(`]}`, 31)
+	for update, message := range map[string]string{
+		`"SET v = nothere + :n","ExpressionAttributeValues":{":n":{"N":"1"}}`: "The provided expression refers to an attribute that does not exist in the item",
+		`"SET v = p + :n","ExpressionAttributeValues":{":n":{"N":"1"}}`:       "An operand in the update expression has an incorrect data type",
+		`"ADD big :n","ExpressionAttributeValues":{":n":{"N":"9e125"}}`:       "Number overflow. Attempting to store a number with magnitude larger than supported range",
+		`"SET a.b = :n","ExpressionAttributeValues":{":n":{"N":"1"}}`:         "The document path provided in the update expression is invalid for update",
+		`"SET q = p"`: "Item size to update has exceeded the maximum allowed size",
+		`"SET l[0] = :l","ExpressionAttributeValues":{":l":` + nested + `}`: "Nesting Levels have exceeded supported limits",
+		`"SET #k = p","ExpressionAttributeNames":{"#k":"key"}`:              "One or more parameter values were invalid: Cannot update attribute key. This attribute is part of the key",
+	} {
+		e := withTables(t)
+		must(t, e, "PutItem", `{"TableName":"locks","Item":`+strings.Replace(pad("a", 399), "{", `{"big":{"N":"9e125"},"l":{"L":[{"S":"x"}]},`, 1)+`}`)
+		body := `{"TransactItems":[{"Put":{"TableName":"locks","Item":{"key":{"S":"b"}}}},
+			{"Update":{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":` + update + `}},
+			{"ConditionCheck":{"TableName":"locks","Key":{"key":{"S":"c"}},"ConditionExpression":"attribute_exists(p)"}}]}`
+		status, answer, done := do(t, e, "TransactWriteItems", body)
+		reasons, _ := json.Marshal(answer["CancellationReasons"])
+		want := `[{"Code":"None"},{"Code":"ValidationError","Message":"` + message + `"},{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"}]`
+		if code := fmt.Sprint(answer["__type"]); status != 400 || !strings.HasSuffix(code, "#TransactionCanceledException") || string(reasons) != want || len(done.Writes) != 0 {
+			t.Errorf("%s: %d %s %s, want %s", update, status, code, reasons, want)
+		}
+		if text := fmt.Sprint(answer["Message"]); !strings.HasSuffix(text, "[None, ValidationError, ConditionalCheckFailed]") {
+			t.Errorf("%s: %q", update, text)
+		}
+		if status, answer, _ := do(t, e, "UpdateItem", `{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":`+update+`}`); status != 400 || answer["Message"] != message {
+			t.Errorf("%s alone: %d %v", update, status, answer["Message"])
+		}
 	}
 }
 

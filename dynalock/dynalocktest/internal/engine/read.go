@@ -215,7 +215,7 @@ func (want batchGetTable) project(reads []read) error {
 func (in *batchGetInput) run(t *tx, reads map[string][]read) (any, error) {
 	out := batchGetOutput{Responses: map[string][]attr.Item{}, UnprocessedKeys: map[string]batchGetTable{}}
 	var cost perTable
-	total := 0
+	total, full := 0, false
 	for _, name := range sorted(reads) {
 		want := in.RequestItems[name]
 		out.Responses[name] = []attr.Item{}
@@ -223,13 +223,13 @@ func (in *batchGetInput) run(t *tx, reads map[string][]read) (any, error) {
 			if err := t.check(r.table); err != nil {
 				return nil, err
 			}
-			if total > maxBatchGetSize {
+			item, size := r.item()
+			if full = full || total+size > maxBatchGetSize; full {
 				rest := want
 				rest.Keys = want.Keys[i:]
 				out.UnprocessedKeys[name] = rest
 				break
 			}
-			item, size := r.item()
 			total += size
 			cost.add(r.table.name, readUnits(size, want.ConsistentRead))
 			if item != nil {
@@ -305,9 +305,10 @@ func (in *transactGetInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		}
 		r := read{table: table, projection: p.projection}
 		if r.key, err = table.key(get.Key); err != nil {
-			if err := refusals.note(i, err); err != nil {
+			if !cancels(err) {
 				return nil, err
 			}
+			refusals.note(i, err)
 		}
 		if seen[table.id(r.key)] {
 			return nil, errSameItem

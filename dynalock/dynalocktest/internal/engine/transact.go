@@ -163,21 +163,17 @@ func (p plannedWrite) resolve(t *tx, i int) (*write, error) {
 // reasons are the cancellation reasons of a transaction's items, in their order.
 type reasons []Reason
 
-// cancels tells the errors that the service reports as the reason of one item.
+// cancels tells the refusals of a key that the service reports as the reason of one item.
 func cancels(err error) bool {
-	return errors.Is(err, errKeyType) || errors.Is(err, errKeyLength) || asError(err).Code == codeConditionFailed
+	return errors.Is(err, errKeyType) || errors.Is(err, errKeyLength)
 }
 
-// note makes err the reason of item i, or gives it back if it refuses the whole request.
-func (r reasons) note(i int, err error) error {
-	if !cancels(err) {
-		return err
-	}
+// note makes err the reason of item i.
+func (r reasons) note(i int, err error) {
 	e := asError(err)
 	if r[i] = (Reason{"ValidationError", e.Message, nil}); e.Code == codeConditionFailed {
 		r[i] = Reason{"ConditionalCheckFailed", e.Message, e.Item}
 	}
-	return nil
 }
 
 // refused tells whether there is any reason, and fills in those that have none.
@@ -200,32 +196,25 @@ func (in *transactWriteInput) run(t *tx, planned []plannedWrite, digest [sha256.
 	changes := make([]change, len(planned))
 	refusals := make(reasons, len(planned))
 	seen := map[string]bool{}
-	var same, tooLarge bool
+	same := false
 	for i, p := range planned {
 		w, err := p.resolve(t, i)
+		if err != nil && !cancels(err) {
+			return nil, err
+		}
 		if err == nil {
 			changes[i] = change{write: w}
 			if !replayed {
 				changes[i], err = w.evaluate(t)
 			}
 		}
-		if err == nil { // an action that is refused anyway does not count
-			id := w.table.id(w.key)
-			same = same || seen[id]
-			seen[id] = true
+		if err != nil { // an action that is refused anyway does not count as one of several
+			refusals.note(i, err)
+			continue
 		}
-		var key keyChange
-		switch {
-		case err == nil:
-		case errors.As(err, &key):
-			return nil, canceled(reasons{{Code: "ValidationError", Message: err.Error()}})
-		case errors.Is(err, errUpdatedSize):
-			tooLarge = true
-		default:
-			if err := refusals.note(i, err); err != nil {
-				return nil, err
-			}
-		}
+		id := w.table.id(w.key)
+		same = same || seen[id]
+		seen[id] = true
 	}
 	if replayed {
 		return in.replay(t, changes)
@@ -242,9 +231,6 @@ func (in *transactWriteInput) run(t *tx, planned []plannedWrite, digest [sha256.
 	t.write += cost.total()
 	if refusals.refused() {
 		return nil, canceled(refusals)
-	}
-	if tooLarge {
-		return nil, errUpdatedSize
 	}
 	for _, c := range changes {
 		if c.verb != check {

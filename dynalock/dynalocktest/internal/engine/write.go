@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 
@@ -111,17 +110,10 @@ func (w *write) updated(old attr.Item) (attr.Item, error) {
 func (w *write) checkKeyStays() error {
 	for _, path := range w.parsed.update.Paths() {
 		if name := path[0].Name; name == w.table.hash.name || name == w.table.sort.name {
-			return keyChange(name)
+			return validation("One or more parameter values were invalid: Cannot update attribute %s. This attribute is part of the key", name)
 		}
 	}
 	return nil
-}
-
-// keyChange is the refusal of an update of this key attribute.
-type keyChange string
-
-func (name keyChange) Error() string {
-	return fmt.Sprintf("One or more parameter values were invalid: Cannot update attribute %s. This attribute is part of the key", string(name))
 }
 
 var errUpdatedSize = validation("Item size to update has exceeded the maximum allowed size")
