@@ -424,7 +424,10 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
 		return stepFail
-	case r.id() == a.id && r.State == Held: // an attempt in doubt was applied after all: the write finds out
+	case r.id() == a.id && r.State == Held: // an attempt was applied after all, or a late copy of it: the write finds out
+		if _, n := splitVersion(r.Version); a.doubt == nil {
+			a.doubt = map[uint64]heartbeat.Reading{n: a.first} // to be given back where the write does not
+		}
 		return stepWrite
 	case a.options.claim > 0 && !r.finished.IsZero():
 		a.lastErr = &finishedError{r}

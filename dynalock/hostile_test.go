@@ -158,6 +158,28 @@ func TestAReleaseThatWasAppliedLongBeforeItsAnswerIsNoLoss(t *testing.T) {
 	})
 }
 
+func TestALateCopyOfAnAcquireIsGivenBackWhenTheCallFails(t *testing.T) {
+	virtual(t, func(e *env) {
+		a, _ := e.client()
+		l := e.acquire(a, "key")
+		b, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1}) // refused, and to come once more
+		waited := make(chan error, 1)
+		go func() {
+			_, err := b.Acquire(e.within(10*lease), "key")
+			waited <- err
+		}()
+		time.Sleep(lease / 10)
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem", Status: http.StatusBadRequest, Type: "AccessDeniedException", Times: 1})
+		must(e, l.Release(e.ctx))
+		_, err := wire.Deliver(e.ctx)
+		must(e, err)
+		wantErr(e, <-waited, dynalock.ErrStore)
+		time.Sleep(lease / 10)
+		check(e, text(e.item("key")["isReleased"]) == "1", "the late copy holds it: %v", e.item("key"))
+	})
+}
+
 func TestAServerThatAnswersEverythingWithNothingGivesNoLock(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(srv.Close)

@@ -135,6 +135,12 @@ var acquireMutants = []mutant{
 		bug: "A proxy that answers everything with nothing keeps a lock.",
 	},
 	{
+		name: "late-copy-stays", file: "dynalock/acquire.go", ref: "Client.Acquire",
+		old: "a.doubt = map[uint64]heartbeat.Reading{n: a.first} // to be",
+		new: "a.doubt = map[uint64]heartbeat.Reading{}\n\t\t\t_ = n // to be",
+		bug: "A call that has seen what a late copy of its request began, and fails, leaves it behind.",
+	},
+	{
 		name: "negative-lease-overflows", file: "dynalock/item.go", ref: "peer 13",
 		old: "ms >= 0 && ms <",
 		new: "ms <",
