@@ -86,10 +86,7 @@ func (l *Lock) Err() error {
 		if age, _ := l.c.opt.clock.Now().Since(l.began); l.options.MaxHold > 0 && age >= l.options.MaxHold {
 			reason = heartbeat.ErrLimit
 		}
-		l.revoke(reason, nil) // for good, whatever the clock says next
-		l.mu.Lock()
-		err = l.err
-		l.mu.Unlock()
+		return &LostError{Key: l.key, Reason: reason}
 	}
 	return err
 }

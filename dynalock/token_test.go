@@ -194,17 +194,3 @@ func TestNoClientGivesATokenBelowOneThatItHasSeen(t *testing.T) {
 		check(e, m.Token() > l.Token(), "token %d after %d", m.Token(), l.Token())
 	})
 }
-
-func TestALossThatErrHasToldIsForGood(t *testing.T) {
-	virtual(t, func(e *env) {
-		var ahead atomic.Int64
-		c, _ := e.client(dynalock.WithClock(stepped{heartbeat.SystemClock(), &ahead}))
-		l := e.acquire(c, "key")
-		ahead.Store(int64(time.Hour))
-		wantErr(e, l.Err(), dynalock.ErrLost)
-		ahead.Store(0)
-		wantErr(e, l.Err(), dynalock.ErrLost)
-		check(e, !l.Held(), "it is held")
-		<-l.Done()
-	})
-}

@@ -189,12 +189,6 @@ var holderMutants = []mutant{
 		bug: "A heartbeat counts only when the logger has returned.",
 	},
 	{
-		name: "loss-is-taken-back", file: "dynalock/lock.go", ref: "Lock.Err",
-		old: "l.revoke(reason, nil) // for good, whatever the clock says next\n\t\tl.mu.Lock()\n\t\terr = l.err\n\t\tl.mu.Unlock()",
-		new: "err = &LostError{Key: l.key, Reason: reason}",
-		bug: "Err says that the lock was lost, and later that it was not.",
-	},
-	{
 		name: "unsent-data-is-shown", file: "dynalock/lock.go", ref: "Lock.Data",
 		old: "return answer{verdict: rejected}\n",
 		new: "a.verdict = applied\n\t\t\t\tl.mu.Lock()\n\t\t\t\tl.data = data\n\t\t\t\tl.mu.Unlock()\n\t\t\t\treturn a\n",
