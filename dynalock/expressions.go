@@ -36,7 +36,8 @@ const (
 	condTenure = "begins_with(#version, :id) AND NOT #released = :one"
 
 	// condToken goes with everything that a tenure writes or guards. A late copy of its acquire, applied after an
-	// operator ended the tenure, writes the same version again, but never the same token.
+	// operator ended the tenure, writes the same version again, but never the same token: unless he deleted the item,
+	// where the copy brings the very tenure back.
 	condToken = " AND #token = :token"
 
 	// condYielded: the leader of an election stood down in favour of this candidate. Bound to the version, since
