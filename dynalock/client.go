@@ -229,7 +229,9 @@ func (c *Client) scan(ctx context.Context, prefix string) iter.Seq2[Record, erro
 		for {
 			var out *dynamodb.ScanOutput
 			a := c.heed(ctx, nil, func(ctx context.Context) (a answer) {
-				out, a.err = c.db.Scan(ctx, in)
+				if out, a.err = c.db.Scan(ctx, in); a.err == nil && isStranger(out.ResultMetadata) {
+					a.err = errStranger
+				}
 				return a
 			})
 			if a.err != nil {

@@ -191,11 +191,17 @@ func TestAServerThatAnswersEverythingWithNothingGivesNoLock(t *testing.T) {
 	})
 	c, err := dynalock.New(db, "locks")
 	must(t, err)
+	lists := 0
 	_, err = c.TryAcquire(t.Context(), "key")
 	wantErr(t, err, dynalock.ErrStore)
 	check(t, strings.Contains(err.Error(), "what answered is no DynamoDB"), "error is %v", err)
 	_, err = c.Get(t.Context(), "key")
 	wantErr(t, err, dynalock.ErrStore)
+	for _, err := range c.Records(t.Context()) {
+		wantErr(t, err, dynalock.ErrStore)
+		lists++
+	}
+	check(t, lists == 1, "Records yielded %d times, want an error", lists)
 	wantErr(t, dynalock.CreateTable(t.Context(), db, "locks"), dynalock.ErrStore)
 	_, err = dynalock.CheckTable(t.Context(), db, "locks")
 	wantErr(t, err, dynalock.ErrStore)

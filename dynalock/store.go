@@ -22,7 +22,8 @@ import (
 )
 
 // DynamoDB is the part of [*dynamodb.Client] that this package calls. Lock requests are made with the SDK's
-// retries switched off: the retry of a conditional write that was applied fails its own condition.
+// retries switched off: the retry of a conditional write that was applied fails its own condition. An answer over HTTP
+// without a request id, which every answer of DynamoDB has, is not believed: it is [ErrStore].
 type DynamoDB interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
