@@ -613,6 +613,26 @@ func TestALateCopyOfAnAcquireRevivesNoTenureThatAnOperatorEnded(t *testing.T) {
 	})
 }
 
+// No condition can tell an item that was deleted from one that never was. So delete none.
+func TestALateCopyOfAnAcquireMakesTheItemAnewThatWasDeletedUnderItsHolder(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(long)
+		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+		l := e.acquire(c, "key")
+		e.delete("key")
+		_, err := wire.Deliver(e.ctx)
+		must(e, err)
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, r.State == dynalock.Held && r.Token == l.Token(), "record is %+v", r)
+		must(e, l.Renew(e.ctx)) // as if nothing had happened
+		other, _ := e.client(long)
+		_, err = other.TryAcquire(e.ctx, "key")
+		wantErr(e, err, dynalock.ErrHeld)
+		must(e, l.Release(e.ctx))
+	})
+}
+
 func TestTheCleaningUpBehindAnAcquisitionIsRepeated(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })

@@ -63,6 +63,8 @@ type tenure struct {
 	releasing  bool              // its owner has called Release
 	call       *waitingCall      // that asked for it
 	givenBack  bool              // a release or a clean-up was sent
+	pending    int               // requests to begin it of which its client does not know that they were refused
+	read       bool              // the call that asked for it has seen it in a read
 	since      heartbeat.Reading // when it was given to somebody
 	limit      time.Duration     // MaxHold; 0: none
 	overlapped bool              // it was held while another one was
@@ -233,6 +235,9 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		}
 	case siteRelease, siteCleanUp, siteFinish:
 		t := k.own(st, &before, q)
+		if number(item, "attempt") < number(before.item, "attempt") && t.lock != nil {
+			k.fail(ruleNil, wr.Key, "%s takes back attempt %d, which began its function", q.site, number(before.item, "attempt"))
+		}
 		k.end(t, "released")
 		if q.site == siteFinish {
 			k.finished(st, t)
@@ -360,6 +365,10 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 	}
 	if t.lock == nil { // its caller is still waiting: it begins anew
 		t.ended, t.token = "", 0
+	}
+	if t.ended == "deleted" && !before.exists && token == t.token && t.lock.Err() == nil {
+		t.ended = "" // a late copy made the item anew before its holder could see that it was deleted: the very same item
+		k.count.Revived++
 	}
 	if t.ended != "" { // a copy of its request, delayed beyond its end
 		t.ghosts++
@@ -518,6 +527,9 @@ func (k *checker) orphaned(key string, st *keyState) {
 	t := k.tenures[st.id]
 	if t == nil || st.released || t.lock != nil || t.givenBack || t.call == nil || t.call.over == 0 || st.at > t.call.over || t.client.crashed() {
 		return
+	}
+	if t.pending == 0 && !t.read {
+		return // a late copy of a request that was refused began it: nobody has heard of it
 	}
 	now, c := k.w.now(), t.client
 	wait := max(time.Second, 3*k.w.plan.Lease) // the attempt may still be under way

@@ -391,6 +391,9 @@ func (w *world) send(c *simClient, q *request) {
 		t := k.tenure(idOf(q.version), q.key, c)
 		t.call = cmp.Or(t.call, q.call)
 		t.givenBack = t.givenBack || q.site.ends() || q.site == siteCleanUp
+		if q.site.begins() {
+			t.pending++
+		}
 	}
 	admits := ""
 	if q.site.begins() && len(q.seen) > 0 {
@@ -430,6 +433,15 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 	switch {
 	case a.StatusCode == http.StatusOK && q.version != "":
 		w.check.acknowledged(q.version)
+	case a.StatusCode == http.StatusOK && q.site == sitePoll:
+		var look struct {
+			Item map[string]wireValue
+		}
+		if json.Unmarshal(body, &look) == nil {
+			if t := w.check.tenures[idOf(look.Item["recordVersionNumber"].S)]; t != nil && t.call == q.call {
+				t.read = true
+			}
+		}
 	case a.StatusCode == http.StatusBadRequest:
 		var refusal struct {
 			Item map[string]wireValue
@@ -437,6 +449,8 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 		if json.Unmarshal(body, &refusal) == nil {
 			if v := refusal.Item["recordVersionNumber"].S; v != "" && idOf(v) == idOf(q.version) {
 				w.check.acknowledged(v)
+			} else if q.site.begins() {
+				w.check.tenures[idOf(q.version)].pending--
 			}
 		}
 		w.history.add(w.now(), c.name, q.key, "  %s %s: refused by %s", q.site, q.version, refusal.Item["recordVersionNumber"].S)
