@@ -162,8 +162,8 @@ func TestALateCopyOfAnAcquireIsGivenBackWhenTheCallFails(t *testing.T) {
 	virtual(t, func(e *env) {
 		a, _ := e.client()
 		l := e.acquire(a, "key")
-		b, wire := e.client()
-		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1}) // refused, and to come once more
+		b, wire := e.client(func(o *dynalock.Options) { o.MinPoll, o.MaxPoll = lease/2, lease/2 }) // no look before the copy
+		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})       // refused, and to come once more
 		waited := make(chan error, 1)
 		go func() {
 			_, err := b.Acquire(e.within(10*lease), "key")

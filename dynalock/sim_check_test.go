@@ -59,7 +59,7 @@ type tenure struct {
 	ended      string     // how, by the order of writes; "" while it lives
 	ghosts     int
 	data       []string          // payloads that were applied
-	renewals   int               // that applied
+	renewals   int               // by calls of Renew that applied
 	releasing  bool              // its owner has called Release
 	call       *waitingCall      // that asked for it
 	givenBack  bool              // a release or a clean-up was sent
@@ -229,7 +229,9 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		}
 	case siteBeat, siteRenew, siteSetData:
 		t := k.own(st, &before, q)
-		t.renewals++
+		if q.site == siteRenew {
+			t.renewals++
+		}
 		if q.site == siteSetData {
 			t.data = append(t.data, textOf(item, "data"))
 		}
@@ -318,8 +320,7 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 	case (q.site == siteRelease || q.site == siteFinish) && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
 	case q.site == siteYield && (before.yielded != "" || t.ghosts > 0): // the same
 	case q.site == siteCleanUp && t.ghosts > 0:
-	case t.ghosts > 0 && !before.released && (t.lock == nil || t.lock.Err() != nil):
-		k.count.GhostWrites++
+	case t.ghosts > 0 && t.lock == nil: // its call is about to get it
 	case before.released || t.ended != "":
 		k.fail(ruleOver, q.key, "%s %s applied to %s, after its tenure was %s", q.site, q.version, before, t.ended)
 	}
@@ -348,17 +349,8 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 		default:
 			k.count.TakeOvers++
 			k.end(old, "taken over by "+q.client.name)
-			if need := scale(before.lease, 1/q.client.plan.Clock.Mono); stood >= need || k.w.plan.Beyond || old.ghosts > 0 {
-				break
-			}
-			var age time.Duration // of the write, since it was sent
-			if w := k.sent[before.version]; w != nil {
-				age = now - w.at
-			}
-			if before.yielded != "" && k.w.plan.Skew > 0 {
-				break // its expiry is that of the last heartbeat
-			}
-			if k.w.plan.Skew == 0 || age < before.lease {
+			need := scale(before.lease, 1/q.client.plan.Clock.Mono)
+			if stood < need && !k.w.plan.Beyond && old.ghosts == 0 && !k.expired(before, q) {
 				k.fail(ruleStood, key, "%s took over %s, which stood for %v of a lease of %v", q.client.name, before, stood, before.lease)
 			}
 		}
@@ -381,6 +373,20 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 		t.token = token
 	}
 	k.fresh(st, before, q, token)
+}
+
+// expired: by the wall clock of who takes it over, the item's expiry lies further back than clocks are apart.
+func (k *checker) expired(before *keyState, q *sentWrite) bool {
+	if k.w.plan.Skew == 0 {
+		return false
+	}
+	now := q.sentAt.Wall
+	for _, s := range q.client.plan.Clock.Steps { // it was looked at before it was taken
+		now = now.Add(s.By.Abs())
+	}
+	ago := now.Sub(time.UnixMilli(int64(number(before.item, "expiresAt"))))
+	w := k.sent[before.version]
+	return ago > k.w.plan.Skew && (before.yielded != "" || k.w.now()-w.at >= before.lease)
 }
 
 // fresh checks the token of a tenure that begins.
@@ -407,13 +413,15 @@ func (k *checker) fresh(st, before *keyState, q *sentWrite, token uint64) {
 
 // off is how far a client's idea of the service's time may be off: the service tells it in whole seconds and answers take
 // time; a process that has had no answer knows its own clock alone, and one whose clock was set learns of it with an answer.
-func (k *checker) off(q *sentWrite) time.Duration {
-	off := 2*time.Second + q.trip/2
-	for _, s := range q.client.plan.Clock.Steps {
+func (k *checker) off(q *sentWrite) time.Duration { return q.client.off(q.informed, q.trip) }
+
+func (c *simClient) off(informed bool, trip time.Duration) time.Duration {
+	off := 2*time.Second + trip/2
+	for _, s := range c.plan.Clock.Steps {
 		off += s.By.Abs()
 	}
-	if !q.informed {
-		off += q.client.plan.Clock.Offset.Abs()
+	if !informed {
+		off += c.plan.Clock.Offset.Abs()
 	}
 	return off
 }
@@ -551,9 +559,16 @@ func (k *checker) orphaned(key string, st *keyState) {
 // them and stand still while the process is paused; after a step of another one it looks again within a second.
 func (k *checker) late(t *tenure) {
 	c := t.client
-	slack := 20 * time.Millisecond
-	if len(c.plan.Clock.Steps)+len(c.plan.Clock.Pauses) > 0 {
-		slack = 1200 * time.Millisecond
+	slack, real, again := 20*time.Millisecond, k.w.now(), scale(1100*time.Millisecond, 1/c.plan.Clock.Mono)
+	for _, s := range c.plan.Clock.Steps {
+		if s.At <= real && real <= s.At+again {
+			slack = again
+		}
+	}
+	for _, p := range c.plan.Clock.Pauses {
+		if p.At <= real && real <= p.end()+again {
+			slack = again
+		}
 	}
 	now := c.clock.Now()
 	left := t.trust
@@ -568,7 +583,7 @@ func (k *checker) late(t *tenure) {
 	if len(c.plan.Clock.Steps) > 0 { // the step itself is no time
 		left = max(left, t.trust-(now.Mono-t.acked.sentAt.Mono))
 	}
-	if now := k.w.now(); -left > slack && c.clock.paused(now-2*slack, now) == 0 {
+	if -left > slack && c.clock.paused(real-2*slack, real) == 0 {
 		k.fail(ruleDone, t.key, "%s: Done of %s is open %v after the deadline", c.name, t.id, -left)
 	}
 }
@@ -584,7 +599,10 @@ func (k *checker) starving(key string, st *keyState) {
 		if owner := k.tenures[st.id]; owner != nil && owner.client == c {
 			continue // a lock of its own is in the way
 		}
-		since := max(wait.since, st.at, c.disturbed)
+		since := max(wait.since, st.at)
+		if c.disturbed > 0 { // the pause after failures
+			since = max(since, c.disturbed+scale(time.Second, 1/c.plan.Clock.Mono))
+		}
 		for _, t := range c.held { // one of its own is in the way, as long as it has not noticed its end
 			if t.key != key {
 				continue
@@ -621,9 +639,6 @@ func (k *checker) starving(key string, st *keyState) {
 			bound += 2 * c.plan.MaxPoll
 		}
 		bound = scale(bound, 1/c.plan.Clock.Mono) + 4*k.w.plan.Latency + 30*time.Millisecond
-		if c.disturbed > 0 {
-			bound += scale(time.Second, 1/c.plan.Clock.Mono) // the pause after failures
-		}
 		if now-since > bound {
 			wait.reported = true
 			k.fail(ruleLive, key, "%s waits undisturbed since %v for %s, which stands since %v", c.name, since, st, st.at)

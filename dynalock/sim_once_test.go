@@ -33,7 +33,7 @@ func newJobPlans(d dice, p *simPlan) (jobs []jobPlan) {
 	for range pick(d, 1, 1, 2) {
 		j := jobPlan{Periods: pick(d, 1, 2, 3), Attempts: pick(d, 1, 2, 2, 3, 3)}
 		if d.chance(0.4) { // the service's time is known to a second, so that less would never be kept
-			j.AtLeast = d.between(2*time.Second, 2*p.horizon())
+			j.AtLeast = d.between(2*time.Second, max(2*p.horizon(), 15*time.Second))
 		}
 		jobs = append(jobs, j)
 	}
@@ -265,8 +265,11 @@ func (k *checker) told(act action, call *waitingCall, begin time.Duration, t *te
 		}
 	case errors.Is(err, dynalock.ErrTooSoon):
 		k.count.TooSoon++
+		least := k.w.plan.job(act.Key).AtLeast
 		if !jb.starts {
 			fail(ruleRun, "the job was never started")
+		} else if off := call.client.off(call.client.answered, call.client.trip) + k.off(jb.start) + (begin-jb.started)/10; begin-jb.started > least+off {
+			fail(ruleRun, "it was started %v before the call, allowed is %v", begin-jb.started, least)
 		}
 	case errors.Is(err, dynalock.ErrHeld) && run.By != "":
 		if !known(st.claims, "") {

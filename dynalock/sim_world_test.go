@@ -53,7 +53,6 @@ type world struct {
 	hits     []string // names of the requests that a fault hit
 	writes   int      // names the elements of the registers
 	acked    map[string][]string
-	unknown  map[string]bool
 	refused  []string
 }
 
@@ -148,7 +147,7 @@ func simulate(t *testing.T, p *simPlan) (res result) {
 
 func newWorld(t *testing.T, p *simPlan) *world {
 	t.Helper()
-	w := &world{t: t, plan: p, keys: p.keys(), began: time.Now(), ctx: t.Context(), acked: map[string][]string{}, unknown: map[string]bool{}}
+	w := &world{t: t, plan: p, keys: p.keys(), began: time.Now(), ctx: t.Context(), acked: map[string][]string{}}
 	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}, freed: map[string]bool{}, jobs: map[string]*jobState{}}
 	w.server = dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.OnRequest, o.History = w.observe, -1 })
 	w.raw = w.server.ClientFor(operator)
@@ -277,7 +276,11 @@ func (w *world) leftOver() {
 	own = own[:runtime.Stack(own, false)]
 	_, bubble, _ := strings.Cut(strings.SplitN(string(own), "]", 2)[0], "synctest bubble ")
 	all := make([]byte, 1<<20)
-	all = all[:runtime.Stack(all, true)]
+	n := runtime.Stack(all, true)
+	for ; n == len(all); n = runtime.Stack(all, true) {
+		all = make([]byte, 2*n)
+	}
+	all = all[:n]
 	for g := range strings.SplitSeq(string(all), "\n\n") {
 		head, _, _ := strings.Cut(g, "\n")
 		if strings.Contains(head, "synctest bubble "+bubble+"]") &&
@@ -291,14 +294,16 @@ func (w *world) leftOver() {
 func (w *world) call(ctx context.Context, c *simClient, who, key, what string, f func(ctx context.Context) error) error {
 	w.note(who, key, "%s ...", what)
 	begin := w.now()
+	var ended atomic.Int64 // when ctx did
+	stop := context.AfterFunc(ctx, func() { ended.Store(int64(max(w.now(), 1))) })
 	err := f(ctx)
+	stop()
 	now := w.now()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.history.add(now, who, key, "... %s after %v: %s", what, now-begin, outcomeText{err})
 	w.exporter.called(who, key, what, begin, now, err)
-	if deadline, ok := ctx.Deadline(); ok {
-		end := max(deadline.Sub(w.began), begin)
+	if end := time.Duration(ended.Load()); end > 0 && !c.crashed() {
 		if call, ok := ctx.Value(callTag{}).(*waitingCall); ok {
 			end = max(end, call.worked)
 		}
