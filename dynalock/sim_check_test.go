@@ -559,14 +559,14 @@ func (k *checker) orphaned(key string, st *keyState) {
 // them and stand still while the process is paused; after a step of another one it looks again within a second.
 func (k *checker) late(t *tenure) {
 	c := t.client
-	slack, real, again := 20*time.Millisecond, k.w.now(), scale(1100*time.Millisecond, 1/c.plan.Clock.Mono)
+	slack, at, again := 20*time.Millisecond, k.w.now(), scale(1100*time.Millisecond, 1/c.plan.Clock.Mono)
 	for _, s := range c.plan.Clock.Steps {
-		if s.At <= real && real <= s.At+again {
+		if s.At <= at && at <= s.At+again {
 			slack = again
 		}
 	}
 	for _, p := range c.plan.Clock.Pauses {
-		if p.At <= real && real <= p.end()+again {
+		if p.At <= at && at <= p.end()+again {
 			slack = again
 		}
 	}
@@ -583,7 +583,7 @@ func (k *checker) late(t *tenure) {
 	if len(c.plan.Clock.Steps) > 0 { // the step itself is no time
 		left = max(left, t.trust-(now.Mono-t.acked.sentAt.Mono))
 	}
-	if -left > slack && c.clock.paused(real-2*slack, real) == 0 {
+	if -left > slack && c.clock.paused(at-2*slack, at) == 0 {
 		k.fail(ruleDone, t.key, "%s: Done of %s is open %v after the deadline", c.name, t.id, -left)
 	}
 }

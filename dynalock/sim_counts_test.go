@@ -8,15 +8,15 @@ import (
 
 // counts are what schedules met.
 type counts struct {
-	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes  int
-	Ghosts, LateAcquires, TokensBack, Overlaps              int
-	Revived                                                 int // deleted under their holders, and made anew by a late copy of their acquires
-	Fenced, Refused, Unfenced, LostUpdates                  int
-	Caught                                                  int // refused to a holder that believed that it held what another one had taken
-	Runs, Repeated, Finished, Told                          int
-	Exhausted, Paused, TooSoon                              int
-	Terms, Yields, Resigned, Observed                       int
-	Met                                                     map[site]map[fault]int
+	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes int
+	Ghosts, LateAcquires, TokensBack, Overlaps             int
+	Revived                                                int // deleted under their holders, and made anew by a late copy of their acquires
+	Fenced, Refused, Unfenced, LostUpdates                 int
+	Caught                                                 int // refused to a holder that believed that it held what another one had taken
+	Runs, Repeated, Finished, Told                         int
+	Exhausted, Paused, TooSoon                             int
+	Terms, Yields, Resigned, Observed                      int
+	Met                                                    map[site]map[fault]int
 }
 
 func (c *counts) add(o *counts) {
