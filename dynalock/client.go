@@ -460,7 +460,9 @@ func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
 					case <-ctx.Done():
 						err = c.storeError("release", l.key, context.Cause(ctx))
 					}
-				} else { // no time is left
+				} else { // no time is left: it is not renewed any more either
+					l.end(ErrReleased)
+					l.lease.End(ErrReleased)
 					err = c.storeError("release", l.key, err)
 				}
 				if err != nil && !errors.Is(err, ErrLost) {

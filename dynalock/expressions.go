@@ -53,9 +53,6 @@ const (
 	// a foreign item.
 	condJob = "(attribute_not_exists(#key) OR #released = :one AND #stamp = #version)"
 
-	// condPaused: there is something to unpause.
-	condPaused = condJob + " AND attribute_exists(#paused)"
-
 	// condSpaced: the job is not paused, and its last start is long enough ago or was that of this very period.
 	condSpaced = condJob + " AND attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
 

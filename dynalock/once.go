@@ -305,17 +305,17 @@ func pausedError(job string, it item) error {
 // that of something else), ErrStore or ctx.Err().
 func (c *Client) Pause(ctx context.Context, job, reason string) error {
 	w := c.jobWrite(updPause)
-	w.cond, w.values[":paused"] = condJob, str(reason)
+	w.values[":paused"] = str(reason)
 	return c.setPause(ctx, job, w, badText("reason", reason, maxLabelBytes))
 }
 
 // Unpause lets a job start again. A job that is not paused is left as it is. Errors are those of Pause.
 func (c *Client) Unpause(ctx context.Context, job string) error {
-	w := c.jobWrite(updUnpause)
-	w.cond = condPaused
-	return c.setPause(ctx, job, w, nil)
+	return c.setPause(ctx, job, c.jobWrite(updUnpause), nil)
 }
 
+// setPause writes on condition of the version that it has just seen: a copy that comes late undoes no later pause, and
+// renews none that is over.
 func (c *Client) setPause(ctx context.Context, job string, w *write, errs []error) error {
 	if job == "" {
 		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
@@ -323,15 +323,30 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 	if err := invalid(append(errs, c.checkKey(jobKey(job))...)); err != nil {
 		return err
 	}
+	sent := parser{it: w.values}
+	next := sent.str(":next")
 	return c.persist(ctx, func() (bool, error) {
-		a := c.ask(ctx, c.updateInput(jobKey(job), w))
-		switch a.verdict {
-		case applied:
-			return true, nil
-		case refused: // or it was not paused, or is not any more by an attempt whose answer was lost
-			return true, c.jobError(job, a.item)
+		a := c.look(ctx, jobKey(job), true)
+		if a.verdict != applied {
+			return true, c.storeError("look at job", jobKey(job), a.err)
 		}
-		return a.verdict == fatal, c.storeError("pause", jobKey(job), a.err)
+		if err := c.jobError(job, a.item); err != nil {
+			return true, err
+		}
+		_, paused := a.item[attrPaused]
+		version := c.decode(jobKey(job), a.item).Version
+		if w.update == updUnpause && !paused || version == next { // an attempt whose answer was lost
+			return true, nil
+		}
+		w.cond, w.values[":seen0"] = condNew, str(version)
+		if len(a.item) > 0 {
+			w.cond = condJob + " AND " + condVersion(1)
+		}
+		a = c.ask(ctx, c.updateInput(jobKey(job), w))
+		if a.verdict == applied {
+			return true, nil
+		}
+		return a.verdict == fatal, c.storeError("pause", jobKey(job), a.err) // refused: it has changed meanwhile
 	})
 }
 

@@ -508,6 +508,49 @@ func TestAPausedJobDoesNotStart(t *testing.T) {
 	})
 }
 
+func TestALateCopyOfAPauseOrItsEndUndoesNothingThatCameAfter(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client()
+		late := func(call func() error) { // a copy of its write stays on the way
+			wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+			must(e, call())
+		}
+		pause := func() error { return c.Pause(e.ctx, "job", "") }
+		unpause := func() error { return c.Unpause(e.ctx, "job") }
+		paused := func() bool { return e.item("once/job")["paused"] != nil }
+		late(pause) // of a job that is new, and of one that is known
+		must(e, unpause())
+		_, err := wire.Deliver(e.ctx)
+		must(e, err)
+		check(e, !paused(), "the copy paused it again")
+		late(pause)
+		must(e, unpause())
+		_, err = wire.Deliver(e.ctx)
+		must(e, err)
+		check(e, !paused(), "the copy paused it again")
+		must(e, pause())
+		late(unpause)
+		must(e, pause())
+		_, err = wire.Deliver(e.ctx)
+		must(e, err)
+		check(e, paused(), "the copy ended the pause that came after")
+	})
+}
+
+func TestAPauseIsKnownToBeAppliedThoughItsAnswersAreLost(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		for range 2 {
+			wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})
+			must(e, c.Pause(e.ctx, "job", ""))
+			check(e, e.item("once/job")["paused"] != nil, "not paused")
+			wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})
+			must(e, c.Unpause(e.ctx, "job"))
+			check(e, e.item("once/job")["paused"] == nil, "still paused")
+		}
+	})
+}
+
 func TestWhatIsNotOfAJobIsNeitherPausedNorStartedOver(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, _ := e.client()

@@ -232,13 +232,41 @@ func TestCloseOnADeadNetworkLeavesNothingBehind(t *testing.T) {
 func TestCloseOfManyLocksOnADeadNetworkEndsWithItsContext(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
+		var locks []*dynalock.Lock
 		for i := range 500 {
-			e.acquire(c, fmt.Sprint("key", i))
+			locks = append(locks, e.acquire(c, fmt.Sprint("key", i)))
 		}
 		crash(wire)
 		start := time.Now()
 		wantErr(e, c.Close(e.within(100*time.Millisecond)), context.DeadlineExceeded)
 		check(e, time.Since(start) <= 150*time.Millisecond, "returned %v after its context's end", time.Since(start)-100*time.Millisecond)
+		for _, l := range locks { // also those whose turn to be released never came
+			wantErr(e, context.Cause(l.Context()), dynalock.ErrReleased)
+			wantErr(e, l.Err(), dynalock.ErrReleased)
+			check(e, !l.Held(), "%q is held after Close", l.Key())
+		}
+	})
+}
+
+// The heartbeats go on until the turn of a lock comes: none is silently over meanwhile.
+func TestALockThatWaitsForItsReleaseByCloseIsHeldOrSaysThatItIsNot(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
+		var locks []*dynalock.Lock
+		for i := range 500 {
+			locks = append(locks, e.acquire(c, fmt.Sprint("key", i)))
+		}
+		crash(wire)
+		closed := make(chan error, 1)
+		go func() { closed <- c.Close(e.within(3 * time.Minute)) }()
+		for range 18 {
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			for _, l := range locks {
+				check(e, l.Held() == (l.Context().Err() == nil), "%q: held is %v, its context says %v", l.Key(), l.Held(), l.Context().Err())
+			}
+		}
+		wantErr(e, <-closed, context.DeadlineExceeded)
 	})
 }
 
