@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"image/png"
 	"io"
 	"os"
@@ -54,6 +55,28 @@ func TestTheCheckerReadsWhatTheSimulationWrites(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join(dir, "*.jsonl"))
 	if len(files) != 20 || len(r.Violations) > 0 || r.Tenures == 0 || r.Guarded.Acknowledged == 0 || r.Unguarded.Acknowledged == 0 || r.Unknown == 0 {
 		t.Errorf("%d files: %v %q", len(files), r, r.Violations)
+	}
+}
+
+func TestTheHistoriesOfASimulationStayOnlyIfTheyAreWrong(t *testing.T) {
+	t.Setenv("TMPDIR", t.TempDir())
+	const right = `{"op":"acquire","client":"a","id":1,"key":"k","call":1,"return":2,"outcome":"ok","tenure":"a","token":1}` + "\n"
+	const twice = right + `{"op":"acquire","client":"b","id":1,"key":"k","call":3,"return":4,"outcome":"ok","tenure":"b","token":1}` + "\n"
+	simulated := func(text string) (said, dir string, err error) {
+		var out bytes.Buffer
+		err = sim(&out, "", func(temp string) error {
+			dir = temp
+			return os.WriteFile(filepath.Join(temp, "TestSimulation-1.jsonl"), []byte(text), 0o644)
+		})
+		return out.String(), dir, err
+	}
+	said, dir, err := simulated(right)
+	if _, there := os.Stat(dir); err != nil || !errors.Is(there, os.ErrNotExist) {
+		t.Errorf("right: %v; the folder: %v\n%s", err, there, said)
+	}
+	said, dir, err = simulated(twice)
+	if left, there := os.ReadFile(filepath.Join(dir, "TestSimulation-1.jsonl")); err == nil || there != nil || string(left) != twice || !strings.Contains(said, "the histories are in "+dir) {
+		t.Errorf("wrong: %v; the file: %v\n%s", err, there, said)
 	}
 }
 

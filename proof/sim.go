@@ -33,22 +33,34 @@ func simCommand(ctx context.Context, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if *dir == "" {
-		temp, err := os.MkdirTemp("", "proof-sim-")
-		if err != nil {
+	return sim(os.Stdout, *dir, func(dir string) error {
+		return simulate(ctx, os.Stdout, dir, simulation+"|"+pauses+"|"+beyond, *schedules, *first)
+	})
+}
+
+// sim checks the histories that write leaves in the folder; without one, in a temporary one that only success removes.
+func sim(out io.Writer, dir string, write func(dir string) error) error {
+	clean := func() {}
+	if dir == "" {
+		var err error
+		if dir, err = os.MkdirTemp("", "proof-sim-"); err != nil {
 			return err
 		}
-		defer func() { _ = os.RemoveAll(temp) }() // a folder for temporary files
-		*dir = temp
+		clean = func() { _ = os.RemoveAll(dir) } // a folder for temporary files
 	}
-	if err := simulate(ctx, os.Stdout, *dir, simulation+"|"+pauses+"|"+beyond, *schedules, *first); err != nil {
-		return err
+	err := write(dir)
+	if err == nil {
+		var r history.Result
+		if r, err = checkFiles(out, dir); err == nil {
+			err = verdict(out, r)
+		}
 	}
-	r, err := checkFiles(os.Stdout, *dir)
-	if err != nil {
-		return err
+	if err == nil {
+		clean()
+	} else {
+		fmt.Fprintln(out, "the histories are in", dir)
 	}
-	return verdict(r)
+	return err
 }
 
 // simulate runs tests of the simulation, which write a file for each schedule into the folder.
