@@ -82,10 +82,7 @@ func verdict(w io.Writer, r history.Result) error {
 }
 
 // violated is an error that shows the first violations.
-func violated(all []string) error {
+func violated(all []error) error {
 	errs := []error{fmt.Errorf("%d violations", len(all))}
-	for _, v := range all[:min(len(all), 20)] {
-		errs = append(errs, errors.New(v))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, all[:min(len(all), 20)]...)...)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"image/png"
 	"io"
 	"os"
@@ -55,6 +56,38 @@ func TestTheCheckerReadsWhatTheSimulationWrites(t *testing.T) {
 	files, _ := filepath.Glob(filepath.Join(dir, "*.jsonl"))
 	if len(files) != 20 || len(r.Violations) > 0 || r.Tenures == 0 || r.Guarded.Acknowledged == 0 || r.Unguarded.Acknowledged == 0 || r.Unknown == 0 {
 		t.Errorf("%d files: %v %q", len(files), r, r.Violations)
+	}
+}
+
+func TestBeyondTheAssumptionAboutClocksNothingButLocksHeldTwiceIsForgiven(t *testing.T) {
+	const first = `{"op":"acquire","client":"a","id":1,"key":"k","call":1,"return":2,"outcome":"ok","tenure":"a","token":5}` + "\n"
+	const believes = `{"op":"held","client":"a","id":2,"key":"k","call":5,"return":6,"outcome":"ok","tenure":"a"}` + "\n"
+	second := func(token int) string {
+		return fmt.Sprintf(`{"op":"acquire","client":"b","id":1,"key":"k","call":3,"return":4,"outcome":"ok","tenure":"b","token":%d}`+"\n", token)
+	}
+	twice, back := first+second(6)+believes, first+second(4)+believes
+	name, _, _ := strings.Cut(beyond, "|")
+	for _, c := range []struct {
+		files      map[string]string
+		violations int
+		blind      bool
+	}{
+		{map[string]string{name + "-1": twice, name + "-2": first}, 0, false},
+		{map[string]string{name + "-1": twice, name + "-2": back}, 1, false},
+		{map[string]string{name + "-1": back}, 1, false},
+		{map[string]string{name + "-1": first}, 0, true},
+		{map[string]string{"TestSimulation-1": twice}, 1, false},
+	} {
+		dir := t.TempDir()
+		for file, text := range c.files {
+			if err := os.WriteFile(filepath.Join(dir, file+".jsonl"), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r, err := checkFiles(io.Discard, dir)
+		if len(r.Violations) != c.violations || (err != nil) != c.blind {
+			t.Errorf("%q: %q, %v", c.files, r.Violations, err)
+		}
 	}
 }
 
