@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
 // The test binary is also the program of the workers.
@@ -110,6 +112,27 @@ func TestTheHistoriesOfASimulationStayOnlyIfTheyAreWrong(t *testing.T) {
 	said, dir, err = simulated(twice)
 	if left, there := os.ReadFile(filepath.Join(dir, "TestSimulation-1.jsonl")); err == nil || there != nil || string(left) != twice || !strings.Contains(said, "the histories are in "+dir) {
 		t.Errorf("wrong: %v; the file: %v\n%s", err, there, said)
+	}
+}
+
+func TestOnlyAFailedConditionOfTheLockIsARefusalByTheLock(t *testing.T) {
+	cancelled := func(codes ...string) error {
+		e := &types.TransactionCanceledException{}
+		for _, code := range codes {
+			e.CancellationReasons = append(e.CancellationReasons, types.CancellationReason{Code: &code})
+		}
+		return fmt.Errorf("transact: %w", e)
+	}
+	if !refusedBy(cancelled("None", "ConditionalCheckFailed"), 1) {
+		t.Error("the lock refused, and it does not count")
+	}
+	for _, err := range []error{
+		cancelled(), cancelled("None"), cancelled("None", "TransactionConflict"), cancelled("ConditionalCheckFailed", "None"),
+		&types.TransactionCanceledException{CancellationReasons: make([]types.CancellationReason, 2)}, io.EOF, nil,
+	} {
+		if refusedBy(err, 1) {
+			t.Errorf("the lock refused: %v", err)
+		}
 	}
 }
 

@@ -449,18 +449,24 @@ func (a *actor) force(ctx context.Context, t *tenure, began int64, set []string)
 	item, e := a.update(t, true, began, set)
 	e.Forced = true
 	done := a.begin(t.round, e)
-	_, err := a.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
-		{Put: &types.Put{TableName: aws.String(a.registers()), Item: item}}, t.ConditionCheck(),
-	}})
-	var cancelled *types.TransactionCanceledException
+	items := []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String(a.registers()), Item: item}}, t.ConditionCheck()}
+	_, err := a.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
 	switch {
 	case err == nil:
 		done(history.OK)
-	case errors.As(err, &cancelled):
+	case refusedBy(err, len(items)-1):
 		done(history.Lost)
 	default:
 		done("")
 	}
+}
+
+// refusedBy: the condition of the i-th item failed. A transaction may be cancelled for other reasons, conflicts for one,
+// which say nothing of the lock.
+func refusedBy(err error, i int) bool {
+	var cancelled *types.TransactionCanceledException
+	return errors.As(err, &cancelled) && i < len(cancelled.CancellationReasons) &&
+		aws.ToString(cancelled.CancellationReasons[i].Code) == "ConditionalCheckFailed"
 }
 
 // update makes the item of a register with one more element, and the event that says so.
