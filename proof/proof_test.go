@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"image/png"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +61,33 @@ func killAndStop(t *testing.T, seed uint64) outcome {
 	}
 	t.Log(out)
 	return out
+}
+
+// Whether memory is flat takes longer to tell.
+func TestAShortSoakHarmsAllItMayBreaksNothingAndLooksAtMemory(t *testing.T) {
+	o := options{Workers: 6, Kills: math.MaxInt32, Stops: math.MaxInt32, For: 18 * time.Second, Out: io.Discard}
+	o.Keys, o.Lease, o.Round, o.Seed, o.Sample = 3, time.Second, 10*time.Second, 1, time.Second
+	clean, err := o.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, series, err := soak(t.Context(), o)
+	if err == nil {
+		err = out.verdict(io.Discard)
+	}
+	if err != nil {
+		t.Fatalf("%v\n%v\nthe histories are in %s", err, out, o.Dir)
+	}
+	clean()
+	if out.Kills == 0 || out.Stops == 0 || len(out.Faults) == 0 || len(series) != 3 {
+		t.Errorf("%d workers were looked at: %v", len(series), out)
+	}
+	for name, all := range series {
+		if len(all) < 5 || slices.ContainsFunc(all, func(m memory) bool { return m.Heap == 0 || m.RSS == 0 || m.Goroutines == 0 }) {
+			t.Errorf("%s: %+v", name, all)
+		}
+	}
+	t.Log(out)
 }
 
 func TestARunThatCouldNotHaveSeenAFailureFails(t *testing.T) {
