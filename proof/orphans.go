@@ -27,7 +27,7 @@ type fleet struct {
 
 // orphanage is what became of the locks of dead processes.
 type orphanage struct {
-	Orphans    int           // versions held by a dead process
+	Orphans    int           // versions of locks whose holder's process is dead
 	Judged     int           // of them: an undisturbed process waited for it until it was free
 	Longest    time.Duration // that an undisturbed process waited for a lock of a dead one
 	Net        time.Duration // the same, without the requests that were slow and the times in which the waiter did not run

@@ -406,8 +406,8 @@ func (a *actor) watch(t *tenure, over <-chan struct{}) {
 }
 
 // add is the read-modify-write of a register: it reads, thinks, and writes back what was read with an element more. The
-// guarded register is written through Transact; for the other one, that the lock was held before has to do. false: what
-// became of it is not known, or the lock is lost; then nothing more is built on this tenure.
+// guarded register is written through Transact; for the other one, that the lock was held before the read has to do. false:
+// what became of it is not known, or the lock is lost; then nothing more is built on this tenure.
 func (a *actor) add(ctx context.Context, t *tenure, guarded bool) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*a.Lease)
 	defer cancel()
