@@ -25,7 +25,8 @@ type Result struct {
 	Violations   []error
 }
 
-// ErrRejected is a lock's history that no order of its calls explains, though the tokens grew: two held the lock at once.
+// ErrRejected is a lock's history that no order of its calls explains, though the tokens grew: two held the lock at once, or
+// one believed after its tenure was over.
 var ErrRejected = errors.New("no order of its calls explains their answers")
 
 // Updates of registers. Lost: acknowledged, but not there in the end. Forced: those of Refused that DynamoDB refused, though
