@@ -13,6 +13,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -68,12 +69,12 @@ func checkCommand(args []string) error {
 			sum.Add(r)
 		}
 	}
-	return verdict(sum)
+	return verdict(os.Stdout, sum)
 }
 
 // verdict prints a result and turns its violations into an error.
-func verdict(r history.Result) error {
-	fmt.Println(r)
+func verdict(w io.Writer, r history.Result) error {
+	fmt.Fprintln(w, r)
 	if len(r.Violations) == 0 && r.Operations > 0 {
 		return nil
 	}
@@ -81,10 +82,7 @@ func verdict(r history.Result) error {
 }
 
 // violated is an error that shows the first violations.
-func violated(all []string) error {
+func violated(all []error) error {
 	errs := []error{fmt.Errorf("%d violations", len(all))}
-	for _, v := range all[:min(len(all), 20)] {
-		errs = append(errs, errors.New(v))
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, all[:min(len(all), 20)]...)...)
 }

@@ -27,11 +27,11 @@ type fleet struct {
 
 // orphanage is what became of the locks of dead processes.
 type orphanage struct {
-	Orphans    int           // versions held by a dead process
+	Orphans    int           // versions of locks whose holder's process is dead
 	Judged     int           // of them: an undisturbed process waited for it until it was free
 	Longest    time.Duration // that an undisturbed process waited for a lock of a dead one
 	Net        time.Duration // the same, without the requests that were slow and the times in which the waiter did not run
-	Violations []string
+	Violations []error
 }
 
 func (o *orphanage) add(p orphanage) {
@@ -90,7 +90,7 @@ func orphans(stands []stand, f fleet, events []history.Event, bound, attempt tim
 				}
 				o.Longest, o.Net = max(o.Longest, waited), max(o.Net, net)
 				if net > bound {
-					o.Violations = append(o.Violations, fmt.Sprintf("%s waited undisturbed for %v, %v of it late, for %s, held as %s by %s, which was dead; allowed: %v",
+					o.Violations = append(o.Violations, fmt.Errorf("%s waited undisturbed for %v, %v of it late, for %s, held as %s by %s, which was dead; allowed: %v",
 						e.Client, waited, waited-net, s.key, s.version, s.owner, bound))
 				}
 			}

@@ -24,21 +24,21 @@ func waits(from, to int64) history.Event {
 	return history.Event{Op: history.Acquire, Client: "w2.3.0", Key: "k", Call: from, Return: to}
 }
 
-func TestALockThatOutlivesItsHolderByALeaseAndAPollWhileSomebodyWaitsIsAnOrphan(t *testing.T) {
+func TestAnOrphanThatIsHeldForLongerThanALeaseAndAPollWhileSomebodyWaitsIsAViolation(t *testing.T) {
 	o := judge(2400, nil, waits(500, 2450))
 	if len(o.Violations) != 1 || o.Orphans != 1 || o.Judged != 1 || o.Net != 1400*time.Millisecond {
 		t.Errorf("%+v", o)
 	}
 }
 
-func TestALockThatIsTakenInTimeIsNone(t *testing.T) {
+func TestAnOrphanThatIsTakenInTimeIsNone(t *testing.T) {
 	o := judge(2200, nil, waits(500, 2250))
 	if len(o.Violations) != 0 || o.Judged != 1 || o.Longest != 1200*time.Millisecond {
 		t.Errorf("%+v", o)
 	}
 }
 
-func TestALockForWhichNobodyWaitsIsNone(t *testing.T) {
+func TestAnOrphanForWhichNobodyWaitsIsNone(t *testing.T) {
 	if o := judge(9000, nil); len(o.Violations) != 0 || o.Orphans != 1 || o.Judged != 0 {
 		t.Errorf("%+v", o)
 	}

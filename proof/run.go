@@ -281,7 +281,7 @@ func (h *harness) saw(round int, r, before dynalock.Record, from, to int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.Token < before.Token {
-		h.out.Violations = append(h.out.Violations, fmt.Sprintf("the token of %s went back from %d to %d", r.Key, before.Token, r.Token))
+		h.out.Violations = append(h.out.Violations, fmt.Errorf("the token of %s went back from %d to %d", r.Key, before.Token, r.Token))
 	}
 	if r.State != dynalock.Held {
 		return
@@ -380,13 +380,13 @@ func (h *harness) checkRound(ctx context.Context, round int) error {
 func (h *harness) bound() time.Duration { return h.Lease + h.maxPoll() + 5*slow }
 
 // checkLedger reads the register's elements: what was added, under which token.
-func checkLedger(read history.Event, events []history.Event) []string {
+func checkLedger(read history.Event, events []history.Event) []error {
 	var ledger []history.Entry
 	for _, element := range read.Read {
 		_, token, _ := strings.Cut(element, "@")
 		n, err := strconv.ParseUint(token, 10, 64)
 		if err != nil {
-			return []string{fmt.Sprintf("ledger %s: %q has no token", read.Key, element)}
+			return []error{fmt.Errorf("ledger %s: %q has no token", read.Key, element)}
 		}
 		ledger = append(ledger, history.Entry{Add: element, Token: n})
 	}

@@ -40,7 +40,6 @@ func soakCommand(ctx context.Context, args []string) error {
 	if o.Sample == 0 {
 		o.Sample = max(time.Second, o.For/300)
 	}
-	o.Steady = (o.Workers - 1) / 2
 	build, err := os.MkdirTemp("", "proof-build-")
 	if err != nil {
 		return err
@@ -61,9 +60,8 @@ func soakCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	out, err := run(ctx, o)
-	series, loadErr := loadMemory(o.Dir)
-	err = errors.Join(err, out.verdict(o.Out), loadErr, flat(o.Out, series), draws(series, *picture))
+	out, series, err := soak(ctx, o)
+	err = errors.Join(err, out.verdict(o.Out), flat(o.Out, series), draws(series, *picture))
 	if err == nil {
 		clean()
 		fmt.Fprintln(o.Out, "the plot is in", *picture)
@@ -71,6 +69,14 @@ func soakCommand(ctx context.Context, args []string) error {
 		fmt.Fprintln(o.Out, "the histories are in", o.Dir)
 	}
 	return err
+}
+
+// soak is a run that kills half of its workers, and looks at the memory of the others.
+func soak(ctx context.Context, o options) (outcome, map[string][]memory, error) {
+	o.Steady = (o.Workers - 1) / 2
+	out, err := run(ctx, o)
+	series, loadErr := loadMemory(o.Dir)
+	return out, series, errors.Join(err, loadErr)
 }
 
 // loadMemory reads what the workers said of their memory, by worker.

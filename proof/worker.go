@@ -406,8 +406,8 @@ func (a *actor) watch(t *tenure, over <-chan struct{}) {
 }
 
 // add is the read-modify-write of a register: it reads, thinks, and writes back what was read with an element more. The
-// guarded register is written through Transact; for the other one, that the lock was held before has to do. false: what
-// became of it is not known, or the lock is lost; then nothing more is built on this tenure.
+// guarded register is written through Transact; for the other one, that the lock was held before the read has to do. false:
+// what became of it is not known, or the lock is lost; then nothing more is built on this tenure.
 func (a *actor) add(ctx context.Context, t *tenure, guarded bool) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*a.Lease)
 	defer cancel()
@@ -449,18 +449,24 @@ func (a *actor) force(ctx context.Context, t *tenure, began int64, set []string)
 	item, e := a.update(t, true, began, set)
 	e.Forced = true
 	done := a.begin(t.round, e)
-	_, err := a.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
-		{Put: &types.Put{TableName: aws.String(a.registers()), Item: item}}, t.ConditionCheck(),
-	}})
-	var cancelled *types.TransactionCanceledException
+	items := []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String(a.registers()), Item: item}}, t.ConditionCheck()}
+	_, err := a.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
 	switch {
 	case err == nil:
 		done(history.OK)
-	case errors.As(err, &cancelled):
+	case refusedBy(err, len(items)-1):
 		done(history.Lost)
 	default:
 		done("")
 	}
+}
+
+// refusedBy: the condition of the i-th item failed. A transaction may be cancelled for other reasons, conflicts for one,
+// which say nothing of the lock.
+func refusedBy(err error, i int) bool {
+	var cancelled *types.TransactionCanceledException
+	return errors.As(err, &cancelled) && i < len(cancelled.CancellationReasons) &&
+		aws.ToString(cancelled.CancellationReasons[i].Code) == "ConditionalCheckFailed"
 }
 
 // update makes the item of a register with one more element, and the event that says so.

@@ -2,6 +2,7 @@ package history
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -21,8 +22,12 @@ type Result struct {
 	Guarded      Updates
 	Unguarded    Updates
 	Inconsistent int // unguarded registers that no order of their writes explains
-	Violations   []string
+	Violations   []error
 }
+
+// ErrRejected is a lock's history that no order of its calls explains, though the tokens grew: two held the lock at once, or
+// one believed after its tenure was over.
+var ErrRejected = errors.New("no order of its calls explains their answers")
 
 // Updates of registers. Lost: acknowledged, but not there in the end. Forced: those of Refused that DynamoDB refused, though
 // the library had done so before.
@@ -49,7 +54,7 @@ func (r *Result) Add(s Result) {
 }
 
 func (r *Result) fail(format string, args ...any) {
-	r.Violations = append(r.Violations, fmt.Sprintf(format, args...))
+	r.Violations = append(r.Violations, fmt.Errorf(format, args...))
 }
 
 func (r Result) String() string {
@@ -104,21 +109,19 @@ func Check(events []Event) Result {
 	return r
 }
 
-// linearizable runs porcupine over one history.
-func linearizable(what string, model porcupine.Model, ops []porcupine.Operation) Result {
-	r := Result{Histories: 1, Operations: len(ops)}
+// linearizable runs porcupine over one history; rejected: no order explains it, for which the caller has a name.
+func linearizable(what string, model porcupine.Model, ops []porcupine.Operation) (r Result, rejected bool) {
+	r = Result{Histories: 1, Operations: len(ops)}
 	for _, op := range ops {
 		if op.Input.(Event).returned() == math.MaxInt64 && op.Input.(Event).Op != end {
 			r.Unknown++
 		}
 	}
-	switch porcupine.CheckOperationsTimeout(model, ops, Timeout) {
-	case porcupine.Illegal:
-		r.fail("%s: no order of its calls explains their answers", what)
-	case porcupine.Unknown:
+	found := porcupine.CheckOperationsTimeout(model, ops, Timeout)
+	if found == porcupine.Unknown {
 		r.fail("%s: %d calls could not be checked within %v", what, len(ops), Timeout)
 	}
-	return r
+	return r, found == porcupine.Illegal
 }
 
 func operation(e Event, from, to int64) porcupine.Operation {
@@ -161,6 +164,19 @@ var lockModel = porcupine.Model{
 	DescribeOperation: describe,
 }
 
+// tokenModel is what is left of lockModel when holders may believe for as long as they like: tokens grow, by whatever clocks.
+var tokenModel = porcupine.Model{
+	Init: func() any { return uint64(0) },
+	Step: func(state, input, _ any) (bool, any) {
+		highest, e := state.(uint64), input.(Event)
+		if e.Op == Delete {
+			return true, uint64(0)
+		}
+		return e.Token > highest, e.Token
+	},
+	DescribeOperation: describe,
+}
+
 func describe(input, _ any) string { return fmt.Sprintf("%+v", input) }
 
 func checkLock(what string, events []Event) Result {
@@ -176,12 +192,15 @@ func checkLock(what string, events []Event) Result {
 			tenures[e.Tenure] = &tenure{began: e, over: math.MaxInt64}
 		}
 	}
-	var ops []porcupine.Operation
+	var ops, tokens []porcupine.Operation
 	for _, e := range events {
 		t := tenures[e.Tenure]
 		switch {
 		case e.Op == Acquire || e.Op == Delete:
 			ops = append(ops, operation(e, e.Call, e.returned()))
+			if e.Op == Delete || e.Outcome == OK {
+				tokens = append(tokens, ops[len(ops)-1])
+			}
 		case t == nil: // its process was killed before it could write down that it had the lock
 		case e.Op == Overrule:
 			t.overruled = true
@@ -199,7 +218,14 @@ func checkLock(what string, events []Event) Result {
 		}
 		ops = append(ops, operation(Event{Op: end, Tenure: name}, t.began.Call, t.over))
 	}
-	r := linearizable(what, lockModel, ops)
+	r, rejected := linearizable(what, lockModel, ops)
+	if rejected {
+		if porcupine.CheckOperationsTimeout(tokenModel, tokens, Timeout) == porcupine.Ok {
+			r.fail("%s: %w", what, ErrRejected)
+		} else {
+			r.fail("%s: no order of its acquisitions explains their tokens", what)
+		}
+	}
 	r.Tenures = len(tenures)
 	return r
 }
@@ -285,7 +311,10 @@ func updates(events []Event) (u Updates, wrong []string) {
 }
 
 func checkRegister(what string, events []Event) Result {
-	r := linearizable(what, registerModel, registerOps(events))
+	r, rejected := linearizable(what, registerModel, registerOps(events))
+	if rejected {
+		r.fail("%s: no order of its writes explains their answers", what)
+	}
 	u, wrong := updates(events)
 	r.Guarded = u
 	for _, w := range wrong {
@@ -318,9 +347,9 @@ type Entry struct {
 // CheckLedger compares a guarded register, as it was read at some time, with the calls that wrote it: every entry was
 // written by somebody, once; all that were acknowledged by then are there and no refused one; and from one tenure to the
 // next the token grows.
-func CheckLedger(what string, ledger []Entry, at int64, events []Event) (violations []string) {
+func CheckLedger(what string, ledger []Entry, at int64, events []Event) (violations []error) {
 	fail := func(format string, args ...any) {
-		violations = append(violations, what+": "+fmt.Sprintf(format, args...))
+		violations = append(violations, fmt.Errorf("%s: %s", what, fmt.Sprintf(format, args...)))
 	}
 	written := map[string]Event{}
 	for _, e := range events {

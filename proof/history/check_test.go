@@ -57,7 +57,7 @@ func right(t *testing.T, events ...Event) Result {
 func wrong(t *testing.T, why string, events ...Event) {
 	t.Helper()
 	r := Check(events)
-	if !slices.ContainsFunc(r.Violations, func(v string) bool { return strings.Contains(v, why) }) {
+	if !slices.ContainsFunc(r.Violations, func(v error) bool { return strings.Contains(v.Error(), why) }) {
 		t.Errorf("a wrong history passed: %q, want a violation with %q", r.Violations, why)
 	}
 }
@@ -81,8 +81,8 @@ func TestAKilledHoldersTenureMayEndAtAnyTimeAfterItWasLastSeen(t *testing.T) {
 }
 
 func TestTwoHoldersAtOnceAreWrong(t *testing.T) {
-	wrong(t, "lock k", acquire("a", 1, 1, 2), acquire("b", 2, 3, 4), held("b", 5, 6), held("a", 7, 8))
-	wrong(t, "lock k", acquire("a", 1, 1, 2), acquire("b", 2, 3, 4), held("a", 5, 6), release("b", 7, 8), release("a", 9, 10))
+	wrong(t, "lock k: "+ErrRejected.Error(), acquire("a", 1, 1, 2), acquire("b", 2, 3, 4), held("b", 5, 6), held("a", 7, 8))
+	wrong(t, "lock k: "+ErrRejected.Error(), acquire("a", 1, 1, 2), acquire("b", 2, 3, 4), held("a", 5, 6), release("b", 7, 8), release("a", 9, 10))
 }
 
 func TestTwoHoldersAtOnceWhoseGuardedWritesBothSucceedAreWrongThoughNothingIsLost(t *testing.T) {
@@ -97,8 +97,10 @@ func TestAHolderThatIsOverruledMayBelieveForAWhile(t *testing.T) {
 }
 
 func TestATokenThatGoesBackIsWrong(t *testing.T) {
-	wrong(t, "lock k", acquire("a", 2, 1, 2), release("a", 3, 4), acquire("b", 1, 5, 6))
-	wrong(t, "lock k", acquire("a", 2, 1, 2), release("a", 3, 4), acquire("b", 2, 5, 6))
+	const tokens = "lock k: no order of its acquisitions explains their tokens"
+	wrong(t, tokens, acquire("a", 2, 1, 2), release("a", 3, 4), acquire("b", 1, 5, 6))
+	wrong(t, tokens, acquire("a", 2, 1, 2), release("a", 3, 4), acquire("b", 2, 5, 6))
+	wrong(t, tokens, acquire("a", 2, 1, 2), acquire("b", 1, 3, 4), held("b", 5, 6), held("a", 7, 8))
 	wrong(t, "register k", write("a", 2, 1, 2, OK, "x"), write("b", 1, 3, 4, OK, "y", "x"))
 }
 
@@ -167,7 +169,7 @@ func TestALedgerShowsEveryAcknowledgedWriteOnceInTheOrderOfTokens(t *testing.T) 
 		"nobody wrote z with token 3":         {x, y, {"z", 3}},
 		"nobody wrote u with token 4":         {x, y, {"u", 4}},
 	} {
-		if v := CheckLedger("k", l, 20, events); !slices.ContainsFunc(v, func(s string) bool { return strings.Contains(s, why) }) {
+		if v := CheckLedger("k", l, 20, events); !slices.ContainsFunc(v, func(v error) bool { return strings.Contains(v.Error(), why) }) {
 			t.Errorf("%v: %q, want %q", l, v, why)
 		}
 	}
