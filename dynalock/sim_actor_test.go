@@ -1,6 +1,7 @@
 package dynalock_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,7 @@ func (a *actor) do(parent context.Context, act action) {
 	ctx, cancel := a.within(context.WithValue(parent, callTag{}, wait), act.Timeout)
 	defer cancel()
 	var l *dynalock.Lock
+	var t *tenure
 	var err error
 	switch act.Op {
 	case opAcquire, opTry:
@@ -85,10 +87,12 @@ func (a *actor) do(parent context.Context, act action) {
 		err = w.call(ctx, c, a.name, key, "Do", func(ctx context.Context) error {
 			return c.lock.Do(ctx, key, func(ctx context.Context, l *dynalock.Lock) error {
 				a.waited(wait)
-				return a.work(ctx, wait, a.given(l, act), act)
+				t = a.given(l, act)
+				return a.work(ctx, wait, t, act)
 			}, a.options(act))
 		})
 		a.waited(wait)
+		a.over(t, err, "Do")
 	case opGet, opLeader:
 		err = a.get(ctx, act)
 	case opRecords:
@@ -122,9 +126,9 @@ func (a *actor) do(parent context.Context, act action) {
 
 // documented errors of calls; the end of their context always is one.
 var documented = map[opKind][]error{
-	opAcquire:  {dynalock.ErrHeld, dynalock.ErrClosed, dynalock.ErrStore},
+	opAcquire:  {dynalock.ErrClosed, dynalock.ErrStore},
 	opTry:      {dynalock.ErrHeld, dynalock.ErrClosed, dynalock.ErrStore},
-	opDo:       {dynalock.ErrHeld, dynalock.ErrClosed, dynalock.ErrStore, dynalock.ErrLost, errWork},
+	opDo:       {dynalock.ErrClosed, dynalock.ErrStore, dynalock.ErrLost, errWork},
 	opGet:      {dynalock.ErrStore},
 	opRecords:  {dynalock.ErrStore},
 	opPause:    {dynalock.ErrStore},
@@ -173,6 +177,9 @@ func (a *actor) options(act action) func(*dynalock.AcquireOptions) {
 
 // lease of an acquisition: shorter than the client's only where its heartbeat follows.
 func (a *actor) lease(act action) time.Duration {
+	if a.c.plan.Margin > 0 {
+		return a.w.plan.Lease
+	}
 	if a.c.plan.Heartbeat > 0 || a.c.plan.Attempt > 0 {
 		return max(act.Lease, a.w.plan.Lease)
 	}
@@ -180,6 +187,21 @@ func (a *actor) lease(act action) time.Duration {
 		return a.w.plan.Lease
 	}
 	return act.Lease
+}
+
+// over checks that a call which tells of no failed release, and of no loss, has ended the tenure that it held.
+func (a *actor) over(t *tenure, err error, what string) {
+	a.w.mu.Lock()
+	defer a.w.mu.Unlock()
+	if t == nil || t.ended != "" || a.c.crashed() {
+		return
+	}
+	for _, told := range []error{dynalock.ErrStore, dynalock.ErrLost, dynalock.ErrClosed, context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, told) {
+			return
+		}
+	}
+	a.w.check.fail(ruleNil, t.key, "%s: %s: %s, but the item shows %s", a.name, what, outcomeText{err}, a.w.check.key(t.key))
 }
 
 // documented checks the kind of an error; the end of a context always is one.
@@ -228,7 +250,7 @@ func (a *actor) given(l *dynalock.Lock, act action) *tenure {
 	lease := a.lease(act)
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	t := w.check.given(a.c, l, lease-lease/5, act.MaxHold)
+	t := w.check.given(a.c, l, lease-cmp.Or(a.c.plan.Margin, lease/5), act.MaxHold, !act.NoHeartbeat)
 	a.c.held = append(a.c.held, t)
 	w.history.add(w.now(), a.name, l.Key(), "holds %s with token %d", t.id, l.Token())
 	w.exporter.given(a.name, t, w.now())
@@ -284,7 +306,8 @@ func (a *actor) resume(ctx context.Context, act action, t *tenure) {
 	if !other.alive(ctx) {
 		return
 	}
-	ctx2, cancel := a.within(ctx, w.plan.Lease)
+	call := &waitingCall{client: other.c, key: t.key}
+	ctx2, cancel := a.within(context.WithValue(ctx, callTag{}, call), w.plan.Lease)
 	defer cancel()
 	var l *dynalock.Lock
 	err := w.call(ctx2, other.c, other.name, t.key, "Resume", func(ctx context.Context) (err error) {
@@ -293,6 +316,7 @@ func (a *actor) resume(ctx context.Context, act action, t *tenure) {
 		})
 		return err
 	})
+	other.waited(call)
 	other.documented("Resume", t.key, err, dynalock.ErrLost, dynalock.ErrStore, dynalock.ErrClosed)
 	if err == nil {
 		act.End, act.Hold = endRelease, []step{{Op: stepFenced, Timeout: w.plan.Lease}}

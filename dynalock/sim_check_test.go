@@ -36,6 +36,8 @@ const (
 	ruleOver       = "after its end nothing of a tenure applies"
 	ruleGhost      = "an acquisition takes the lock again after its end only behind another tenure or a deletion"
 	ruleFalseLoss  = "a lock is told to be gone only when it is"
+	ruleHealthy    = "a lock is not lost while its heartbeats meet no fault"
+	ruleLimit      = "no lock is held for longer than its MaxHold"
 	ruleLive       = "a waiter that polls undisturbed takes a free or dead lock within the lease, one poll and two requests"
 	ruleReturns    = "every call returns within 50 ms of its context's end"
 	ruleDone       = "Done closes by the deadline"
@@ -67,6 +69,7 @@ type tenure struct {
 	read       bool              // the call that asked for it has seen it in a read
 	since      heartbeat.Reading // when it was given to somebody
 	limit      time.Duration     // MaxHold; 0: none
+	beats      bool              // heartbeats keep it
 	overlapped bool              // it was held while another one was
 	doneAt     time.Duration     // when Done was seen closed while it was held
 	over       time.Duration     // when its client was first seen to know of its end
@@ -104,6 +107,7 @@ type sentWrite struct {
 	request
 	client   *simClient
 	at       time.Duration // real time of the send, before the process could be paused
+	last     time.Duration // and of its last repetition by the client
 	informed bool          // the client has had an answer before
 	trip     time.Duration // how long the quickest was under way
 }
@@ -338,6 +342,9 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 		case before.id == st.id:
 			k.fail(ruleOwnTenure, key, "%s %s of a lock that it holds as %s", q.site, q.version, before)
 		case q.site == siteResume:
+			if q.id != before.id+"-" {
+				k.fail(ruleOwnTenure, key, "%s resumes %s, which is %s", q.client.name, q.id, before)
+			}
 			old.overruled = true
 			k.end(old, "resumed by "+q.client.name)
 			k.count.Resumes++
@@ -432,10 +439,24 @@ func (k *checker) end(t *tenure, how string) {
 	}
 }
 
+// healthy: since its last acknowledged write was sent nothing has disturbed its client.
+func (t *tenure) healthy() bool {
+	c := t.client
+	if !t.beats || t.acked == nil || t.releasing || t.overruled || c.closing || c.crashed() || c.disturbed >= t.acked.at || len(c.plan.Sick) > 0 {
+		return false
+	}
+	for _, s := range c.plan.Clock.Steps {
+		if s.At >= t.acked.at-time.Second {
+			return false
+		}
+	}
+	return c.clock.paused(t.acked.at, c.w.now()) == 0
+}
+
 func (t *tenure) held() bool { return t.lock != nil && t.lock.Held() }
 
 // given takes note of a lock that a client was given.
-func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Duration) *tenure {
+func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Duration, beats bool) *tenure {
 	var h struct {
 		ID string `json:"i"`
 	}
@@ -455,7 +476,7 @@ func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Durati
 	if data := string(l.Data()); st.id == t.id && data != st.data {
 		k.fail(ruleNil, l.Key(), "%s was given %s with data %q, the item has %q", c.name, h.ID, data, st.data)
 	}
-	t.lock, t.trust, t.limit, t.since = l, trust, limit, c.clock.Now()
+	t.lock, t.trust, t.limit, t.beats, t.since = l, trust, limit, beats, c.clock.Now()
 	st.holders = append(st.holders, t)
 	k.look(l.Key())
 	return t
@@ -481,6 +502,9 @@ func (k *checker) look(key string) {
 			if done && t.ended == "" && errors.Is(l.Err(), heartbeat.ErrGone) {
 				k.fail(ruleFalseLoss, key, "%s: %v, but the item shows %s", t.client.name, l.Err(), st)
 			}
+			if done && t.healthy() && errors.Is(l.Err(), heartbeat.ErrDeadline) {
+				k.fail(ruleHealthy, key, "%s: %v", t.client.name, l.Err())
+			}
 			return done
 		}
 		if done {
@@ -494,6 +518,9 @@ func (k *checker) look(key string) {
 			return done
 		}
 		k.w.exporter.looked(t, true, k.w.now())
+		if held := t.client.clock.Now().Mono - t.since.Mono; t.limit > 0 && held > t.limit {
+			k.fail(ruleLimit, key, "%s holds %s for %v, allowed are %v", t.client.name, t.id, held, t.limit)
+		}
 		if t.acked == nil {
 			k.fail(ruleAcked, key, "%s holds %s, of which nothing was acknowledged", t.client.name, t.id)
 		} else if elapsed, _ := t.client.clock.Now().Since(t.acked.sentAt); elapsed > t.trust {
@@ -596,7 +623,7 @@ func (k *checker) starving(key string, st *keyState) {
 		if wait.key != key || wait.reported || c.crashed() {
 			continue
 		}
-		if owner := k.tenures[st.id]; owner != nil && owner.client == c {
+		if owner := k.tenures[st.id]; owner != nil && owner.client == c && !st.released && owner.lock != nil && owner.lock.Err() == nil {
 			continue // a lock of its own is in the way
 		}
 		since := max(wait.since, st.at)

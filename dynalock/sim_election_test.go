@@ -129,10 +129,12 @@ func (a *actor) lead(parent context.Context, act action) {
 	ctx, cancel := a.within(context.WithValue(parent, callTag{}, call), act.Timeout)
 	defer cancel()
 	cp := a.campaign(act)
+	var last *tenure
 	err := w.call(ctx, c, a.name, act.Key, "Run", func(ctx context.Context) error {
 		return cp.Run(ctx, func(term context.Context, l *dynalock.Lock) error {
 			a.served(call)
 			t := a.given(l, act)
+			last = t
 			w.mu.Lock()
 			w.check.count.Terms++
 			cp.leads, cp.resigned, cp.sick = t, false, false
@@ -148,6 +150,7 @@ func (a *actor) lead(parent context.Context, act action) {
 		})
 	})
 	a.waited(call)
+	a.over(last, err, "Run")
 	if a.alive(parent) {
 		a.documented("Run", act.Key, err, dynalock.ErrHeld, dynalock.ErrLost, dynalock.ErrClosed, dynalock.ErrStore, errWork)
 	}

@@ -39,7 +39,7 @@ func (h *history) print(key string, limit int) string {
 			}
 			return names[id]
 		})
-		if key == "" || e.key == "" || e.key == key {
+		if key == "" || e.key == "" || e.key == key || strings.HasPrefix(key, e.key+"/") { // a period's job belongs to it
 			if first < 0 && e.who == violated {
 				first = len(lines)
 			}

@@ -31,6 +31,7 @@ type request struct {
 	key     string
 	version string   // that it writes
 	seen    []string // versions that its condition admits
+	id      string   // of the tenure that it is conditional on, or must not be
 	offered bool     // it takes up the offer of a holder of the same process
 	header  http.Header
 	body    []byte
@@ -64,7 +65,7 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 	tag, _ := ctx.Value(siteTag{}).(site)
 	q.call, _ = ctx.Value(callTag{}).(*waitingCall)
 	q.key = in.Key["key"].S
-	q.version = in.ExpressionAttributeValues[":next"].S
+	q.version, q.id = in.ExpressionAttributeValues[":next"].S, in.ExpressionAttributeValues[":id"].S
 	for i := 0; ; i++ {
 		v, ok := in.ExpressionAttributeValues[fmt.Sprintf(":seen%d", i)]
 		if !ok {

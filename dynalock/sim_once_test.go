@@ -193,6 +193,11 @@ func (k *checker) runs(t *tenure) {
 func (k *checker) claimed(st, before *keyState, q *sentWrite) {
 	x := attemptOf(st.item)
 	st.claims = append(st.claims, x)
+	if jb, c := k.jobState(q.key), q.client; jb.paused { // it may have looked just before, and the answer come as late as it waits for one
+		if late := q.at - jb.since - c.clock.paused(jb.since, q.at); late > scale(10*time.Second+c.plan.MinPoll+k.w.plan.Lease, 1/c.plan.Clock.Mono) {
+			k.fail(rulePaused, q.key, "%s begins a run %v after the job was paused", c.name, late)
+		}
+	}
 	last := number(before.item, "attempt") // those that never began do not count
 	if most := uint64(k.w.plan.job(q.key).Attempts); x.attempt != last+1 || x.attempt > most {
 		k.fail(ruleAttempts, q.key, "%s begins attempt %d after %d, allowed are %d", q.client.name, x.attempt, last, most)
@@ -266,8 +271,8 @@ func (k *checker) told(act action, call *waitingCall, begin time.Duration, t *te
 	case errors.Is(err, dynalock.ErrTooSoon):
 		k.count.TooSoon++
 		least := k.w.plan.job(act.Key).AtLeast
-		if !jb.starts {
-			fail(ruleRun, "the job was never started")
+		if !jb.starts || k.w.plan.job(act.Key).Periods == 1 { // its own start is no reason to wait
+			fail(ruleRun, "the job was never started for another period")
 		} else if off := call.client.off(call.client.answered, call.client.trip) + k.off(jb.start) + (begin-jb.started)/10; begin-jb.started > least+off {
 			fail(ruleRun, "it was started %v before the call, allowed is %v", begin-jb.started, least)
 		}
@@ -294,6 +299,9 @@ func (k *checker) noted(key string, item map[string]types.AttributeValue, q *sen
 	switch q.site {
 	case sitePause, siteUnpause:
 		if paused := q.site == sitePause; paused != jb.paused {
+			if q.last < jb.since {
+				k.fail(rulePaused, key, "a %s of %s that was sent before what it undoes", q.site, q.client.name)
+			}
 			jb.paused, jb.since = paused, now
 		}
 	case siteStart:

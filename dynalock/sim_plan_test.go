@@ -36,6 +36,7 @@ type clientPlan struct {
 	Close              time.Duration // 0: when everybody is done
 	Partitions         []partition
 	Heartbeat, Attempt time.Duration
+	Margin             time.Duration // 0: the default
 	MinPoll, MaxPoll   time.Duration
 	Dynamolock         bool // writes leases in the other dialect
 	Retention          time.Duration
@@ -162,6 +163,12 @@ func newPlan(seed uint64) *simPlan {
 	}
 	for range pick(d, 2, 2, 3, 3, 4, 4, 5, 6, 8) {
 		p.Clients = append(p.Clients, newClientPlan(d, p))
+	}
+	rest := newDice(seed, 2)
+	for i := range p.Clients {
+		if c := &p.Clients[i]; rest.chance(0.2) { // as the assumption about clocks needs at least
+			c.Margin = rest.between(p.Lease/5, min(p.Lease/2, p.Lease-c.Heartbeat*4/3))
+		}
 	}
 	candidates := p.candidates()
 	for i := range p.Clients { // who resumes, and who may lead, is known only now
@@ -415,7 +422,7 @@ func newAction(d dice, p *simPlan) action {
 		a.MaxHold = d.between(p.Lease/10, 3*p.Lease)
 	}
 	if d.chance(0.2) {
-		a.Lease = d.between(p.Lease/2, 2*p.Lease).Truncate(time.Millisecond)
+		a.Lease = d.between(p.Lease/8, 2*p.Lease).Truncate(time.Millisecond)
 		a.Lease = max(a.Lease, 100*time.Millisecond)
 	}
 	a.Hold = newSteps(d, p)

@@ -175,7 +175,7 @@ func (w *world) newClient(name string, cp clientPlan) *simClient {
 	})
 	var err error
 	c.lock, err = dynalock.New(c.db, lockTable, dynalock.WithClock(c.clock), func(o *dynalock.Options) {
-		o.Owner, o.Lease, o.Heartbeat, o.AttemptTimeout = name, w.plan.Lease, cp.Heartbeat, cp.Attempt
+		o.Owner, o.Lease, o.Heartbeat, o.AttemptTimeout, o.SafetyMargin = name, w.plan.Lease, cp.Heartbeat, cp.Attempt, cp.Margin
 		o.MinPoll, o.MaxPoll, o.MaxClockSkew = cp.MinPoll, cp.MaxPoll, w.plan.Skew
 		if cp.Dynamolock {
 			o.Dialect = dynalock.DialectDynamolock
@@ -261,11 +261,19 @@ func (w *world) close(c *simClient) {
 	ctx, cancel := context.WithTimeout(w.ctx, 2*w.plan.Lease)
 	defer cancel()
 	w.mu.Lock()
+	first := !c.closing
 	c.closing = true
 	w.mu.Unlock()
 	err := w.call(ctx, c, c.name, "", "Close", func(ctx context.Context) error { return c.lock.Close(ctx) })
 	if err != nil && !errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.DeadlineExceeded) {
 		w.fail(ruleErrors, "", "%s: Close: %v", c.name, err)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, t := range c.held {
+		if first && err == nil && t.ended == "" && !errors.Is(t.lock.Err(), dynalock.ErrLost) && !c.crashed() {
+			w.check.fail(ruleNil, t.key, "%s: Close returned nil, but the item shows %s", c.name, w.check.key(t.key))
+		}
 	}
 }
 
@@ -391,8 +399,11 @@ func (w *world) send(c *simClient, q *request) {
 	if t := k.tenures[idOf(cmp.Or(q.version, first(q.seen)))]; q.site.ends() && t != nil && t.working != nil && !c.closing && !c.crashed() {
 		k.fail(ruleFunction, q.key, "%s %s while the function under it runs", q.site, t.id)
 	}
+	if s := k.sent[q.version]; s != nil {
+		s.last = now
+	}
 	if q.version != "" && k.sent[q.version] == nil {
-		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, informed: c.answered, trip: c.trip}
+		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, last: now, informed: c.answered, trip: c.trip}
 		t := k.tenure(idOf(q.version), q.key, c)
 		t.call = cmp.Or(t.call, q.call)
 		t.givenBack = t.givenBack || q.site.ends() || q.site == siteCleanUp
