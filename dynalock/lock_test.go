@@ -531,6 +531,102 @@ func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
 					check(e, string(r.Data) == "new", "data is %q", r.Data)
 				})
 			})
+			t.Run("renew", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+					before := l.Deadline()
+					hit(wire)
+					must(e, l.Renew(e.ctx))
+					check(e, l.Held() && l.Deadline().After(before), "held %v until %v, before it was %v", l.Held(), l.Deadline(), before)
+					must(e, l.Release(e.ctx))
+				})
+			})
+			t.Run("resume", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, _ := e.client()
+					l := e.acquire(c, "key")
+					other, wire := e.client()
+					hit(wire)
+					l2, err := other.Resume(e.ctx, l.Handle())
+					must(e, err)
+					check(e, l2.Token() == l.Token()+1, "token %d after %d", l2.Token(), l.Token())
+					time.Sleep(2 * lease)
+					check(e, l2.Held(), "false loss: %v", l2.Err())
+					wantErr(e, l.Err(), dynalock.ErrLost)
+				})
+			})
+			t.Run("clean-up", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					ctx, cancel := context.WithCancel(e.ctx)
+					wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool {
+						cancel()
+						return true
+					}})
+					hit(wire)
+					_, err := c.Acquire(ctx, "key")
+					wantErr(e, err, context.Canceled)
+					time.Sleep(lease)
+					check(e, wire.Count("UpdateItem") > 1, "nobody cleaned up")
+					check(e, text(e.item("key")["isReleased"]) == "1", "the ghost is still there: %v", e.item("key"))
+				})
+			})
+			t.Run("force release", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, _ := e.client()
+					l := e.acquire(c, "key")
+					operator, wire := e.client()
+					r, err := operator.Get(e.ctx, "key")
+					must(e, err)
+					hit(wire)
+					must(e, operator.ForceRelease(e.ctx, r))
+					r, err = operator.Get(e.ctx, "key")
+					must(e, err)
+					check(e, r.State == dynalock.Free && r.Token == l.Token(), "record is %+v", r)
+				})
+			})
+			t.Run("hand-over of an election", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					a := e.candidate("a")
+					<-a.leads
+					b := e.candidate("b")
+					c, wire := e.client()
+					hit(wire)
+					must(e, c.Election("leader").HandOver(e.ctx, "b"))
+					wantErr(e, <-a.ends, dynalock.ErrHandedOver)
+					<-b.leads
+				})
+			})
+			t.Run("stand down", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					a := e.candidate("a")
+					<-a.leads
+					b := e.candidate("b")
+					var met atomic.Bool
+					a.wire.Inject(testserver.Fault{Kind: kind, Op: "UpdateItem", Times: 1, Match: func(_ string, body []byte) bool {
+						yields := bytes.Contains(body, []byte("#yielded")) && bytes.Contains(body, []byte(":successor"))
+						met.Store(met.Load() || yields)
+						return yields
+					}})
+					must(e, a.HandOver(e.ctx, "b"))
+					l := <-b.leads
+					time.Sleep(2 * lease)
+					check(e, l.Held(), "false loss: %v", l.Err())
+					check(e, met.Load() && len(a.leads) == 0, "a did not stand down, or leads again")
+				})
+			})
+			t.Run("resign", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					a := e.candidate("a")
+					l := <-a.leads
+					hit(a.wire)
+					must(e, a.Resign(e.ctx))
+					r, err := a.Leader(e.ctx)
+					must(e, err)
+					check(e, r.State == dynalock.Free && r.Token == l.Token(), "record is %+v", r)
+				})
+			})
 		})
 	}
 }
