@@ -17,8 +17,12 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestDynamolocksOwnTestsPassOnTheEmbeddedServer runs dynamolock's test suite, as it comes from
 // the module cache, against the embedded server, and against DynamoDB Local as well where

@@ -90,7 +90,8 @@
 //     second and half a round trip, later better, whatever the machine's clock says (and until it is set). Tokens of
 //     any two such clients are in order when the item was created 2 s or more after it was created the last time.
 //   - Closer together than that, two clients may give tokens out of order. One client alone does not: it remembers
-//     the largest token that it has seen.
+//     the largest token that it has seen of a key, for up to 10,000 keys. With more it forgets any one for each new
+//     one; then the order of that key rests on the client's estimate of the time alone.
 //   - The very first request of a process has only the machine's clock. It has to agree with the others better than
 //     the time between the two creations.
 //

@@ -39,6 +39,13 @@ func Watches(c *Client) int {
 	return len(c.watches)
 }
 
+// Tokens is of how many keys the largest token is remembered.
+func Tokens(c *Client) int {
+	c.service.mu.Lock()
+	defer c.service.mu.Unlock()
+	return len(c.service.tokens)
+}
+
 // Tenure is what a lock knows of its tenure.
 type Tenure struct {
 	ID    string

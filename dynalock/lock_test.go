@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -284,6 +285,60 @@ func TestAProcessThatPassesItsLockAmongItselfLetsOthersHaveATurn(t *testing.T) {
 	}
 }
 
+// relay has goroutines of one client pass a lock on, and returns how many hand-overs came before each of the first n
+// releases for everybody. At hand-over number at, turn is called.
+func relay(e *env, n, at int, turn func()) (streaks []int) {
+	c, wire := e.client()
+	var over atomic.Bool
+	var wg sync.WaitGroup
+	all, streak := 0, -1 // a tenure that was not handed over begins each
+	wire.Inject(testserver.Fault{Op: "UpdateItem", Match: func(_ string, body []byte) bool {
+		switch released := bytes.Contains(body, []byte("SET #released = :one")); {
+		case len(streaks) == n:
+		case released:
+			streaks, streak = append(streaks, streak), -1
+			over.Store(len(streaks) == n)
+		default:
+			if streak++; streak > 0 {
+				if all++; all == at {
+					wg.Go(turn)
+				}
+			}
+		}
+		return false
+	}})
+	for range 3 {
+		wg.Go(func() {
+			for !over.Load() {
+				err := c.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error { return nil })
+				check(e, err == nil, "%v", err)
+			}
+		})
+	}
+	wg.Wait()
+	return streaks
+}
+
+func TestWhileNobodyElseTakesTheLockTheHandOversInARowDoubleFrom16To1024(t *testing.T) {
+	virtual(t, func(e *env) {
+		streaks := relay(e, 8, 0, nil)
+		want := []int{16, 32, 64, 128, 256, 512, 1024, 1024}
+		check(e, slices.Equal(streaks, want), "hand-overs in a row: %v, want %v", streaks, want)
+	})
+}
+
+func TestOnceAnotherProcessHadTheLockTheHandOversInARowAre16Again(t *testing.T) {
+	virtual(t, func(e *env) {
+		other, _ := e.client()
+		streaks := relay(e, 6, 16+32+64+1, func() {
+			err := other.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error { return nil })
+			check(e, err == nil, "%v", err)
+		})
+		want := []int{16, 32, 64, 128, 16, 32}
+		check(e, slices.Equal(streaks, want), "hand-overs in a row: %v, want %v", streaks, want)
+	})
+}
+
 func TestADeadHoldersLockIsTakenAfterItsLeaseAndNotEarlier(t *testing.T) {
 	onServer(t, func(e *env) {
 		holder, wire := e.client()
@@ -529,6 +584,106 @@ func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
 					r, err := c.Get(e.ctx, "key")
 					must(e, err)
 					check(e, string(r.Data) == "new", "data is %q", r.Data)
+				})
+			})
+			t.Run("renew", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+					before := l.Deadline()
+					hit(wire)
+					must(e, l.Renew(e.ctx))
+					check(e, l.Held() && l.Deadline().After(before), "held %v until %v, before it was %v", l.Held(), l.Deadline(), before)
+					must(e, l.Release(e.ctx))
+				})
+			})
+			t.Run("resume", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, _ := e.client()
+					l := e.acquire(c, "key")
+					other, wire := e.client()
+					hit(wire)
+					l2, err := other.Resume(e.ctx, l.Handle())
+					must(e, err)
+					check(e, l2.Token() == l.Token()+1, "token %d after %d", l2.Token(), l.Token())
+					time.Sleep(lease / 2) // two heartbeats of either
+					check(e, l2.Held(), "false loss: %v", l2.Err())
+					wantErr(e, l.Err(), dynalock.ErrLost)
+				})
+			})
+			t.Run("clean-up", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					c, wire := e.client()
+					ctx, cancel := context.WithCancel(e.ctx)
+					wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool {
+						cancel()
+						return true
+					}})
+					hit(wire)
+					_, err := c.Acquire(ctx, "key")
+					wantErr(e, err, context.Canceled)
+					start := time.Now()
+					for text(e.item("key")["isReleased"]) != "1" {
+						if time.Since(start) > lease {
+							e.Fatalf("the ghost is still there: %v", e.item("key"))
+						}
+						time.Sleep(lease / 100)
+					}
+				})
+			})
+			t.Run("force release", func(t *testing.T) {
+				virtual(t, func(e *env) {
+					c, _ := e.client()
+					l := e.acquire(c, "key")
+					operator, wire := e.client()
+					r, err := operator.Get(e.ctx, "key")
+					must(e, err)
+					hit(wire)
+					must(e, operator.ForceRelease(e.ctx, r))
+					r, err = operator.Get(e.ctx, "key")
+					must(e, err)
+					check(e, r.State == dynalock.Free && r.Token == l.Token(), "record is %+v", r)
+				})
+			})
+			t.Run("hand-over of an election", func(t *testing.T) {
+				virtual(t, func(e *env) {
+					a := e.candidate("a")
+					<-a.leads
+					b := e.candidate("b")
+					c, wire := e.client()
+					hit(wire)
+					must(e, c.Election("leader").HandOver(e.ctx, "b"))
+					wantErr(e, <-a.ends, dynalock.ErrHandedOver)
+					<-b.leads
+				})
+			})
+			t.Run("stand down", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					a := e.candidate("a")
+					<-a.leads
+					b := e.candidate("b")
+					var met atomic.Bool
+					a.wire.Inject(testserver.Fault{Kind: kind, Op: "UpdateItem", Times: 1, Match: func(_ string, body []byte) bool {
+						yields := bytes.Contains(body, []byte("#yielded")) && bytes.Contains(body, []byte(":successor"))
+						met.Store(met.Load() || yields)
+						return yields
+					}})
+					must(e, a.HandOver(e.ctx, "b"))
+					l := <-b.leads
+					time.Sleep(lease / 2)
+					check(e, l.Held(), "false loss: %v", l.Err())
+					check(e, met.Load() && len(a.leads) == 0, "a did not stand down, or leads again")
+				})
+			})
+			t.Run("resign", func(t *testing.T) {
+				onServer(t, func(e *env) {
+					a := e.candidate("a")
+					l := <-a.leads
+					hit(a.wire)
+					must(e, a.Resign(e.ctx))
+					r, err := a.Leader(e.ctx)
+					must(e, err)
+					check(e, r.State == dynalock.Free && r.Token == l.Token(), "record is %+v", r)
 				})
 			})
 		})
@@ -828,6 +983,7 @@ func TestTheMemoryForLocksThatOthersHoldIsBounded(t *testing.T) {
 		wantErr(t, err, dynalock.ErrHeld)
 	}
 	check(t, dynalock.Watches(c) == most, "%d locks are remembered, want %d", dynalock.Watches(c), most)
+	check(t, dynalock.Tokens(c) == most, "the tokens of %d keys are remembered, want %d", dynalock.Tokens(c), most)
 	must(t, c.Close(t.Context()))
 }
 

@@ -175,6 +175,7 @@ func TestALostAnswerNeitherRepeatsARunNorHidesItsResult(t *testing.T) {
 	for fault, kind := range map[string]testserver.Kind{
 		"lost request": testserver.LoseRequest, "lost answer": testserver.LoseResponse,
 		"error before": testserver.FailBefore, "error after": testserver.FailAfter,
+		"hung request": testserver.HangBefore, "hung answer": testserver.HangAfter,
 	} {
 		for request, name := range []string{"claim", "finish"} {
 			t.Run(fault+"/"+name, func(t *testing.T) {

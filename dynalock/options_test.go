@@ -18,6 +18,7 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/heartbeat"
+	"github.com/dynalock/dynalock/internal/testserver"
 )
 
 // names says which of the fields an error names.
@@ -137,6 +138,54 @@ func TestTheLongestKeyAndTheLargestItemAreStored(t *testing.T) {
 		l, err = c.TryAcquire(e.ctx, key, full(limit))
 		must(e, err)
 		must(e, l.Release(e.ctx)) // adds the TTL
+	})
+}
+
+func TestAnItemWithTheLongestLabelsAndAKeyOf100BytesIsOneWriteUnit(t *testing.T) {
+	onServer(t, func(e *env) {
+		label, key := strings.Repeat("x", 256), strings.Repeat("k", 100)
+		labelled := func() (*dynalock.Client, *testserver.Wire) {
+			return e.client(func(o *dynalock.Options) { o.Owner, o.Retention = label, time.Hour })
+		}
+		c, _ := labelled()
+		small := func(what string) {
+			e.Helper()
+			for r, err := range c.Records(e.ctx) {
+				must(e, err)
+				out, err := e.connect().UpdateItem(e.ctx, &dynamodb.UpdateItemInput{
+					TableName: &e.table, Key: e.key(r.Key), ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
+				})
+				must(e, err)
+				check(e, *out.ConsumedCapacity.CapacityUnits == 1, "%s: a write of %q is %v units", what, r.Key, *out.ConsumedCapacity.CapacityUnits)
+			}
+		}
+		reason := func(o *dynalock.AcquireOptions) { o.Reason = label }
+		dead, wire := labelled()
+		e.acquire(dead, key, reason)
+		small("acquired")
+		crash(wire)
+		l := e.acquire(c, key, reason)
+		must(e, l.Renew(e.ctx))
+		small("taken over")
+		must(e, l.Release(e.ctx))
+		small("released")
+		e.acquire(c, key, reason)
+		r, err := c.Get(e.ctx, key)
+		must(e, err)
+		must(e, c.ForceRelease(e.ctx, r))
+		small("freed")
+		_, err = c.Once(e.ctx, key[:50], key[:49], func(context.Context, *dynalock.Lock) error {
+			small("begun")
+			return errors.New(label + label)
+		}, func(o *dynalock.OnceOptions) { o.Reason = label })
+		check(e, err != nil, "the run did not fail")
+		small("run")
+		a := e.candidate(label, func(o *dynalock.ElectionOptions) { o.Value = nil })
+		<-a.leads
+		wantErr(e, a.HandOver(e.within(lease/2), label[1:]), context.DeadlineExceeded)
+		small("asked to hand over")
+		wantErr(e, <-a.ends, dynalock.ErrHandedOver)
+		small("stood down")
 	})
 }
 

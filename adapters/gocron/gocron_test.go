@@ -9,11 +9,14 @@ import (
 	"time"
 
 	upstream "github.com/go-co-op/gocron/v2"
+	"go.uber.org/goleak"
 
 	"github.com/dynalock/dynalock/adapters/gocron"
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func client(t *testing.T, srv *dynalocktest.Server) *dynalock.Client {
 	t.Helper()

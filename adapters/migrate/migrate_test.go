@@ -12,11 +12,14 @@ import (
 	"github.com/golang-migrate/migrate/v4/database/stub"
 	file "github.com/golang-migrate/migrate/v4/source"
 	source "github.com/golang-migrate/migrate/v4/source/stub"
+	"go.uber.org/goleak"
 
 	"github.com/dynalock/dynalock/adapters/migrate"
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // world is a process whose migrations run in a bubble of virtual time.
 type world struct {

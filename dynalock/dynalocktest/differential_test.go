@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -40,11 +41,15 @@ func newPair(t *testing.T) *pair {
 	if endpoint == "" {
 		t.Skip("not applicable: DYNALOCK_TEST_ENDPOINT names no DynamoDB Local to compare the embedded server with")
 	}
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
 	local := dynamodb.New(dynamodb.Options{
-		Region: "us-west-2", BaseEndpoint: &endpoint, Retryer: aws.NopRetryer{},
+		Region: "us-west-2", BaseEndpoint: &endpoint, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
 		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
 	})
-	return &pair{ours: dynalocktest.NewServer().Client(), real: local, answers: map[string]int{}}
+	server := dynalocktest.NewServer()
+	t.Cleanup(server.Close)
+	return &pair{ours: server.Client(), real: local, answers: map[string]int{}}
 }
 
 // check sends an operation to both servers and fails where their answers differ.

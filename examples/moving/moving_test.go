@@ -13,10 +13,16 @@ import (
 	"cirello.io/dynamolock/v2"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"go.uber.org/goleak"
 
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 )
+
+func TestMain(m *testing.M) {
+	// It goes on until its next tick after Close.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("cirello.io/dynamolock/v2.(*Client).heartbeat"))
+}
 
 const (
 	table = "locks"

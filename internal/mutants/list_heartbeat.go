@@ -60,7 +60,7 @@ var heartbeatMutants = []mutant{
 		name: "first-renewals-in-a-burst", file: "heartbeat/scheduler.go", ref: "heartbeat.Scheduler.Add",
 		old: "l.plan(cfg.Period/2, now)",
 		new: "l.plan(0, now)",
-		bug: "The first renewals of leases won together come together, as in the measured peer that lost 454 of 1,000 locks.",
+		bug: "The first renewals of leases won together come together, as those of dynamolock do.",
 	},
 	{
 		name: "later-renewals-in-step", file: "heartbeat/scheduler.go", ref: "Heartbeats",

@@ -184,7 +184,7 @@ func (g *gate) try(ctx context.Context, m *mutant) ([]kill, error) {
 	run := func(w wave) ([]kill, error) {
 		if bins[w.pkg] == "" {
 			if bins[w.pkg], err = g.build(ctx, dir, w.pkg, overlay); err != nil {
-				return nil, fmt.Errorf("%s: %w", m.name, err)
+				return nil, err
 			}
 		}
 		return g.run(ctx, bins[w.pkg], w, g.every)
@@ -196,7 +196,7 @@ func (g *gate) try(ctx context.Context, m *mutant) ([]kill, error) {
 	for _, w := range plan {
 		kills, err := run(w)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
 		for _, k := range kills {
 			if !strings.HasSuffix(k, byTimeout) {

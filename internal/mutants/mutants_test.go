@@ -20,6 +20,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 const root = "../.."
@@ -241,6 +242,7 @@ func TestTheEndOfATestProcessIsRead(t *testing.T) {
 	for name, c := range map[string]struct {
 		out    string
 		every  bool
+		code   int
 		failed []string // by the lines
 		want   []string // with the end
 	}{
@@ -250,36 +252,88 @@ func TestTheEndOfATestProcessIsRead(t *testing.T) {
 		},
 		"all failures": {
 			out: "    --- FAIL: TestA/sub (0.00s)\n--- FAIL: TestA (0.00s)\n--- PASS: TestC (0.00s)\n--- FAIL: TestB (0.00s)\nFAIL\n", every: true,
-			failed: []string{"TestA", "TestB"}, want: []string{"TestA", "TestB"},
+			code: 1, failed: []string{"TestA", "TestB"}, want: []string{"TestA", "TestB"},
+		},
+		"a failure that speaks of a panic": {
+			out: "    a_test.go:1: got panic: boom\n--- FAIL: TestA (0.00s)\nFAIL\n", every: true,
+			code: 1, failed: []string{"TestA"}, want: []string{"TestA"},
 		},
 		"a panic in a test": {
 			out: "--- FAIL: TestA (0.00s)\npanic: boom [recovered]\n", every: true,
-			failed: []string{"TestA"}, want: []string{"TestA" + byPanic},
+			code: 2, failed: []string{"TestA"}, want: []string{"TestA" + byPanic},
 		},
 		"a panic elsewhere": {
 			out: "panic: boom\n\ngoroutine 7 [running]:\ngithub.com/x/dynalock_test.TestB.func1()\n", every: true,
-			want: []string{"TestB" + byPanic},
+			code: 2, want: []string{"TestB" + byPanic},
+		},
+		"a panic in a goroutine that shows no test": {
+			out: "=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB/sub\npanic: boom\n\ngoroutine 7 [running]:\nx.(*Lock).run()\n", every: true,
+			code: 2, want: []string{"TestB" + byPanic},
 		},
 		"a fatal error": {
 			out: "fatal error: concurrent map writes\n\nx.TestB(0xc000)\n", every: true,
-			want: []string{"TestB" + byPanic},
+			code: 2, want: []string{"TestB" + byPanic},
 		},
 		"a timeout": {
 			out: "panic: test timed out after 1s\n\trunning tests:\n\t\tTestHangs (1s)\n", every: true,
-			want: []string{"TestHangs" + byTimeout},
+			code: 2, want: []string{"TestHangs" + byTimeout},
 		},
 		"a leak": {
 			out: "PASS\ngoleak: Errors on successful test run: found unexpected goroutines:\n", every: true,
-			want: []string{leftOver},
+			code: 1, want: []string{leftOver},
 		},
+		"killed":                        {out: "=== RUN   TestA\n", every: true, code: -1},
+		"killed after a failure":        {out: "--- FAIL: TestA (0.00s)\n", every: true, code: -1, failed: []string{"TestA"}},
+		"an exit of its own":            {out: "no server to test on\n", every: true, code: 1},
+		"a flag that there is not":      {out: "flag provided but not defined: -sim.schedules\n", every: true, code: 2},
+		"a panic before any test":       {out: "panic: boom\n\ngoroutine 1 [running]:\nx.init.0()\n", every: true, code: 2},
+		"a timeout that names no tests": {out: "panic: test timed out after 1s\n", every: true, code: 2},
 	} {
 		failed, tail := failures(strings.NewReader(c.out), func() bool { return c.every })
 		if !slices.Equal(failed, c.failed) {
 			t.Errorf("%s: failed are %v, want %v", name, failed, c.failed)
 		}
 		if c.every {
-			if failed = ending(failed, tail, &exec.ExitError{}); !slices.Equal(failed, c.want) {
+			if failed = ending(failed, tail, c.code); !slices.Equal(failed, c.want) {
 				t.Errorf("%s: read as %v, want %v", name, failed, c.want)
+			}
+		}
+	}
+}
+
+func TestATestProcessThatNoTestEndedKillsNothing(t *testing.T) {
+	s := suite{root: t.TempDir(), timeout: time.Minute}
+	if err := os.Mkdir(filepath.Join(s.root, "heartbeat"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	run := func(script string, every bool) ([]kill, error) {
+		bin := filepath.Join(t.TempDir(), "heartbeat.test")
+		if err := os.WriteFile(bin, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		return s.run(t.Context(), bin, wave{pkg: "heartbeat", timeout: time.Minute}, every)
+	}
+	for _, every := range []bool{false, true} {
+		for script, want := range map[string]string{
+			"echo '=== RUN   TestA'; kill -9 $$":                                "signal: killed",
+			"echo 'flag provided but not defined: -test.v' >&2; exit 2":         "flag provided but not defined",
+			"echo 'testserver: no server'; exit 1":                              "no server",
+			"exit 3":                                                            "exit status 3",
+			"echo 'panic: boom' >&2; echo 'main.init()' >&2; echo gone; exit 2": "gone",
+		} {
+			if kills, err := run(script, every); len(kills) > 0 || err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: kills %v, %v, want an error with %q", script, kills, err, want)
+			}
+		}
+		for script, want := range map[string][]kill{
+			"exit 0":                                 nil,
+			"echo '--- FAIL: TestA (0.00s)'; exit 1": {"heartbeat.TestA"},
+			"echo '=== RUN   TestA'; echo 'panic: boom' >&2; exit 2":                           {"heartbeat.TestA" + byPanic},
+			"echo 'goleak: found unexpected goroutines' >&2; exit 1":                           {"heartbeat." + leftOver},
+			"printf 'panic: test timed out\\n\\trunning tests:\\n\\t\\tTestA (1s)\\n'; exit 2": {"heartbeat.TestA" + byTimeout},
+		} {
+			if kills, err := run(script, every); err != nil || !slices.Equal(kills, want) {
+				t.Errorf("%s: kills %v, %v, want %v", script, kills, err, want)
 			}
 		}
 	}

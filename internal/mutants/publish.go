@@ -59,10 +59,10 @@ func list(killers map[string][]kill) string {
 	mutants := all()
 	fmt.Fprintf(&b, `# Seeded bugs, and the tests that kill them
 
-Coverage says which lines the tests run, not whether they would notice if one were wrong. So the gate seeds bugs into
-the library, one at a time: %d of them, each a mistake that another lock client makes or that the protocol is made to
-exclude. The fast part of the tests has to fail on every one: the tests of `+"`heartbeat` and `dynalock`"+`, in virtual time on
-the embedded server, and a small part of the simulation where no other test notices.
+Coverage says which lines the tests run, not whether they would notice if one were wrong. So `+"`scripts/mutants`"+` seeds bugs
+into the library, one at a time: %d of them, each a mistake that another lock client makes or that the protocol is made
+to exclude. The fast part of the tests has to fail on every one: the tests of `+"`heartbeat` and `dynalock`"+`, in virtual
+time on the embedded server, and a small part of the simulation where no other test notices.
 
 `+"```"+`
 scripts/mutants                  every bug, until the first test that notices it
@@ -71,8 +71,12 @@ scripts/mutants -write           writes this list anew; with -all it names all t
 `+"```"+`
 
 The bugs are in `+"`internal/mutants/list_*.go`"+`: the text of the source, and what is put in its place. A bug that survives
-shows that a test is missing. An ordinary test sees to it that every bug still fits the source and compiles, and that
-this list is up to date; the gate itself takes minutes and is not part of `+"`.ci/run`"+`.
+shows that a test is missing. A process of tests that ended without a failed test, killed for one, is an error and kills
+nothing.
+
+`+"`scripts/mutants`"+` takes minutes and is not part of `+"`.ci/run`"+`. Ordinary tests see to it that every bug still fits the source
+and compiles, that every killer named here still is a test, and that this text is the one that the recorded killers
+make. That they still kill is known from the last run only.
 
 "Breaks" names what the bug is contrary to: a failure of the established clients by its number in
 `+"`dynalock/peers_test.go`"+`, a section of the documentation of package dynalock, or the exported name whose documentation

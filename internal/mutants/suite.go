@@ -112,7 +112,10 @@ func (s *suite) run(ctx context.Context, bin string, w wave, every bool) ([]kill
 	case ctx.Err() != nil && len(failed) == 0:
 		return nil, ctx.Err()
 	case ended && (every || len(failed) == 0):
-		failed = ending(failed, tail+"\n"+diagnosis.String(), exit)
+		said := tail + "\n" + diagnosis.String()
+		if failed = ending(failed, said, exit.ExitCode()); len(failed) == 0 {
+			return nil, fmt.Errorf("the tests of %s ended with %w, and no test failed:\n%s", w.pkg, exit, lastLines(said, 20))
+		}
 	}
 	kills := make([]kill, len(failed))
 	for i, name := range failed {
@@ -146,35 +149,54 @@ func failures(out io.Reader, more func() bool) (failed []string, tail string) {
 var (
 	runningLine = regexp.MustCompile(`(?m)^\t*(Test\w+|Fuzz\w+)(?:/.*)? \(`)
 	stackLine   = regexp.MustCompile(`(?m)\.(Test\w+|Fuzz\w+)[.(]`)
+	beginLine   = regexp.MustCompile(`(?m)^=== (?:RUN|CONT|NAME) +(Test\w+|Fuzz\w+)`)
 )
 
-// ending says how a process of tests ended that was not stopped: the tests that failed, marked where the process
-// ended with one of them.
-func ending(failed []string, output string, exit *exec.ExitError) []string {
-	_, timeout, timedOut := strings.Cut(output, "panic: test timed out")
-	_, crash, crashed := strings.Cut(output, "panic: ")
-	if !crashed {
-		_, crash, crashed = strings.Cut(output, "fatal error: ")
+// ending says how a process of tests ended that was not stopped, by its exit code: the tests that failed, marked where
+// the process ended with one of them. None: whatever ended it, no test did. It was killed, or never began.
+func ending(failed []string, output string, code int) []string {
+	switch {
+	case code == 1 && len(failed) > 0: // testing's code for tests that failed
+		return failed
+	case code == 1 && strings.Contains(output, "found unexpected goroutines"):
+		return []string{leftOver}
+	case code != 2: // the runtime's for a panic
+		return nil
 	}
 	name := func(re *regexp.Regexp, text string) string {
 		if match := re.FindStringSubmatch(text); match != nil {
 			return match[1]
 		}
-		return "a test that is not named"
+		return ""
 	}
-	switch {
-	case timedOut:
-		return append(failed, name(runningLine, timeout)+byTimeout)
-	case crashed:
-		if len(failed) > 0 { // the one that panics is reported as failed before the process ends
-			failed[len(failed)-1] += byPanic
-			return failed
+	if _, timeout, found := strings.Cut(output, "panic: test timed out"); found {
+		if hung := name(runningLine, timeout); hung != "" {
+			return append(failed, hung+byTimeout)
 		}
-		return append(failed, name(stackLine, crash)+byPanic)
-	case strings.Contains(output, "found unexpected goroutines"):
-		return append(failed, leftOver)
-	case len(failed) == 0:
-		return []string{exit.Error()}
+		return nil
 	}
-	return failed
+	_, crash, found := strings.Cut(output, "panic: ")
+	if !found {
+		_, crash, found = strings.Cut(output, "fatal error: ")
+	}
+	if !found {
+		return nil
+	}
+	if len(failed) > 0 { // the one that panics is reported as failed before the process ends
+		failed[len(failed)-1] += byPanic
+		return failed
+	}
+	if in := name(stackLine, crash); in != "" {
+		return []string{in + byPanic}
+	}
+	if begun := beginLine.FindAllStringSubmatch(output, -1); len(begun) > 0 { // in a goroutine of the library
+		return []string{begun[len(begun)-1][1] + byPanic}
+	}
+	return nil
+}
+
+// lastLines are the last n lines of a text.
+func lastLines(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -1,12 +1,13 @@
-// Package testserver chooses the DynamoDB that the tests of lock behaviour run on, so that each of them is proven on all
-// of these:
+// Package testserver chooses the DynamoDB that the tests of what a lock does to a table run on, so that each of them is
+// proven on all of these:
 //
 //   - endpoint: what DYNALOCK_TEST_ENDPOINT names, if it is set;
 //   - container: DynamoDB Local in Docker, through testcontainers-go, if a Docker daemon answers;
 //   - embedded: package dynalocktest, which needs nothing.
 //
 // The first that is there is taken. DYNALOCK_TEST_SERVER=endpoint, container or embedded asks for one of them, and then
-// not getting it fails the test. Which one it is, and why, is said on one line of standard error.
+// not getting it fails the test. Which one it is, and why, is said on one line of standard error, and every test on a
+// server that is not embedded logs that.
 //
 // A package uses it so:
 //
@@ -20,5 +21,6 @@
 //		...
 //	}
 //
-// Tests with virtual time (testing/synctest) run on the embedded server itself, without a socket; [Tap] works there too.
+// Tests with virtual time (testing/synctest) run on the embedded server itself, whatever is chosen and without a socket;
+// [Tap] works there too.
 package testserver

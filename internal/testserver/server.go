@@ -82,6 +82,8 @@ func New(tb testing.TB) *Server {
 		tb.Cleanup(listener.Close)
 		tb.Cleanup(s.embedded.Close) // first, for it ends the requests that it holds
 		s.endpoint = listener.URL
+	} else {
+		tb.Logf("%s runs on %s", tb.Name(), s.endpoint) // .ci/suite counts them
 	}
 	tb.Cleanup(transport.CloseIdleConnections)
 	return s

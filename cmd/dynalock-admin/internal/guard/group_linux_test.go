@@ -8,7 +8,11 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // group starts a command in a group of its own.
 func group(t *testing.T, name string, args ...string) *exec.Cmd {
