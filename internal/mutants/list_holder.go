@@ -75,6 +75,18 @@ var holderMutants = []mutant{
 		bug: "Close leaves the rest held after the first release that failed.",
 	},
 	{
+		name: "close-stops-the-heartbeats-first", file: "dynalock/client.go", ref: "peer 5",
+		old: "\tlate, done := linger(ctx, closeGrace*3/4)",
+		new: "\tc.sched.Close()\n\tlate, done := linger(ctx, closeGrace*3/4)",
+		bug: "Locks that wait for their release by Close are silently over.",
+	},
+	{
+		name: "close-leaves-what-it-has-no-time-for", file: "dynalock/client.go", ref: "Lock.Done",
+		old: "\t\t\t\t\tl.end(ErrReleased)\n",
+		new: "",
+		bug: "Done of a lock that Close had no time to release is open for ever.",
+	},
+	{
 		name: "close-without-bound", file: "dynalock/client.go", ref: "Client.Close",
 		old: "for range min(len(held), 64) {",
 		new: "for range len(held) {",

@@ -160,9 +160,15 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "pause-seen-late", file: "dynalock/once.go", ref: "Client.Pause",
-		old: "a := c.look(ctx, jobKey(job), true)",
-		new: "a := c.look(ctx, jobKey(job), false)",
+		old: "a := c.look(ctx, jobKey(job), true)\n\tif a.err != nil {",
+		new: "a := c.look(ctx, jobKey(job), false)\n\tif a.err != nil {",
 		bug: "A job starts though Pause has returned.",
+	},
+	{
+		name: "late-unpause-undoes-a-pause", file: "dynalock/once.go", ref: "Client.Unpause",
+		old: "w.cond = condJob + \" AND \" + condVersion(1)",
+		new: "w.cond = condJob",
+		bug: "A copy of an Unpause, or of a Pause, that comes late undoes what came after it.",
 	},
 	{
 		name: "lost-run-has-an-end", file: "dynalock/once.go", ref: "Run.FinishedAt",
