@@ -180,6 +180,30 @@ func TestResignSaysThatTheLockWasNotReleased(t *testing.T) {
 	})
 }
 
+func TestRunSaysThatTheLockWasNotReleased(t *testing.T) {
+	for name, want := range map[string]error{"lead returns": nil, "the end of its context": context.Canceled} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, wire := e.client()
+				ctx, stop := context.WithCancel(e.ctx)
+				defer stop()
+				err := c.Election("leader").Run(ctx, func(ctx context.Context, _ *dynalock.Lock) error {
+					wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"})
+					if want != nil {
+						stop()
+						<-ctx.Done()
+					}
+					return nil
+				})
+				wantErr(e, err, dynalock.ErrStore)
+				if want != nil {
+					wantErr(e, err, want)
+				}
+			})
+		})
+	}
+}
+
 func TestAnUnhealthyLeaderEndsItsTermInGoodOrderAndDoesNotCampaign(t *testing.T) {
 	virtual(t, func(e *env) {
 		var sick atomic.Bool
@@ -337,6 +361,27 @@ func TestACandidateThatIsNotHealthyDoesNotCampaignThoughNobodyLeads(t *testing.T
 		time.Sleep(5 * lease)
 		check(e, len(a.leads) == 0 && a.wire.Count() == 0, "%d terms, %d requests of a candidate that is not healthy", len(a.leads), a.wire.Count())
 		well.Store(true)
+		<-a.leads
+	})
+}
+
+func TestALeaderThatIsNotHealthyAnyMoreDoesNotCampaignThoughNobodyElseDoes(t *testing.T) {
+	virtual(t, func(e *env) {
+		var sick atomic.Bool
+		a := e.candidate("a", func(o *dynalock.ElectionOptions) {
+			o.Health = func(context.Context) error {
+				if sick.Load() {
+					return errors.New("disk full")
+				}
+				return nil
+			}
+		})
+		<-a.leads
+		sick.Store(true)
+		wantErr(e, <-a.ends, dynalock.ErrUnhealthy)
+		time.Sleep(3 * lease)
+		check(e, len(a.leads) == 0, "it led %d times more", len(a.leads))
+		sick.Store(false)
 		<-a.leads
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -873,6 +874,45 @@ func TestResumeContinuesInAnotherProcessAndTheOldCopyIsInert(t *testing.T) {
 	})
 }
 
+// dynamolock copies the token that it does not know, so the token alone names no tenure.
+func TestAHandleIsOfNoUseForALockThatDynamolockTookOver(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client(long)
+		l := e.acquire(c, "key")
+		row := takenByDynamolock(e.item("key"), "theirs")
+		e.put("key", row)
+		other, _ := e.client(long)
+		_, err := other.Resume(e.ctx, l.Handle())
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, reflect.DeepEqual(e.item("key"), row), "the row of a live holder became %v", e.item("key"))
+	})
+}
+
+func TestAResumeThatGivesUpInDoubtLeavesNobodysTenure(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lost int           // answers
+		wait time.Duration // of the caller
+		want error
+	}{
+		"after its attempts": {3, time.Minute, dynalock.ErrStore},
+		"between two":        {1, 5 * time.Millisecond, context.DeadlineExceeded}, // the answer takes 2 ms, the next attempt follows 10 ms later
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, _ := e.client(long)
+				l := e.acquire(c, "key")
+				other, wire := e.client(long)
+				wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: tt.lost})
+				_, err := other.Resume(e.within(tt.wait), l.Handle())
+				wantErr(e, err, tt.want)
+				wantErr(e, err, dynalock.ErrStore)
+				time.Sleep(time.Second)
+				check(e, text(e.item("key")["isReleased"]) == "1", "a second later, of a lease of a minute, nobody holds %v", e.item("key"))
+			})
+		})
+	}
+}
+
 func TestTheContextOfAnAcquireBoundsTheWaitAndNotTheLock(t *testing.T) {
 	onServer(t, func(e *env) {
 		type key struct{}
@@ -1018,6 +1058,15 @@ func TestDoSaysThatTheLockWasLostWhateverTheFunctionReturns(t *testing.T) {
 			return nil
 		})
 		wantErr(e, err, dynalock.ErrLost)
+	})
+}
+
+func TestDoSaysThatTheLockWasNotReleased(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Op: "UpdateItem", Skip: 1})
+		wantErr(e, c.Do(e.ctx, "key", nothing), dynalock.ErrStore)
+		check(e, e.item("key")["isReleased"] == nil, "it was released after all")
 	})
 }
 
@@ -1168,6 +1217,43 @@ func TestForceReleaseOfATenureOfThisClientEndsItAtOnceForItsWaiters(t *testing.T
 	})
 }
 
+func TestALocalWaiterGoesOnWhenItsHolderIsLostOrCannotRelease(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end   func(e *env, l *dynalock.Lock, wire *testserver.Wire)
+		bound time.Duration
+	}{
+		"lost": {func(e *env, l *dynalock.Lock, _ *testserver.Wire) {
+			operator, _ := e.client()
+			r, err := operator.Get(e.ctx, l.Key())
+			must(e, err)
+			must(e, operator.ForceRelease(e.ctx, r))
+		}, lease / 4}, // the holder's next heartbeat is refused
+		"release fails": {func(e *env, l *dynalock.Lock, wire *testserver.Wire) {
+			wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 1}) // the waiter's, which the lock is offered
+			wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Op: "UpdateItem", Times: 1})
+			wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
+		}, lease * 11 / 10}, // the lease is watched running out
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, wire := e.client()
+				l := e.acquire(c, "key")
+				next := make(chan error, 1)
+				waiting := e.within(10 * lease)
+				go func() {
+					_, err := c.Acquire(waiting, "key")
+					next <- err
+				}()
+				synctest.Wait()
+				start := time.Now()
+				tt.end(e, l, wire)
+				must(e, <-next)
+				check(e, time.Since(start) < tt.bound, "the next in line had it after %v", time.Since(start))
+			})
+		})
+	}
+}
+
 func TestDataIsWhatTheLastOfConcurrentCallsStored(t *testing.T) {
 	t.Parallel()
 	srv := dynalocktest.NewServer() // in real time, where goroutines overtake one another
@@ -1212,6 +1298,31 @@ func TestCloseReleasesAllOfManyLocksAFewAtATimeThoughTheFirstFails(t *testing.T)
 		}
 		check(e, free == many-1, "%d of %d are free, want all but the one that failed", free, many)
 	})
+}
+
+func TestCloseReleasesALockWhoseReleaseFailedAndWasNotRepeated(t *testing.T) {
+	for name, f := range map[string]testserver.Fault{
+		"refused":  {Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"},
+		"too long": {Kind: testserver.LoseRequest},
+	} {
+		for end, mended := range map[string]bool{"mended": true, "not mended": false} {
+			t.Run(name+"/"+end, func(t *testing.T) {
+				virtual(t, func(e *env) {
+					c, wire := e.client()
+					l := e.acquire(c, "key")
+					mend := wire.Inject(f)
+					wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
+					if !mended {
+						wantErr(e, c.Close(e.ctx), dynalock.ErrStore)
+						return
+					}
+					mend()
+					must(e, c.Close(e.ctx))
+					check(e, text(e.item("key")["isReleased"]) == "1", "Close left it held")
+				})
+			})
+		}
+	}
 }
 
 func TestAForcedReleaseWhoseAnswerIsLostIsNoChange(t *testing.T) {

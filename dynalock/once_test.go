@@ -666,6 +666,17 @@ func TestAtLeastKeepsTheNextPeriodsFromStartingTooSoon(t *testing.T) {
 	})
 }
 
+func TestAStartWhoseAnswerWasLostIsNotTooSoonForItsOwnPeriod(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1}) // what notes the start
+		run, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Minute })
+		must(e, err)
+		check(e, run.Ran, "run %+v", run)
+		check(e, wire.Count("UpdateItem") == 4, "%d writes, want the start twice, the claim and the finish", wire.Count("UpdateItem"))
+	})
+}
+
 func TestAPauseIsLookedForWithAConsistentReadSoThatItCountsFromTheMomentThatPauseReturned(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client()
@@ -826,6 +837,41 @@ func TestACallThatWaitsDoesNotBeginACrashedRunAgainAfterAPause(t *testing.T) {
 	})
 }
 
+func TestACallInLineBehindTheRunOfItsOwnProcessDoesNotBeginItAgainAfterAPause(t *testing.T) {
+	for name, end := range map[string]func(e *env, c *dynalock.Client, l *dynalock.Lock){
+		"given back": func(e *env, _ *dynalock.Client, l *dynalock.Lock) { must(e, l.Release(e.ctx)) },
+		"freed by an operator": func(e *env, operator *dynalock.Client, l *dynalock.Lock) {
+			r, err := operator.Get(e.ctx, l.Key())
+			must(e, err)
+			must(e, operator.ForceRelease(e.ctx, r))
+			<-l.Done()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, _ := e.client()
+				operator, _ := e.client()
+				inLine := make(chan error, 1)
+				_, err := c.Once(e.ctx, "job", "1", func(_ context.Context, l *dynalock.Lock) error {
+					go func() {
+						_, err := c.Once(e.within(10*lease), "job", "1", func(context.Context, *dynalock.Lock) error {
+							e.Error("a paused job ran")
+							return nil
+						})
+						inLine <- err
+					}()
+					time.Sleep(lease / 10)
+					must(e, operator.Pause(e.ctx, "job", "it crashes"))
+					end(e, operator, l)
+					return nil
+				})
+				check(e, err != nil, "the run is finished")
+				wantErr(e, <-inLine, dynalock.ErrPaused)
+			})
+		})
+	}
+}
+
 func TestClaimsWhoseCallersHadGoneDoNotCountAsAttempts(t *testing.T) {
 	for name, f := range map[string]dynalocktest.Fault{
 		"the answer came too late": {Kind: dynalocktest.SlowResponse, Delay: 100 * time.Millisecond},
@@ -892,6 +938,33 @@ func TestRetentionForgetsNoAttemptsOfARun(t *testing.T) {
 		}
 		check(e, begun == 2, "begun %d times", begun)
 	})
+}
+
+func TestRetentionForgetsNoAttemptsOfARunWhoseLastClaimWasGivenBack(t *testing.T) {
+	for name, f := range map[string]dynalocktest.Fault{
+		"the answer came too late": {Kind: dynalocktest.SlowResponse, Delay: 100 * time.Millisecond},
+		"the answer was lost":      {Kind: dynalocktest.LostResponse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				must(e, dynalock.CreateTable(e.ctx, e.connect(), e.table, func(o *dynalock.TableOptions) { o.TimeToLive = true }))
+				c, _ := e.client(func(o *dynalock.Options) { o.Retention = time.Minute })
+				unfinished := func(ctx context.Context, l *dynalock.Lock) error { return l.Release(ctx) }
+				run, err := c.Once(e.ctx, "job", "1", unfinished)
+				wantErr(e, err, dynalock.ErrReleased)
+				check(e, run.Attempt == 1, "run %+v", run)
+				f.Operation, f.Times = "UpdateItem", 1
+				e.embedded.Inject(f) // the claim of the second attempt
+				_, err = c.Once(e.within(50*time.Millisecond), "job", "1", unfinished)
+				wantErr(e, err, context.DeadlineExceeded)
+				time.Sleep(time.Hour)
+				e.embedded.ExpireItems()
+				run, err = c.Once(e.ctx, "job", "1", nothing)
+				must(e, err)
+				check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+			})
+		})
+	}
 }
 
 func TestARunThatCannotBeReadIsForeign(t *testing.T) {

@@ -106,6 +106,31 @@ func TestTheShortestAndTheLongestLeaseAreKept(t *testing.T) {
 	})
 }
 
+func TestALockIsTrustedForItsLeaseLessTheSafetyMargin(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.SafetyMargin = lease / 2 })
+		start := time.Now()
+		l := e.acquire(c, "key")
+		crash(wire)
+		check(e, l.Deadline().Equal(start.Add(lease/2)), "the deadline is %v after the send, want %v", l.Deadline().Sub(start), lease/2)
+		time.Sleep(time.Until(start.Add(lease/2 - time.Millisecond)))
+		check(e, l.Held(), "lost before its deadline: %v", l.Err())
+		time.Sleep(time.Millisecond)
+		check(e, !l.Held(), "held after its deadline")
+	})
+}
+
+func TestALockWithALeaseOfItsOwnIsRenewedAtThePaceOfThatLease(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = 10 * time.Second })
+		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.Lease = time.Second })
+		time.Sleep(10 * time.Second)
+		check(e, l.Held() && l.Err() == nil, "lost: %v", l.Err())
+		beats := wire.Count() - 1
+		check(e, beats >= 50 && beats <= 60, "%d heartbeats in 10 leases, want one every fifth of a lease", beats)
+	})
+}
+
 func TestTheLongestKeyAndTheLargestItemAreStored(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, wire := e.client(long, func(o *dynalock.Options) {
@@ -500,6 +525,23 @@ func TestMaxHoldEndsTheTenureWhateverTheHeartbeatSays(t *testing.T) {
 		other, _ := e.client()
 		e.acquire(other, "key")
 		check(e, time.Since(start) < 5*lease+lease+200*time.Millisecond, "others had to wait until %v after the start", time.Since(start))
+	})
+}
+
+func TestMaxHoldEndsATenureThatWasResumed(t *testing.T) {
+	virtual(t, func(e *env) {
+		a, _ := e.client()
+		b, _ := e.client()
+		old := e.acquire(a, "key")
+		start := time.Now()
+		l, err := b.Resume(e.ctx, old.Handle(), func(o *dynalock.AcquireOptions) { o.MaxHold = 2 * lease })
+		must(e, err)
+		select {
+		case <-l.Done():
+		case <-time.After(5 * lease):
+		}
+		wantErr(e, l.Err(), heartbeat.ErrLimit)
+		check(e, time.Since(start) < 2*lease+10*time.Millisecond, "held for %v", time.Since(start))
 	})
 }
 

@@ -99,6 +99,12 @@ var acquireMutants = []mutant{
 		bug: "A handle is good for another tenure with the same id, which a late copy of its acquire began.",
 	},
 	{
+		name: "resume-without-the-id", file: "dynalock/acquire.go", ref: "Client.Resume",
+		old: "w.cond = condTenure + condToken\n\t\tw.values",
+		new: "w.cond = \"NOT #released = :one\" + condToken\n\t\tw.values",
+		bug: "Resume asks for the token alone, which dynamolock copies into its own tenure.",
+	},
+	{
 		name: "lock-ends-with-the-callers-context", file: "dynalock/acquire.go", ref: "Client.Acquire",
 		old: "values: context.WithoutCancel(ctx),",
 		new: "values: ctx,",
@@ -111,10 +117,34 @@ var acquireMutants = []mutant{
 		bug: "MaxHold is not passed on to the scheduler.",
 	},
 	{
+		name: "resumed-lock-has-no-limit", file: "dynalock/acquire.go", ref: "AcquireOptions.MaxHold",
+		old: "if a.options.MaxHold > 0 { //",
+		new: "if a.options.MaxHold > 0 && a.resume == \"\" { //",
+		bug: "MaxHold is not passed on to the scheduler for a lock that was resumed.",
+	},
+	{
+		name: "margin-without-effect", file: "dynalock/acquire.go", ref: "Options.SafetyMargin",
+		old: "Trust: a.timing.trust, AttemptTimeout",
+		new: "Trust: a.timing.lease - a.timing.lease/5, AttemptTimeout",
+		bug: "A lock is trusted for four fifths of its lease, whatever SafetyMargin says.",
+	},
+	{
+		name: "renewed-at-the-clients-pace", file: "dynalock/acquire.go", ref: "AcquireOptions.Lease",
+		old: "Period: a.timing.period, ",
+		new: "Period: min(cmp.Or(c.opt.Heartbeat, c.opt.Lease/5), a.timing.trust*9/10), ",
+		bug: "A lock with a shorter lease of its own is renewed at the pace of the client's others, in the last moment before it is lost.",
+	},
+	{
 		name: "do-hides-the-loss", file: "dynalock/acquire.go", ref: "Client.Do",
 		old: "if errors.Is(lost, ErrLost) {\n\t\treturn lost\n\t}",
 		new: "_ = lost",
 		bug: "Do returns nil when its function does, though the lock was lost under it.",
+	},
+	{
+		name: "do-hides-the-failed-release", file: "dynalock/acquire.go", ref: "Client.Do",
+		old: "defer func() { err = errors.Join(err, l.finally(ctx)) }()",
+		new: "defer func() {\n\t\tif ended := l.finally(ctx); !errors.Is(ended, ErrStore) {\n\t\t\terr = errors.Join(err, ended)\n\t\t}\n\t}()",
+		bug: "Do returns nil though the lock was not released.",
 	},
 	{
 		name: "do-keeps-the-lock-after-a-panic", file: "dynalock/acquire.go", ref: "Client.Do",

@@ -87,6 +87,12 @@ var holderMutants = []mutant{
 		bug: "Done of a lock that Close had no time to release is open for ever.",
 	},
 	{
+		name: "close-forgets-the-failed-release", file: "dynalock/client.go", ref: "Client.Close",
+		old: "for l := range c.tenures {\n\t\theld",
+		new: "for _, l := range c.holders {\n\t\theld",
+		bug: "Close leaves a lock held whose release has failed before, and says nothing.",
+	},
+	{
 		name: "close-without-bound", file: "dynalock/client.go", ref: "Client.Close",
 		old: "for range min(len(held), 64) {",
 		new: "for range len(held) {",
@@ -277,6 +283,18 @@ var holderMutants = []mutant{
 		old: "o.Lease, o.DeleteOnRelease = time.Duration(h.Lease)*time.Millisecond, h.Delete",
 		new: "o.Lease = time.Duration(h.Lease) * time.Millisecond",
 		bug: "A lock that was to be deleted at its release is not, once it was resumed elsewhere.",
+	},
+	{
+		name: "doubtful-resume-stays", file: "dynalock/resume.go", ref: "Client.Resume",
+		old: "if n == 3 {\n\t\t\ta.abandon()\n",
+		new: "if n == 3 {\n",
+		bug: "A resume that gives up after lost answers leaves the tenure that it began to run out.",
+	},
+	{
+		name: "interrupted-resume-stays", file: "dynalock/resume.go", ref: "Client.Resume",
+		old: "c.sleep(ctx, backoff(n)); e != nil {\n\t\t\ta.abandon()\n",
+		new: "c.sleep(ctx, backoff(n)); e != nil {\n",
+		bug: "The same for one whose caller goes between two attempts.",
 	},
 	{
 		name: "resume-writes-its-own-dialect", file: "dynalock/resume.go", ref: "Sharing a table",

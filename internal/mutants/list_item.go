@@ -123,6 +123,12 @@ var itemMutants = []mutant{
 		bug: "A job starts however short a time after its last start.",
 	},
 	{
+		name: "own-start-counts", file: "dynalock/expressions.go", ref: "OnceOptions.AtLeast",
+		old: "#started <= :limit OR #period = :period)",
+		new: "#started <= :limit)",
+		bug: "A start whose answer was lost is too recent for itself, and its period never runs.",
+	},
+	{
 		name: "pause-does-not-count", file: "dynalock/expressions.go", ref: "Client.Pause",
 		old: "condSpaced = condJob + \" AND attribute_not_exists(#paused) AND (",
 		new: "condSpaced = condJob + \" AND (",

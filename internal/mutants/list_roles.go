@@ -39,6 +39,18 @@ var roleMutants = []mutant{
 		bug: "A second Run of a candidate is not refused.",
 	},
 	{
+		name: "run-hides-the-failed-release", file: "dynalock/election.go", ref: "Election.Run",
+		old: "if over && t.err != nil {",
+		new: "if over && t.err != nil && l == nil {",
+		bug: "Run says nothing of a lock that it did not release.",
+	},
+	{
+		name: "health-asked-once", file: "dynalock/election.go", ref: "ElectionOptions.Health",
+		old: "for {\n\t\tif err := e.awaitHealth(ctx, t.attempt); err != nil {\n\t\t\treturn err\n\t\t}\n",
+		new: "if err := e.awaitHealth(ctx, t.attempt); err != nil {\n\t\treturn err\n\t}\n\tfor {\n",
+		bug: "A leader that is not healthy any more campaigns, and wins, again and again.",
+	},
+	{
 		name: "old-term-is-handed-over", file: "dynalock/election.go", ref: "Election.HandOver",
 		old: "w := &write{cond: condTenure, update: updSuccessor,",
 		new: "w := &write{cond: \"begins_with(#version, :id) OR attribute_exists(#version)\", update: updSuccessor,",
@@ -99,6 +111,12 @@ var roleMutants = []mutant{
 		bug: "A call that waits begins a crashed run again though its job was paused meanwhile.",
 	},
 	{
+		name: "pause-missed-by-the-next-in-line", file: "dynalock/acquire.go", ref: "Client.Pause",
+		old: "!a.asked && a.c.now()-a.began < a.c.opt.MinPoll {",
+		new: "!a.asked {",
+		bug: "A call in line behind another of its process begins a run again though its job was paused meanwhile.",
+	},
+	{
 		name: "claims-in-doubt-count", file: "dynalock/acquire.go", ref: "OnceOptions.MaxAttempts",
 		old: "w.update += setUnbegun\n",
 		new: "_ = setUnbegun\n",
@@ -115,6 +133,18 @@ var roleMutants = []mutant{
 		old: "if !r.run {",
 		new: "if r.State == Held {",
 		bug: "The attempts of a run that an operator freed are forgotten with the retention of locks.",
+	},
+	{
+		name: "attempts-expire-with-a-claim-in-doubt", file: "dynalock/acquire.go", ref: "Options.Retention",
+		old: "a.c.retain(w, a.options.keep)\n\t\tw.update",
+		new: "a.c.retain(w, 0)\n\t\tw.update",
+		bug: "The attempts of a run are forgotten with the retention of locks when a claim without an answer is given back.",
+	},
+	{
+		name: "attempts-expire-with-a-late-claim", file: "dynalock/acquire.go", ref: "Options.Retention",
+		old: "a.c.retain(w, a.options.keep)\n\t\t\t\tw.update",
+		new: "a.c.retain(w, 0)\n\t\t\t\tw.update",
+		bug: "The same for a claim that was answered after its caller had gone.",
 	},
 	{
 		name: "start-noted-for-bad-input", file: "dynalock/once.go", ref: "Client.Once",

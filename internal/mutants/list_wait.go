@@ -105,6 +105,12 @@ var waitMutants = []mutant{
 		bug: "When the first in line gives up, nobody looks at the lock any more.",
 	},
 	{
+		name: "loss-wakes-nobody", file: "dynalock/queue.go", ref: "Waiting",
+		old: "q.freed = released\n\t\tq.waiting[0].signal()\n",
+		new: "if q.freed = released; released {\n\t\t\tq.waiting[0].signal()\n\t\t}\n",
+		bug: "When the local holder is lost, or its release fails, the next in line waits on for it.",
+	},
+	{
 		name: "bookkeeping-by-key", file: "dynalock/queue.go", ref: "peer 8",
 		old: "if c.holders[l.key] != l {\n\t\treturn\n\t}\n\tdelete(c.holders, l.key)",
 		new: "delete(c.holders, l.key)",
