@@ -126,9 +126,10 @@
 //
 // Locks are not reentrant: a goroutine that acquires a key twice waits for itself. Processes are not served in the
 // order in which they came. A copy of an old acquire request that a network delivers late, after other tenures, can
-// begin a tenure that nobody holds; it costs the others one lease of waiting. A global table in the eventually
-// consistent mode decides in each Region on a copy of its own: use one Region, or the strongly consistent mode
-// (where there are no transactions, so no Transact). Whoever may write to the table can break every lock in it.
+// begin a tenure that nobody holds; it costs the others one lease of waiting. Where an item was deleted under its
+// holder, such a copy makes it anew, and the tenure goes on. A global table in the eventually consistent mode decides
+// in each Region on a copy of its own: use one Region, or the strongly consistent mode (where there are no
+// transactions, so no Transact). Whoever may write to the table can break every lock in it.
 //
 // # Compatibility
 //
