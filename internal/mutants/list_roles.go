@@ -107,7 +107,7 @@ var roleMutants = []mutant{
 	{
 		name: "pause-missed-by-who-waits", file: "dynalock/acquire.go", ref: "Client.Pause",
 		old: "if a.options.job == \"\" ||",
-		new: "if a.options.job != \"\" || a.key == \"\" ||",
+		new: "if a.key != \"\" ||",
 		bug: "A call that waits begins a crashed run again though its job was paused meanwhile.",
 	},
 	{
