@@ -1,6 +1,6 @@
 // Package history is what clients say that they did, and the check of it: whether some order of their calls, one after the
-// other, explains every lock that they were given and believed to hold, and every answer of a guarded register. The format is that of the workers of this module and of the simulation in
-// dynalock/sim_export_test.go.
+// other, explains every lock that they were given and believed to hold, and every answer of a guarded register. The format
+// is that of the workers of this module and of the simulation in dynalock/sim_export_test.go.
 package history
 
 import (
