@@ -326,6 +326,16 @@ func (k *checker) noted(key string, item map[string]types.AttributeValue, q *sen
 // pause keeps a job from starting, or lets it start again.
 func (a *actor) pause(ctx context.Context, act action) error {
 	w, name, paused := a.w, splitPeriod(act.Key)[0], act.Op == opPause
+	w.mu.Lock()
+	idle := !paused && !w.check.jobState(act.Key).paused
+	w.mu.Unlock()
+	if idle { // there has to be something to end
+		pause := act
+		pause.Op = opPause
+		if err := a.pause(ctx, pause); err != nil {
+			return err
+		}
+	}
 	begin := w.now()
 	err := w.call(ctx, a.c, a.name, act.Key, string(act.Op), func(ctx context.Context) error {
 		if paused {
