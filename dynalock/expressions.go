@@ -53,6 +53,11 @@ const (
 	// a foreign item.
 	condJob = "(attribute_not_exists(#key) OR #released = :one AND #stamp = #version)"
 
+	// condNotUnpaused: no pause has ended since the one that :seen0 ended, or ever. A late copy of a Pause must not begin it
+	// again, and the version may come back: by a late copy of a start.
+	condNotUnpaused = condJob + " AND #unpaused = :seen0"
+	condNeverPaused = condJob + " AND attribute_not_exists(#unpaused)"
+
 	// condSpaced: the job is not paused, and its last start is long enough ago or was that of this very period.
 	condSpaced = condJob + " AND attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
 
@@ -103,7 +108,7 @@ const (
 	updJob     = "SET #lease = :lease, #version = :next, #stamp = :next, #owner = :owner, #released = :one"
 	updStart   = updJob + ", #started = :now, #period = :period"
 	updPause   = updJob + ", #paused = :paused"
-	updUnpause = updJob + " REMOVE #paused"
+	updUnpause = updJob + ", #unpaused = :next REMOVE #paused"
 
 	setAttempt  = ", #attempt = if_not_exists(#attempt, :0) + :1"
 	setAttempts = ", #attempt = :attempts"
@@ -126,7 +131,7 @@ var attributeNames = map[string]string{
 	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters,
 	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
-	"#previous": attrPrevious, "#paused": attrPaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
+	"#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
 }
 
 // constantValues are those that never change.

@@ -37,6 +37,7 @@ const (
 	attrFinished   = "finishedAt"      // N unix milliseconds, when such a run ended
 	attrResult     = "result"          // S the error that it ended with
 	attrPaused     = "paused"          // S why a job is paused
+	attrUnpaused   = "unpaused"        // S the version of the write that ended the last pause
 	attrStarted    = "startedAt"       // N unix milliseconds by the service's clock, the last start of a job
 	attrPeriod     = "period"          // S the period of that start
 	attrTTL        = "ttl"             // N unix seconds, on released items only
@@ -46,7 +47,8 @@ var reservedAttributes = map[string]bool{
 	attrOwner: true, attrLease: true, attrVersion: true, attrReleased: true, attrData: true, attrToken: true,
 	attrStamp: true, attrAcquired: true, attrRenewed: true, attrExpires: true, attrReason: true, attrHold: true,
 	attrWaiters: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
-	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrStarted: true, attrPeriod: true,
+	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrUnpaused: true,
+	attrStarted: true, attrPeriod: true,
 }
 
 const idBytes = 16

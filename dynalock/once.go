@@ -314,8 +314,8 @@ func (c *Client) Unpause(ctx context.Context, job string) error {
 	return c.setPause(ctx, job, c.jobWrite(updUnpause), nil)
 }
 
-// setPause writes on condition of the version that it has just seen: a copy that comes late undoes no later pause, and
-// renews none that is over.
+// setPause writes on condition of what it has just seen: a copy that comes late undoes no later pause, and begins none
+// again that is over.
 func (c *Client) setPause(ctx context.Context, job string, w *write, errs []error) error {
 	if job == "" {
 		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
@@ -333,14 +333,18 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 		if err := c.jobError(job, a.item); err != nil {
 			return true, err
 		}
+		seen := parser{it: a.item}
+		version, unpaused := seen.str(attrVersion), seen.str(attrUnpaused)
 		_, paused := a.item[attrPaused]
-		version := c.decode(jobKey(job), a.item).Version
-		if w.update == updUnpause && !paused || version == next { // an attempt whose answer was lost
+		switch {
+		case version == next || w.update == updUnpause && !paused: // by an attempt whose answer was lost, for one
 			return true, nil
-		}
-		w.cond, w.values[":seen0"] = condNew, str(version)
-		if len(a.item) > 0 {
-			w.cond = condJob + " AND " + condVersion(1)
+		case w.update == updUnpause:
+			w.cond, w.values[":seen0"] = condJob+" AND "+condVersion(1), str(version)
+		case unpaused != "":
+			w.cond, w.values[":seen0"] = condNotUnpaused, str(unpaused)
+		default:
+			w.cond = condNeverPaused
 		}
 		a = c.ask(ctx, c.updateInput(jobKey(job), w))
 		if a.verdict == applied {

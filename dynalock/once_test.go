@@ -524,6 +524,10 @@ func TestALateCopyOfAPauseOrItsEndUndoesNothingThatCameAfter(t *testing.T) {
 		_, err := wire.Deliver(e.ctx)
 		must(e, err)
 		check(e, !paused(), "the copy paused it again")
+		late(func() error { // not even behind a late copy of a start, which brings the version back that it had seen
+			_, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Minute })
+			return err
+		})
 		late(pause)
 		must(e, unpause())
 		_, err = wire.Deliver(e.ctx)

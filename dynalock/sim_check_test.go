@@ -60,6 +60,7 @@ type tenure struct {
 	overruled  bool       // by an operator or by Resume: its holder learns of it with the next heartbeat
 	ended      string     // how, by the order of writes; "" while it lives
 	ghosts     int
+	revived    bool              // deleted under its holder, and made anew
 	data       []string          // payloads that were applied
 	renewals   int               // by calls of Renew that applied
 	releasing  bool              // its owner has called Release
@@ -324,7 +325,10 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 	case (q.site == siteRelease || q.site == siteFinish) && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
 	case q.site == siteYield && (before.yielded != "" || t.ghosts > 0): // the same
 	case q.site == siteCleanUp && t.ghosts > 0:
+	case t.revived && !before.released && t.lock.Err() == nil: // its holder cannot know
 	case t.ghosts > 0 && t.lock == nil: // its call is about to get it
+	case t.ghosts > 0 && !before.released && q.last < before.at: // sent before the ghost was there: late, too
+		k.count.GhostWrites++
 	case before.released || t.ended != "":
 		k.fail(ruleOver, q.key, "%s %s applied to %s, after its tenure was %s", q.site, q.version, before, t.ended)
 	}
@@ -366,10 +370,9 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 		t.ended, t.token = "", 0
 	}
 	if t.ended == "deleted" && !before.exists && token == t.token && t.lock.Err() == nil {
-		t.ended = "" // a late copy made the item anew before its holder could see that it was deleted: the very same item
+		t.revived = true // a late copy made the item anew before its holder could see that it was deleted
 		k.count.Revived++
-	}
-	if t.ended != "" { // a copy of its request, delayed beyond its end
+	} else if t.ended != "" { // a copy of its request, delayed beyond its end
 		t.ghosts++
 		k.count.Ghosts++
 		if before.id == st.id {
@@ -439,18 +442,19 @@ func (k *checker) end(t *tenure, how string) {
 	}
 }
 
-// healthy: since its last acknowledged write was sent nothing has disturbed its client.
+// healthy: since a while before its last acknowledged write was sent nothing has disturbed its client.
 func (t *tenure) healthy() bool {
 	c := t.client
-	if !t.beats || t.acked == nil || t.releasing || t.overruled || c.closing || c.crashed() || c.disturbed >= t.acked.at || len(c.plan.Sick) > 0 {
+	if !t.beats || t.acked == nil || t.releasing || t.overruled || c.closing || c.crashed() || len(c.plan.Sick) > 0 {
 		return false
 	}
+	since := t.acked.at - t.trust - time.Second // that write may have come too late for what was before
 	for _, s := range c.plan.Clock.Steps {
-		if s.At >= t.acked.at-time.Second {
+		if s.At >= since {
 			return false
 		}
 	}
-	return c.clock.paused(t.acked.at, c.w.now()) == 0
+	return c.disturbed < since && c.clock.paused(since, c.w.now()) == 0
 }
 
 func (t *tenure) held() bool { return t.lock != nil && t.lock.Held() }

@@ -196,9 +196,15 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "late-unpause-undoes-a-pause", file: "dynalock/once.go", ref: "Client.Unpause",
-		old: "w.cond = condJob + \" AND \" + condVersion(1)",
-		new: "w.cond = condJob",
-		bug: "A copy of an Unpause, or of a Pause, that comes late undoes what came after it.",
+		old: "condJob+\" AND \"+condVersion(1), str(version)",
+		new: "condJob, str(version)",
+		bug: "A copy of an Unpause that comes late ends a later pause.",
+	},
+	{
+		name: "late-pause-begins-again", file: "dynalock/expressions.go", ref: "Client.Pause",
+		old: "condNotUnpaused = condJob + \" AND #unpaused = :seen0\"",
+		new: "condNotUnpaused = condJob",
+		bug: "A copy of a Pause that comes late pauses a job again.",
 	},
 	{
 		name: "lost-run-has-an-end", file: "dynalock/once.go", ref: "Run.FinishedAt",
