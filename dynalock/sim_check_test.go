@@ -325,7 +325,7 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 	case (q.site == siteRelease || q.site == siteFinish) && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
 	case q.site == siteYield && (before.yielded != "" || t.ghosts > 0): // the same
 	case q.site == siteCleanUp && t.ghosts > 0:
-	case t.revived && !before.released && t.lock.Err() == nil: // its holder cannot know
+	case t.revived && !before.released: // its holder cannot know
 	case t.ghosts > 0 && t.lock == nil: // its call is about to get it
 	case t.ghosts > 0 && !before.released && q.last < before.at: // sent before the ghost was there: late, too
 		k.count.GhostWrites++

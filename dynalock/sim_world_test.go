@@ -270,8 +270,8 @@ func (w *world) close(c *simClient) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, t := range c.held {
-		if first && err == nil && t.ended == "" && !errors.Is(t.lock.Err(), dynalock.ErrLost) && !c.crashed() {
+	for _, t := range c.held { // one that reached its MaxHold is lost, whatever its release says
+		if first && t.limit == 0 && err == nil && t.ended == "" && !errors.Is(t.lock.Err(), dynalock.ErrLost) && !c.crashed() {
 			w.check.fail(ruleNil, t.key, "%s: Close returned nil, but the item shows %s", c.name, w.check.key(t.key))
 		}
 	}
