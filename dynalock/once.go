@@ -323,8 +323,7 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 	if err := invalid(append(errs, c.checkKey(jobKey(job))...)); err != nil {
 		return err
 	}
-	sent := parser{it: w.values}
-	next := sent.str(":next")
+	id, attempts := newID(), uint64(0)
 	return c.persist(ctx, func() (bool, error) {
 		a := c.look(ctx, jobKey(job), true)
 		if a.verdict != applied {
@@ -336,8 +335,11 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 		seen := parser{it: a.item}
 		version, unpaused := seen.str(attrVersion), seen.str(attrUnpaused)
 		_, paused := a.item[attrPaused]
+		attempts++ // each writes a version of its own: one that came back would let a late Unpause pass
+		w.values[":next"] = str(versionOf(id, attempts))
+		writer, _ := splitVersion(version)
 		switch {
-		case version == next || w.update == updUnpause && !paused: // by an attempt whose answer was lost, for one
+		case writer == id || w.update == updUnpause && !paused: // by an attempt whose answer was lost, for one
 			return true, nil
 		case w.update == updUnpause:
 			w.cond, w.values[":seen0"] = condJob+" AND "+condVersion(1), str(version)

@@ -542,6 +542,24 @@ func TestALateCopyOfAPauseOrItsEndUndoesNothingThatCameAfter(t *testing.T) {
 	})
 }
 
+func TestALateCopyOfAnUnpauseDoesNotEndTheRepetitionOfThePauseThatItEnded(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		other, late := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})
+		done := make(chan error, 1)
+		go func() { done <- c.Pause(e.ctx, "job", "") }()
+		time.Sleep(5 * time.Millisecond) // it is applied, and will be looked for
+		late.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+		must(e, other.Unpause(e.ctx, "job"))
+		must(e, <-done)
+		check(e, e.item("once/job")["paused"] != nil, "Pause returned nil, and the job is not paused")
+		_, err := late.Deliver(e.ctx)
+		must(e, err)
+		check(e, e.item("once/job")["paused"] != nil, "the copy ended the pause that came after")
+	})
+}
+
 func TestAPauseIsKnownToBeAppliedThoughItsAnswersAreLost(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()

@@ -648,7 +648,9 @@ func (k *checker) starving(key string, st *keyState) {
 			since = max(since, t.over)
 		}
 		for _, p := range c.plan.Clock.Pauses {
-			if p.At <= now {
+			if c.disturbed > 0 && p.At <= c.disturbed { // the rest of a pause after failures comes after it
+				since = max(since, p.end()+scale(time.Second, 1/c.plan.Clock.Mono))
+			} else if p.At <= now {
 				since = max(since, p.end())
 			}
 		}

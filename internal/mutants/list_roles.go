@@ -201,6 +201,12 @@ var roleMutants = []mutant{
 		bug: "A copy of an Unpause that comes late ends a later pause.",
 	},
 	{
+		name: "repeated-pause-with-the-old-version", file: "dynalock/once.go", ref: "Client.Pause",
+		old: "attempts++ // each",
+		new: "attempts = 1 // each",
+		bug: "A Pause that is repeated writes its version again, which a late copy of an Unpause has seen.",
+	},
+	{
 		name: "late-pause-begins-again", file: "dynalock/expressions.go", ref: "Client.Pause",
 		old: "condNotUnpaused = condJob + \" AND #unpaused = :seen0\"",
 		new: "condNotUnpaused = condJob",
