@@ -102,6 +102,7 @@ type jobState struct {
 	since   time.Duration // it is paused, or is not
 	starts  bool          // it has been started with AtLeast
 	start   *sentWrite
+	applied map[*sentWrite]time.Duration // starts, and when they were first
 	started time.Duration
 	period  string
 }
@@ -287,7 +288,7 @@ func (k *checker) jobState(key string) *jobState {
 	name := "once/" + splitPeriod(key)[0]
 	jb := k.jobs[name]
 	if jb == nil {
-		jb = &jobState{}
+		jb = &jobState{applied: map[*sentWrite]time.Duration{}}
 		k.jobs[name] = jb
 	}
 	return jb
@@ -314,7 +315,10 @@ func (k *checker) noted(key string, item map[string]types.AttributeValue, q *sen
 				k.fail(ruleSpaced, key, "%s starts period %s %v after %s, allowed %v", q.client.name, period, now-jb.started, jb.period, least)
 			}
 		}
-		jb.starts, jb.start, jb.started, jb.period = true, q, now, textOf(item, "period")
+		if _, again := jb.applied[q]; !again { // a late copy writes the time of the first again
+			jb.applied[q] = now
+		}
+		jb.starts, jb.start, jb.started, jb.period = true, q, jb.applied[q], textOf(item, "period")
 	default:
 		k.fail(ruleOwnTenure, key, "%s wrote the job", q.site)
 	}
