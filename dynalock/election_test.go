@@ -204,17 +204,22 @@ func TestRunSaysThatTheLockWasNotReleased(t *testing.T) {
 	}
 }
 
+// unless makes a candidate healthy while it is not sick.
+func unless(sick *atomic.Bool) func(*dynalock.ElectionOptions) {
+	return func(o *dynalock.ElectionOptions) {
+		o.Health = func(context.Context) error {
+			if sick.Load() {
+				return errors.New("disk full")
+			}
+			return nil
+		}
+	}
+}
+
 func TestAnUnhealthyLeaderEndsItsTermInGoodOrderAndDoesNotCampaign(t *testing.T) {
 	virtual(t, func(e *env) {
 		var sick atomic.Bool
-		a := e.candidate("a", func(o *dynalock.ElectionOptions) {
-			o.Health = func(context.Context) error {
-				if sick.Load() {
-					return errors.New("disk full")
-				}
-				return nil
-			}
-		})
+		a := e.candidate("a", unless(&sick))
 		<-a.leads
 		b := e.candidate("b")
 		time.Sleep(lease)
@@ -368,14 +373,7 @@ func TestACandidateThatIsNotHealthyDoesNotCampaignThoughNobodyLeads(t *testing.T
 func TestALeaderThatIsNotHealthyAnyMoreDoesNotCampaignThoughNobodyElseDoes(t *testing.T) {
 	virtual(t, func(e *env) {
 		var sick atomic.Bool
-		a := e.candidate("a", func(o *dynalock.ElectionOptions) {
-			o.Health = func(context.Context) error {
-				if sick.Load() {
-					return errors.New("disk full")
-				}
-				return nil
-			}
-		})
+		a := e.candidate("a", unless(&sick))
 		<-a.leads
 		sick.Store(true)
 		wantErr(e, <-a.ends, dynalock.ErrUnhealthy)

@@ -229,14 +229,20 @@ func TestCloseOnADeadNetworkLeavesNothingBehind(t *testing.T) {
 	})
 }
 
+// deadWithManyLocks is a client that holds more locks than Close releases at a time, and is cut off for good.
+func deadWithManyLocks(e *env) (*dynalock.Client, []*dynalock.Lock) {
+	c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
+	var locks []*dynalock.Lock
+	for i := range 500 {
+		locks = append(locks, e.acquire(c, fmt.Sprint("key", i)))
+	}
+	crash(wire)
+	return c, locks
+}
+
 func TestCloseOfManyLocksOnADeadNetworkEndsWithItsContext(t *testing.T) {
 	virtual(t, func(e *env) {
-		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
-		var locks []*dynalock.Lock
-		for i := range 500 {
-			locks = append(locks, e.acquire(c, fmt.Sprint("key", i)))
-		}
-		crash(wire)
+		c, locks := deadWithManyLocks(e)
 		start := time.Now()
 		wantErr(e, c.Close(e.within(100*time.Millisecond)), context.DeadlineExceeded)
 		check(e, time.Since(start) <= 150*time.Millisecond, "returned %v after its context's end", time.Since(start)-100*time.Millisecond)
@@ -251,12 +257,7 @@ func TestCloseOfManyLocksOnADeadNetworkEndsWithItsContext(t *testing.T) {
 // The heartbeats go on until the turn of a lock comes: none is silently over meanwhile.
 func TestALockThatWaitsForItsReleaseByCloseIsHeldOrSaysThatItIsNot(t *testing.T) {
 	virtual(t, func(e *env) {
-		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
-		var locks []*dynalock.Lock
-		for i := range 500 {
-			locks = append(locks, e.acquire(c, fmt.Sprint("key", i)))
-		}
-		crash(wire)
+		c, locks := deadWithManyLocks(e)
 		closed := make(chan error, 1)
 		go func() { closed <- c.Close(e.within(3 * time.Minute)) }()
 		for range 18 {
