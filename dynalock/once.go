@@ -301,8 +301,8 @@ func pausedError(job string, it item) error {
 }
 
 // Pause keeps a job from starting: from now on Once returns an error that matches ErrPaused and tells who paused it
-// and why. Runs under way go on. It looks first and then writes: two requests. Errors match ErrInvalid, ErrHeld or ErrForeign (the job's key, "once/" and its name, is
-// that of something else), ErrStore or ctx.Err().
+// and why. Runs under way go on. It looks first and then writes: two requests. Errors match ErrInvalid, ErrHeld or
+// ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or ctx.Err().
 func (c *Client) Pause(ctx context.Context, job, reason string) error {
 	w := c.jobWrite(updPause)
 	w.values[":paused"] = str(reason)
