@@ -993,7 +993,7 @@ func TestALockWhoseFirstRenewalIsInDoubtKnowsThatVersionToo(t *testing.T) {
 		}
 		slow(dynalocktest.SlowResponse, 0, lease/2)     // the acquire: so slow that a renewal follows,
 		slow(dynalocktest.SlowRequest, 1, lease*77/100) // which is applied only after the next attempt has found the acquire's version,
-		slow(dynalocktest.SlowRequest, 3, lease/6)      // and before that one's own renewal
+		slow(dynalocktest.SlowRequest, 3, lease/12)     // and before that one's own renewal, whose heartbeat is not yet due then
 		c, wire := e.client(func(o *dynalock.Options) { o.AttemptTimeout = lease * 7 / 10 })
 		start := time.Now()
 		l := e.acquire(c, "key")
