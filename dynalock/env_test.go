@@ -112,7 +112,7 @@ func (e *env) acquire(c *dynalock.Client, key string, optFns ...func(*dynalock.A
 }
 
 // crash cuts a client off for good, as the death of its process would.
-func crash(wire *testserver.Wire) { wire.Inject(testserver.Fault{Kind: testserver.HangBefore}) }
+func crash(wire *testserver.Wire) { wire.Cut() }
 
 // item reads what is stored.
 func (e *env) item(key string) map[string]types.AttributeValue {

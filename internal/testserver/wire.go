@@ -57,6 +57,7 @@ type Wire struct {
 	counts map[string]int
 	faults []*Fault
 	kept   []*http.Request
+	cut    bool
 }
 
 // Tap returns a client like db whose requests run through the Wire, and the Wire.
@@ -95,6 +96,21 @@ func (w *Wire) Inject(f Fault) (remove func()) {
 		defer w.mu.Unlock()
 		w.faults = slices.DeleteFunc(w.faults, func(other *Fault) bool { return other == &f })
 	}
+}
+
+// Cut has the client hear nothing any more, as if its process had died: the server sees none of its requests, and the
+// answers of those that are under way do not arrive.
+func (w *Wire) Cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cut = true
+	w.faults = []*Fault{{Kind: HangBefore}}
+}
+
+func (w *Wire) isCut() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cut
 }
 
 // Deliver brings the kept requests to the server, in the order in which they were sent, and forgets them. It returns
@@ -146,7 +162,14 @@ func (w *Wire) Do(req *http.Request) (*http.Response, error) {
 	}
 	switch f.Kind {
 	case Pass, KeepCopy:
-		return w.next.Do(req)
+		resp, err := w.next.Do(req)
+		if !w.isCut() {
+			return resp, err
+		}
+		if err == nil {
+			discard(resp)
+		}
+		f.Kind = HangAfter
 	case LoseResponse, HangAfter, FailAfter:
 		resp, err := w.next.Do(req)
 		if err != nil {

@@ -178,6 +178,24 @@ func TestADelayLastsAsLongAsItSaysOrUntilTheContextEnds(t *testing.T) {
 	})
 }
 
+func TestACutOffClientHearsNothingNotEvenTheAnswersUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		db, wire, server := tapped()
+		wire.Inject(Fault{Delay: time.Second, Times: 1})
+		time.AfterFunc(time.Second/2, wire.Cut)
+		for _, when := range []string{"before", "after"} {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			if err := list(ctx, db); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a request sent %s the cut: %v, want no answer", when, err)
+			}
+			if len(server.applied) != 1 {
+				t.Errorf("the server saw %d requests, want only the one sent before the cut", len(server.applied))
+			}
+		}
+	})
+}
+
 func TestAFaultHitsOnlyWhatMatchesItAndTheOlderFaultComesFirst(t *testing.T) {
 	db, wire, server := tapped()
 	ofLocks := func(_ string, body []byte) bool { return strings.Contains(string(body), `"locks"`) }
