@@ -601,9 +601,11 @@ func unrest(e *env, seed uint64) {
 			}
 		}
 	})
-	for range looks {
+	n, reached := 0, false
+	for ; n < looks || !reached && n < 5*looks; n++ {
 		time.Sleep(every)
 		mu.Lock()
+		reached = terms >= 5 && ends["lost"] > 0 && ends["handed over"]+ends["resigned"] > 0
 		locks = slices.DeleteFunc(locks, func(l *dynalock.Lock) bool { return l.Err() != nil && !l.Held() })
 		held := 0
 		for _, l := range locks {
@@ -618,8 +620,8 @@ func unrest(e *env, seed uint64) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	e.Logf("%d looks: never two; %d terms, %v", looks, terms, ends)
-	check(e, terms >= 5 && ends["lost"] > 0 && ends["handed over"]+ends["resigned"] > 0, "%d terms, %v: the test did not reach its cases", terms, ends)
+	e.Logf("%d looks: never two; %d terms, %v", n, terms, ends)
+	check(e, reached, "%d terms, %v: the test did not reach its cases", terms, ends)
 }
 
 // endOf names why a term ended.

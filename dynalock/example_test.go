@@ -104,7 +104,7 @@ func ExampleClient_Acquire_timeout() {
 	_, err := holder.Acquire(ctx, "orders/17")
 	fatal(err)
 
-	short, cancel := context.WithTimeout(ctx, 20*time.Millisecond)
+	short, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
 	defer cancel()
 	_, err = waiter.Acquire(short, "orders/17")
 	fmt.Println(errors.Is(err, dynalock.ErrHeld), errors.Is(err, context.DeadlineExceeded))

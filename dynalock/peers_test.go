@@ -108,10 +108,10 @@ func TestAnAcquireWhoseAnswerWasLostOrphansNoKey(t *testing.T) {
 func TestAfterALostAnswerTheDeadlineCountsFromTheFirstSend(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
-		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Delay: lease / 10})
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Delay: lease / 20}) // no heartbeat is due yet when the retry is answered
 		start := time.Now()
 		l := e.acquire(c, "key")
-		check(e, time.Since(start) > lease/10, "no answer was lost")
+		check(e, time.Since(start) > lease/20, "no answer was lost")
 		check(e, wire.Count() == 2, "%d requests, want the lost one and the one that found its item", wire.Count())
 		crash(wire)
 		end := start.Add(lease * 4 / 5)
@@ -441,7 +441,7 @@ func TestADeadLockIsTakenByTryAcquireAndByProcessesShorterThanALease(t *testing.
 func TestHungRequestsDelayNoOtherHeartbeat(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
-		hung := 4 * runtime.GOMAXPROCS(0)
+		hung := 4 * min(runtime.GOMAXPROCS(0), 8) // fewer than renewals may be in flight
 		var healthy, sick []*dynalock.Lock
 		for i := range hung {
 			sick = append(sick, e.acquire(c, fmt.Sprint("sick ", i)))

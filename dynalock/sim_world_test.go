@@ -359,7 +359,7 @@ func (w *world) send(c *simClient, q *request) {
 	}
 	if call := q.call; call != nil {
 		call.looked = true
-		if call.asks && !call.asked && q.site.begins() {
+		if call.asks && !call.asked && call.over == 0 && q.site.begins() { // an attempt may begin when its call has just ended
 			call.asked, call.since = true, now
 			if call.waits {
 				w.waiting = append(w.waiting, call)
