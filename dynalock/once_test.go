@@ -658,6 +658,7 @@ func TestARunWhoseLockIsReleasedMeanwhileSaysThatItIsNotFinished(t *testing.T) {
 				a, _ := e.client()
 				run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
 					must(e, release(e, a, l))
+					<-ctx.Done() // soon after the lock's own
 					wantErr(e, context.Cause(ctx), dynalock.ErrReleased)
 					return nil
 				})
