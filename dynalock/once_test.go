@@ -210,7 +210,7 @@ func TestHoweverItsProcessesDieAPeriodIsBegunNoMoreOftenThanAllowed(t *testing.T
 				ctx := e.ctx
 				c, wire := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), time.Duration(p) * time.Minute / (processes - 1)}))
 				i := random.IntN(len(deaths) + 1)
-				if n == 0 { // all die of it: one period surely is begun again, and exhausted
+				if n == 0 { // all die before the finish: one period surely is begun again, and exhausted
 					i = 2
 				}
 				if i < len(deaths) {
