@@ -61,6 +61,10 @@ type acquisition struct {
 	tries       int                          // how many requests were sent
 	first       heartbeat.Reading            // when the first was sent
 	doubt       map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
+	unanswered  bool                         // one of them may be applied yet
+	floor       uint64                       // of the token, in the first attempt
+	made        int64                        // stamp of the last attempt: no earlier than what it has seen of the row
+	undo        bool                         // it was applied to a row that is no lock
 	dialect     Dialect
 	admit       []string // versions that the write may replace although the lock is not free
 	resume      string   // the acquisition id that Resume continues, and its token
@@ -96,6 +100,7 @@ func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*
 	}
 	if w, dead := c.dead(key); dead {
 		a.admit, a.dialect, a.dead = []string{w.record.Version}, w.record.dialect, &w.record
+		a.made = w.record.stamp()
 	}
 	return a, nil
 }
@@ -103,14 +108,19 @@ func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*
 // expressions of the write that begins the tenure.
 func (a *acquisition) expressions(o *offer) *write {
 	c, now := a.c, a.c.opt.clock.Now().Wall
+	a.made = c.service.stamp(a.key, now, a.made)
+	floor := c.service.floor(a.key, now)
+	if a.floor == 0 {
+		a.floor = floor
+	}
 	waiters := max(0, c.waiters(a.key)-1)
 	if a.hold > 0 { // Little's law: who waited for n usual tenures had about n others before it
 		waiters = max(waiters, int(min((c.now()-a.began)/a.hold, 1000)))
 	}
 	w := &write{update: updAcquire, values: item{
-		":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":owner": str(a.owner()),
-		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(c.service.floor(a.key, now)),
-		":now": num(now.UnixMilli()), ":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(waiters),
+		":next": str(versionOf(a.id, a.sent)), ":owner": str(a.owner()),
+		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor),
+		":made": num(a.made), ":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(waiters),
 	}}
 	admit := a.admit
 	if o != nil {
@@ -118,23 +128,23 @@ func (a *acquisition) expressions(o *offer) *write {
 		w.update += setHold
 		w.values[":hold"] = num(o.hold.Microseconds())
 	}
+	free := condReleased + condAWSLabs
+	if a.dialect == DialectDynamolock {
+		free = condReleased + condDynamolock
+	}
 	switch {
 	case a.resume != "":
 		w.cond = condTenure + condToken
 		w.values[":id"], w.values[":token"] = str(a.resume+"-"), num(a.resumeToken)
 	case a.options.claim > 0:
-		w.cond = condNew + " OR (" + condRepeat + condFreed + ")" // redundant parentheses are refused
+		w.cond = condNew + " OR (" + condRepeat + free + ")" // redundant parentheses are refused
 		if len(admit) > 0 {
 			w.cond += " OR (" + condRepeat + condVersion(len(admit)) + ")"
 		}
 		w.update += setAttempt
 		w.values[":max"] = num(a.options.claim)
 	default:
-		ours := condOursAWSLabs
-		if a.dialect == DialectDynamolock {
-			ours = condOursDynamolock
-		}
-		w.cond = condNew + " OR (" + condReleased + "(" + ours + " OR " + condTheirs + "))"
+		w.cond = condNew + " OR (" + free + ")"
 		if len(admit) > 0 {
 			w.cond += " OR " + condVersion(len(admit))
 		}
@@ -216,7 +226,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 	})
 	if !started {
 		if o != nil {
-			o.done <- rejected
+			o.done <- declined
 		}
 		return outcome{}, ErrClosed
 	}
@@ -236,13 +246,20 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	a.tries++
 	n := a.sent
 	if o != nil {
-		a.dialect = o.dialect
+		a.dialect, a.made = o.dialect, max(a.made, o.made)
 	}
-	in := a.c.updateInput(a.key, a.expressions(o))
+	w := a.expressions(o)
+	in := a.c.updateInput(a.key, w)
 	in.ReturnValues = types.ReturnValueAllNew
 	out := outcome{answer: a.c.update(ctx, a.timing.attempt, in)}
-	if out.verdict == applied && a.c.decode(a.key, out.item).Version != versionOf(a.id, n) {
-		out.verdict, out.err = inDoubt, errStranger // a wrapper's
+	if out.verdict == applied {
+		switch r := a.c.decode(a.key, out.item); {
+		case r.Version != versionOf(a.id, n):
+			out.verdict, out.err = inDoubt, errStranger // a wrapper's
+		case r.State == Foreign: // its token cannot be one, such as 1.5; no condition can tell
+			out.verdict, a.undo = refused, true
+			a.doubtful(n, out.sent)
+		}
 	}
 	if a.tries == 1 {
 		a.first = out.sent
@@ -278,13 +295,23 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 			out.lock = a.begin(ctx, out.item, k, sent)
 		}
 	case inDoubt:
-		if a.doubt == nil {
-			a.doubt = map[uint64]heartbeat.Reading{}
-		}
-		a.doubt[n] = out.sent
+		a.doubtful(n, out.sent)
+		a.unanswered = true
 		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: a.tries, Err: out.err})
+	default:
+		if !unsent(out.err) {
+			a.doubtful(n, out.sent)
+		}
 	}
 	return out
+}
+
+// doubtful notes a version that may have been applied.
+func (a *acquisition) doubtful(n uint64, sent heartbeat.Reading) {
+	if a.doubt == nil {
+		a.doubt = map[uint64]heartbeat.Reading{}
+	}
+	a.doubt[n] = sent
 }
 
 // errTooLate: the write was applied, but its lease was over, or the client closed, before the answer could be used.
@@ -293,14 +320,18 @@ var errTooLate = errors.New("the answer came after the lease")
 // maxGap between the clocks is no sign yet that the process was suspended while its request was under way.
 const maxGap = 50 * time.Millisecond
 
+// maxLate is how old a token made of time may be when its tenure begins. An older one may be below that of a tenure
+// which began and whose item was deleted while the request was under way.
+const maxLate = 500 * time.Millisecond
+
 // begin makes the lock of an item that is ours, written by attempt n, which was sent at sent. nil when the lease
-// that it would stand on is over already and could not be renewed.
+// that it would stand on is over already and could not be renewed, or when its token had to be raised and was not.
 func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbeat.Reading) *Lock {
 	c := a.c
 	r := c.decode(a.key, it)
 	a.previous = r.previous
 	l := &Lock{
-		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options,
+		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
 		hold: r.hold, attempt: r.attempt, began: sent, acquired: r.AcquiredAt, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
 	}
 	l.options.Data = nil
@@ -310,13 +341,12 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		}
 	}
 	acked := sent
-	if elapsed, gap := c.opt.clock.Now().Since(sent); elapsed > a.timing.trust/2 || gap > maxGap {
+	elapsed, gap := c.opt.clock.Now().Since(sent)
+	raised := a.raise(r.Token, elapsed)
+	if elapsed > a.timing.trust/2 || gap > maxGap || raised > 0 {
 		// The answer took so long that little is left: one heartbeat before anybody relies on it.
-		if a.doubt == nil {
-			a.doubt = map[uint64]heartbeat.Reading{}
-		}
-		a.doubt[n] = sent
-		beat := l.extend(ctx, nil)
+		a.doubtful(n, sent)
+		beat := l.confirm(ctx, raised)
 		a.sent = l.sent
 		switch beat.verdict {
 		case applied:
@@ -324,14 +354,18 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		case refused:
 			a.restart()
 			return nil
-		case inDoubt:
-			a.doubt[l.sent] = beat.sent
+		default:
+			a.doubtful(l.sent, beat.sent)
+			a.unanswered = a.unanswered || beat.verdict == inDoubt
+			if raised > 0 {
+				return nil
+			}
 		}
 		if elapsed, _ := c.opt.clock.Now().Since(acked); elapsed >= a.timing.trust {
 			return nil
 		}
 	}
-	a.doubt = nil
+	a.doubt, a.unanswered = nil, false
 	l.ctx, l.cancel = context.WithCancelCause(a.values)
 	cfg := heartbeat.Config{
 		Period: a.timing.period, Trust: a.timing.trust, AttemptTimeout: a.timing.attempt,
@@ -344,7 +378,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		cfg.Limit = max(a.options.MaxHold-(acked.Mono-sent.Mono), 1)
 	}
 	if _, err := c.sched.Add(cfg); err != nil { // the client is closed
-		a.doubt = map[uint64]heartbeat.Reading{n: sent}
+		a.doubtful(n, sent)
 		return nil
 	}
 	c.holds(l)
@@ -355,9 +389,20 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	return l
 }
 
+// raise says what the token of a tenure that is about to begin has to be raised to; 0: it is good. Where the item was
+// deleted, the client may have seen a larger token of the key. One that is made of time is good while it is fresh.
+func (a *acquisition) raise(token uint64, age time.Duration) uint64 {
+	s := &a.c.service
+	stale := token > a.floor && age > maxLate
+	if fresh := s.floor(a.key, a.c.opt.clock.Now().Wall) + 1; fresh > token && (stale || s.outdone(a.key, token, a.id)) {
+		return fresh
+	}
+	return 0
+}
+
 // restart makes a new acquisition of one whose tenure came and went.
 func (a *acquisition) restart() {
-	a.id, a.sent, a.tries, a.doubt, a.admit, a.dead = newID(), 0, 0, nil, nil, nil
+	a.id, a.sent, a.tries, a.floor, a.doubt, a.unanswered, a.admit, a.dead = newID(), 0, 0, 0, nil, false, nil, nil
 }
 
 // acquired tells that the tenure has begun.
@@ -386,11 +431,19 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timing.lease)
 	defer cancel()
-	for n := 1; n <= 5; n++ {
+	times := 1
+	if a.unanswered {
+		times = 5
+	}
+	for n := 1; n <= times; n++ {
 		a.sent++
+		a.made = a.c.service.stamp(a.key, a.c.opt.clock.Now().Wall, a.made+1)
 		w := &write{cond: condTenure, update: updRelease, values: item{
-			":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":now": num(a.c.opt.clock.Now().Wall.UnixMilli()),
+			":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":now": num(a.made),
 		}}
+		if a.undo {
+			w.update += setLower
+		}
 		if a.options.claim > 0 {
 			w.update += setUnbegun
 		}
@@ -419,14 +472,14 @@ const (
 func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	c := a.c
 	r := c.decode(a.key, it)
-	a.admit, a.dead = nil, nil
+	a.admit, a.dead, a.made = nil, nil, max(a.made, r.stamp())
 	switch {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
 		return stepFail
-	case r.id() == a.id && r.State == Held: // an attempt was applied after all, or a late copy of it: the write finds out
+	case r.id() == a.id && r.State == Held: // an attempt was applied after all: the write finds out
 		if _, n := splitVersion(r.Version); a.doubt == nil {
-			a.doubt = map[uint64]heartbeat.Reading{n: a.first} // to be given back where the write does not
+			a.doubtful(n, a.first) // to be given back where the write does not
 		}
 		return stepWrite
 	case a.options.claim > 0 && !r.finished.IsZero():
@@ -554,7 +607,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 				}
 				got = out.answer
 			} else if o != nil {
-				o.done <- rejected
+				o.done <- declined
 			}
 		} else {
 			got = a.look(ctx, a.key, false)

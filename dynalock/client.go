@@ -294,7 +294,8 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	}
 	id := newID()
 	w := &write{update: updRelease + setBy, values: item{
-		":next": str(versionOf(id, 1)), ":now": num(c.opt.clock.Now().Wall.UnixMilli()), ":by": str(c.opt.Owner),
+		":next": str(versionOf(id, 1)), ":by": str(c.opt.Owner),
+		":now": num(c.service.stamp(r.Key, c.opt.clock.Now().Wall, r.stamp()+1)),
 	}}
 	if seen := r.id(); seen != "" {
 		w.cond, w.values[":id"] = condTenure, str(seen+"-")
@@ -339,8 +340,13 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 func (c *Client) retain(w *write, keep time.Duration) {
 	if keep = cmp.Or(keep, c.opt.Retention); keep > 0 {
 		w.update += setTTL
-		w.values[":ttl"] = num(c.opt.clock.Now().Wall.Add(keep).Unix())
+		w.values[":ttl"] = num(c.ttl(keep))
 	}
+}
+
+// ttl is when DynamoDB may delete an item that is to stay for keep, in unix seconds of its own time.
+func (c *Client) ttl(keep time.Duration) int64 {
+	return c.service.millis(c.opt.clock.Now().Wall)/1000 + int64(keep/time.Second)
 }
 
 // persist repeats an operation, at most 5 times, until it is done or ctx ends.

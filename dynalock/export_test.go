@@ -43,7 +43,7 @@ func Watches(c *Client) int {
 func Tokens(c *Client) int {
 	c.service.mu.Lock()
 	defer c.service.mu.Unlock()
-	return len(c.service.tokens)
+	return len(c.service.keys)
 }
 
 // Tenure is what a lock knows of its tenure.

@@ -1,10 +1,10 @@
 package dynalock
 
 import (
+	"math"
 	"strconv"
 	"strings"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
@@ -14,40 +14,42 @@ const (
 	// condNew: nobody ever locked the key.
 	condNew = "attribute_not_exists(#key)"
 
-	// condReleased: the lock was given back, and what lies there is a lock. The value counts, not the presence. The
-	// version must not be of this very acquisition: a delayed copy of the request must not take the lock again after
-	// it was given back. The rest keeps a foreign row safe from a write that has not seen it; what it cannot tell is
-	// refused, looked at, and then admitted by its version. condOurs (of one dialect) or condTheirs follows.
-	condReleased = "#released = :one AND NOT begins_with(#version, :id)" +
+	// condBefore: the row was written before this request was made, so that a late copy of it begins no tenure. The
+	// client of a tenure stamps its release later than every acquire that it has sent for it, and a request that
+	// replaces a row is stamped no earlier than that row: a copy of a request that was applied is refused here whatever
+	// the clocks say. A clock decides only about one that never was. A request that is refused for its clock alone is
+	// admitted by the version that the refusal shows.
+	condBefore = "#renewed <= :made"
+
+	// condReleased: the lock was given back, this library wrote the row, and nobody changed it by hand and left the
+	// version as it was. The value of #released counts, not the presence. What this cannot tell is refused, looked at,
+	// and then admitted by its version. condAWSLabs or condDynamolock follows: an existing item keeps its dialect.
+	condReleased = "#released = :one AND #stamp = #version AND " + condBefore +
 		" AND (attribute_not_exists(#owner) OR attribute_type(#owner, :S))" +
-		" AND (attribute_not_exists(#data) OR attribute_type(#data, :B)) AND "
+		" AND (attribute_not_exists(#data) OR attribute_type(#data, :B))" +
+		" AND #token BETWEEN :1 AND :lastToken AND #lease >= :digitLow AND #lease < :digitHigh AND "
 
-	// condOurs: this library wrote the row, and nobody changed it by hand and left the version as it was. An existing
-	// item keeps its dialect: milliseconds are digits, and every Go duration ends in "s". Not the lease itself is asked
+	// Milliseconds are digits, 100 to 86400000 of them, and every Go duration ends in "s". Not the lease itself is asked
 	// for, since a key's users may have leases of their own.
-	condOurs           = "#stamp = #version AND #lease >= :digitLow AND #lease < :digitHigh AND attribute_type(#token, :N) AND "
-	condOursAWSLabs    = condOurs + "NOT contains(#lease, :unit)"
-	condOursDynamolock = condOurs + "contains(#lease, :unit)"
-
-	// condTheirs: another library wrote it, with the very lease that is about to be written.
-	condTheirs = "#lease = :lease AND #version > :empty AND attribute_not_exists(#token)"
+	condAWSLabs    = "NOT contains(#lease, :unit) AND size(#lease) >= :3 AND (size(#lease) < :8 OR size(#lease) = :8 AND #lease <= :longest)"
+	condDynamolock = "contains(#lease, :unit)"
 
 	// condTenure: this tenure holds the lock, whatever its heartbeats have made of the version.
 	condTenure = "begins_with(#version, :id) AND NOT #released = :one"
 
-	// condToken goes with everything that a tenure writes or guards. A late copy of its acquire, applied after an
-	// operator ended the tenure, writes the same version again, but never the same token: unless he deleted the item,
-	// where the copy brings the very tenure back.
+	// condToken goes with everything that a tenure writes or guards.
 	condToken = " AND #token = :token"
+
+	// condValid: the holder has not made the guarded writes up to this one void.
+	condValid = " AND (attribute_not_exists(#void) OR #void < :n)"
 
 	// condYielded: the leader of an election stood down in favour of this candidate. Bound to the version, since
 	// another library copies attributes that it does not know.
-	condYielded = "(#successor = :candidate AND #yielded = #version)"
+	condYielded = "(#successor = :candidate AND #yielded = #version AND " + condBefore + ")"
 
-	// condRepeat: the run of a period was begun, not finished, and not as often as allowed. condFreed (an operator
+	// condRepeat: the run of a period was begun, not finished, and not as often as allowed. condReleased (an operator
 	// freed it) or condVersion (its holder is dead) follows.
 	condRepeat = "#attempt < :max AND attribute_not_exists(#finished) AND "
-	condFreed  = "#released = :one AND NOT begins_with(#version, :id)"
 
 	// condJob: there is nothing under the job's key, or what this library keeps of a job; not a lock that is held, not
 	// a foreign item.
@@ -87,9 +89,9 @@ const (
 	// updAcquire begins a tenure. The token counts on from the item, or starts at a floor made of time where the
 	// item has none. What belongs to the tenure before is removed, and a TTL is never left on a held item.
 	updAcquire = "SET #owner = :owner, #lease = :lease, #version = :next, #stamp = :next," +
-		" #token = if_not_exists(#token, :floor) + :1, #acquired = :now, #renewed = :now, #expires = :expires," +
+		" #token = if_not_exists(#token, :floor) + :1, #acquired = :made, #renewed = :made, #expires = :expires," +
 		" #waiters = :waiters"
-	updAcquireRemove = " REMOVE #released, #ttl, #releasedBy, #successor, #yielded"
+	updAcquireRemove = " REMOVE #released, #ttl, #releasedBy, #successor, #yielded, #void"
 
 	// updRenew is the heartbeat: a new version, and the lease that it stands for.
 	updRenew = "SET #version = :next, #stamp = :next, #lease = :lease, #renewed = :now, #expires = :expires"
@@ -115,6 +117,14 @@ const (
 	setUnbegun  = ", #attempt = #attempt - :1"
 	setResult   = ", #finished = :now, #result = :result, #ttl = :ttl"
 
+	// setToken raises the token of a tenure that nobody was given yet, setLower takes back what an acquire has made of a
+	// token that cannot be one.
+	setToken = ", #token = :raised"
+	setLower = ", #token = #token - :1"
+
+	// setVoid makes all guarded writes of this tenure void up to one: none that is still under way will be applied.
+	setVoid = ", #void = :n"
+
 	// setPrevious notes which version a take-over replaced, if it was one: the lock may have been released meanwhile.
 	setPrevious = ", #previous = if_not_exists(#version, :empty)"
 
@@ -131,13 +141,14 @@ var attributeNames = map[string]string{
 	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters,
 	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
-	"#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
+	"#void": attrVoid, "#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
 }
 
 // constantValues are those that never change.
 var constantValues = item{
-	":one": str("1"), ":0": num(0), ":1": num(1), ":S": str("S"), ":N": str("N"), ":B": str("B"),
-	":empty": str(""), ":digitLow": str("0"), ":digitHigh": str(":"), ":unit": str("s"),
+	":one": str("1"), ":0": num(0), ":1": num(1), ":3": num(3), ":8": num(8), ":S": str("S"), ":B": str("B"),
+	":empty": str(""), ":digitLow": str("1"), ":digitHigh": str(":"), ":unit": str("s"),
+	":longest": str(leaseText(maxLease, DialectAWSLabs)), ":lastToken": num(uint64(math.MaxInt64 - 1)),
 }
 
 // write is one conditional write in the making. DynamoDB refuses names and values that an expression does not use,
@@ -194,19 +205,6 @@ func (c *Client) updateInput(key string, w *write) *dynamodb.UpdateItemInput {
 		Key:                                 c.keyOf(key),
 		ConditionExpression:                 &w.cond,
 		UpdateExpression:                    &w.update,
-		ExpressionAttributeNames:            names,
-		ExpressionAttributeValues:           values,
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	}
-}
-
-// deleteInput makes the request of a write that deletes the item.
-func (c *Client) deleteInput(key string, w *write) *dynamodb.DeleteItemInput {
-	names, values := w.placeholders(c.opt.PartitionKey, c.opt.SortKey)
-	return &dynamodb.DeleteItemInput{
-		TableName:                           &c.table,
-		Key:                                 c.keyOf(key),
-		ConditionExpression:                 aws.String(w.cond),
 		ExpressionAttributeNames:            names,
 		ExpressionAttributeValues:           values,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,

@@ -23,9 +23,9 @@ const (
 	attrToken    = "fencingToken"        // N
 
 	attrStamp      = "stampedVersion"  // S the version that the attributes below belong to: another library copies them into rows of its own
-	attrAcquired   = "acquiredAt"      // N unix milliseconds, the holder's clock
-	attrRenewed    = "renewedAt"       // N the same
-	attrExpires    = "expiresAt"       // N the same
+	attrAcquired   = "acquiredAt"      // N unix milliseconds, DynamoDB's time as the holder knows it
+	attrRenewed    = "renewedAt"       // N the same, of the last write; see condBefore
+	attrExpires    = "expiresAt"       // N unix milliseconds, the holder's clock
 	attrReason     = "reason"          // S
 	attrHold       = "holdAverage"     // N microseconds, moving average over the last tenures
 	attrWaiters    = "waiters"         // N
@@ -33,6 +33,7 @@ const (
 	attrSuccessor  = "successor"       // S the candidate that an election's leader is to hand over to
 	attrYielded    = "yielded"         // S the version with which the leader stood down in favour of the successor
 	attrPrevious   = "previousVersion" // S the version that a take-over replaced
+	attrVoid       = "void"            // N guarded writes of this tenure up to this number are not applied any more
 	attrAttempt    = "attempt"         // N how often a run of a period was begun
 	attrFinished   = "finishedAt"      // N unix milliseconds, when such a run ended
 	attrResult     = "result"          // S the error that it ended with
@@ -48,7 +49,7 @@ var reservedAttributes = map[string]bool{
 	attrStamp: true, attrAcquired: true, attrRenewed: true, attrExpires: true, attrReason: true, attrHold: true,
 	attrWaiters: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
 	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrUnpaused: true,
-	attrStarted: true, attrPeriod: true,
+	attrStarted: true, attrPeriod: true, attrVoid: true,
 }
 
 const idBytes = 16

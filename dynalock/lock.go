@@ -26,6 +26,7 @@ type Lock struct {
 	options  AcquireOptions
 	hold     time.Duration     // the lock's usual hold time before this tenure
 	attempt  int               // of a run of a period
+	made     int64             // stamp of the last attempt to acquire: what this tenure writes is stamped later
 	began    heartbeat.Reading // when the write that won it was sent
 	acquired time.Time         // as the item has it
 	ctx      context.Context
@@ -36,10 +37,11 @@ type Lock struct {
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a wait
 	sent    uint64     // counter of the last version sent
+	guarded uint64     // how many guarded writes were begun
 	open    []uint64   // counters that the item may have: the last acknowledged one, then those in doubt
 	data    []byte
 	err     error
-	refused bool         // the item is known not to be ours
+	gone    bool         // the item is known not to be ours
 	final   func(*write) // what ends the tenure in place of a plain release
 	rel     *release
 }
@@ -107,7 +109,7 @@ func (l *Lock) end(err error) bool {
 	}
 	l.err = err
 	l.mu.Unlock()
-	l.c.service.saw(l.key, l.token)
+	l.c.service.saw(l.key, l.token, l.id, 0)
 	l.cancel(err)
 	return true
 }
@@ -146,7 +148,7 @@ func (l *Lock) lose(it item) error {
 		lost.Reason = fmt.Errorf("%w: it was taken over", heartbeat.ErrGone)
 	}
 	l.mu.Lock()
-	l.refused = true
+	l.gone = true
 	l.mu.Unlock()
 	if l.lease != nil {
 		l.lease.End(lost)
@@ -182,7 +184,7 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	next := l.sent
 	named := l.named()
 	w := &write{cond: condVersion(len(named)) + condToken, values: item{
-		":token": num(l.token), ":next": str(versionOf(l.id, next)), ":now": num(l.c.opt.clock.Now().Wall.UnixMilli()),
+		":token": num(l.token), ":next": str(versionOf(l.id, next)), ":now": num(l.stamp()),
 	}}
 	for i, version := range named {
 		w.values[fmt.Sprintf(":seen%d", i)] = str(version)
@@ -195,7 +197,7 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	switch a.verdict {
 	case applied:
 		l.open = []uint64{next}
-	case inDoubt:
+	default: // whatever was answered, it may be in the item
 		l.open = append(l.open, next)
 	case refused:
 		now := l.c.decode(l.key, a.item)
@@ -227,6 +229,10 @@ func (l *Lock) named() []string {
 	return versions
 }
 
+// stamp is the time of a write of this tenure. It is later than that of every request that asked for it, so that no copy
+// of those applies to what the release leaves.
+func (l *Lock) stamp() int64 { return l.c.service.stamp(l.key, l.c.opt.clock.Now().Wall, l.made+1) }
+
 // bump is by how much a write of a tenure bumps its counter. It is random, so that a clone of this process does not
 // send the same version and the two are told apart by the first write.
 func bump() uint64 {
@@ -235,8 +241,9 @@ func bump() uint64 {
 	return 1 + uint64(binary.BigEndian.Uint16(b[:]))
 }
 
-// renew makes one attempt of a heartbeat, which may store data on the way, if a leader is healthy. The caller has the turn.
-func (l *Lock) renew(ctx context.Context, data []byte) answer {
+// renew makes one attempt of a heartbeat, if a leader is healthy. more, which may be nil, adds to what is written. The
+// caller has the turn.
+func (l *Lock) renew(ctx context.Context, more func(*write)) answer {
 	if l.options.health != nil {
 		check, cancel := context.WithTimeout(ctx, l.timing.attempt)
 		defer cancel()
@@ -245,18 +252,32 @@ func (l *Lock) renew(ctx context.Context, data []byte) answer {
 			return answer{verdict: rejected, err: err}
 		}
 	}
-	return l.extend(ctx, data)
+	return l.extend(ctx, more)
+}
+
+// confirm is the heartbeat of a tenure that nobody was given yet. It raises the token where it is told to.
+func (l *Lock) confirm(ctx context.Context, token uint64) answer {
+	if token == 0 {
+		return l.extend(ctx, nil)
+	}
+	a := l.extend(ctx, func(w *write) {
+		w.update += setToken
+		w.values[":raised"] = num(token)
+	})
+	if a.verdict == applied {
+		l.token = token
+	}
+	return a
 }
 
 // extend is renew for whoever has just asked Health.
-func (l *Lock) extend(ctx context.Context, data []byte) answer {
+func (l *Lock) extend(ctx context.Context, more func(*write)) answer {
 	a := l.write(ctx, func(ctx context.Context, w *write) answer {
 		w.update = updRenew
 		w.values[":lease"] = str(leaseText(l.timing.lease, l.dialect))
 		w.values[":expires"] = num(l.c.opt.clock.Now().Wall.Add(l.timing.lease).UnixMilli())
-		if data != nil {
-			w.update += setData
-			w.values[":data"] = bin(data)
+		if more != nil {
+			more(w)
 		}
 		in := l.c.updateInput(l.key, w)
 		if l.options.seen != nil {
@@ -307,12 +328,19 @@ func (l *Lock) SetData(ctx context.Context, data []byte) error {
 	if err := invalid(l.c.checkData(l.key, data)); err != nil {
 		return err
 	}
-	data = append([]byte{}, data...) // empty, not nil: nil would store nothing
+	data = append([]byte{}, data...)
 	return l.store(ctx, "set data", data)
 }
 
 // store renews until it is acknowledged.
 func (l *Lock) store(ctx context.Context, op string, data []byte) error {
+	var more func(*write)
+	if data != nil {
+		more = func(w *write) {
+			w.update += setData
+			w.values[":data"] = bin(data)
+		}
+	}
 	for n := 1; ; n++ {
 		if err := l.Err(); err != nil {
 			return err
@@ -325,7 +353,7 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 			if l.Err() != nil { // it ended while we waited for the turn
 				return answer{verdict: rejected}
 			}
-			a = l.renew(ctx, data)
+			a = l.renew(ctx, more)
 			if a.verdict == applied && data != nil {
 				l.mu.Lock()
 				l.data = data

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
@@ -62,6 +63,10 @@ func TestTheLibrarysExpressionsDecideAsTheModelDoes(t *testing.T) {
 				it["stampedVersion"] = it["recordVersionNumber"]
 				it["fencingToken"] = &types.AttributeValueMemberN{Value: fmt.Sprint(d.Item.Token)}
 				delete(it, "isReleased")
+				it["renewedAt"] = &types.AttributeValueMemberN{Value: "1"}
+				if d.Write.Used || d.Write.Old {
+					it["renewedAt"] = &types.AttributeValueMemberN{Value: fmt.Sprint(time.Now().Add(time.Second).UnixMilli())}
+				}
 				if d.Item.Released {
 					it["isReleased"] = s("1")
 				}

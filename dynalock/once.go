@@ -47,7 +47,7 @@ type OnceOptions struct {
 	// second. It costs one write more. Default 0.
 	AtLeast time.Duration
 	// Keep is how long a run stays known after it was finished or given back (TTL on the attribute "ttl"; without TTL on
-	// the table, for ever). A period that comes again after that runs again. 1 s to 10 years, default 7 days.
+	// the table, for ever). A period that comes again after that runs again. 15 min to 10 years, default 7 days.
 	Keep time.Duration
 	// NoWait returns an error that matches ErrHeld at once when the period is being run elsewhere. Default: wait for
 	// the result, and take the run over if its holder dies.
@@ -150,7 +150,7 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 	if err != nil {
 		run.Err = label(err.Error())
 	}
-	ttl := num(run.FinishedAt.Add(keep).Unix())
+	ttl := num(l.c.ttl(keep))
 	if !l.endWith(func(w *write) {
 		w.update = updRelease + setResult + updReleaseRemove
 		w.values[":result"], w.values[":ttl"] = str(run.Err), ttl
@@ -210,8 +210,8 @@ func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	if o.AtLeast < 0 || o.AtLeast > 365*24*time.Hour {
 		errs = append(errs, badField("AtLeast", o.AtLeast, "0 to 1 year"))
 	}
-	if o.Keep < time.Second || o.Keep > 10*365*24*time.Hour {
-		errs = append(errs, badField("Keep", o.Keep, "1s to 10 years"))
+	if o.Keep < tombstone || o.Keep > 10*365*24*time.Hour {
+		errs = append(errs, badField("Keep", o.Keep, "15m to 10 years"))
 	}
 	if err := invalid(errs); err != nil {
 		return err

@@ -947,7 +947,7 @@ func TestOnceNotesNoStartForBadInputOrAClosedClient(t *testing.T) {
 func TestRetentionForgetsNoAttemptsOfARun(t *testing.T) {
 	virtual(t, func(e *env) {
 		must(e, dynalock.CreateTable(e.ctx, e.connect(), e.table, func(o *dynalock.TableOptions) { o.TimeToLive = true }))
-		c, _ := e.client(func(o *dynalock.Options) { o.Retention = time.Minute })
+		c, _ := e.client(func(o *dynalock.Options) { o.Retention = 15 * time.Minute })
 		begun := 0
 		for range 6 {
 			_, err := c.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
@@ -975,7 +975,7 @@ func TestRetentionForgetsNoAttemptsOfARunWhoseLastClaimWasGivenBack(t *testing.T
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
 				must(e, dynalock.CreateTable(e.ctx, e.connect(), e.table, func(o *dynalock.TableOptions) { o.TimeToLive = true }))
-				c, _ := e.client(func(o *dynalock.Options) { o.Retention = time.Minute })
+				c, _ := e.client(func(o *dynalock.Options) { o.Retention = 15 * time.Minute })
 				unfinished := func(ctx context.Context, l *dynalock.Lock) error { return l.Release(ctx) }
 				run, err := c.Once(e.ctx, "job", "1", unfinished)
 				wantErr(e, err, dynalock.ErrReleased)

@@ -73,7 +73,7 @@ type Options struct {
 	// Retention, when above 0, gives a released item a DynamoDB TTL this far ahead, so that the table forgets keys
 	// that nobody uses. Default 0: released items stay. The table needs TTL on the attribute "ttl"
 	// ([TableOptions.TimeToLive]). Not for tables shared with dynamolock: it carries the TTL over into the row of a
-	// lock that it holds. 1 s to 10 years.
+	// lock that it holds. 15 min to 10 years: a copy of an old request must find the item.
 	Retention time.Duration
 
 	// Dialect of the lease in new items. Default [DialectAWSLabs].
@@ -113,9 +113,10 @@ type AcquireOptions struct {
 	// ever. At that moment the lock is lost ([heartbeat.ErrLimit]) and is renewed no more; others get it when the
 	// lease has run out, so that the worker has the rest of the lease to stop. Default 0: no limit.
 	MaxHold time.Duration
-	// DeleteOnRelease deletes the item instead of marking it released. Its price: the fencing token of the next
-	// tenure then comes from clocks instead of the item, so clocks (corrected by the service's own time) must
-	// agree better than the time that passed since the deletion; see the package documentation.
+	// DeleteOnRelease has DynamoDB delete the item, 15 minutes after its release at the earliest, unless it is locked
+	// again: until then it keeps copies of old requests from applying. For keys that are used once. It sets a TTL, as
+	// [Options].Retention does, and needs the same of the table: without TTL on the attribute "ttl" the item stays. The
+	// fencing token of a tenure after that comes from DynamoDB's time.
 	DeleteOnRelease bool
 
 	claim     int                         // of a run of a period: how often it may be begun
@@ -214,8 +215,8 @@ func (o *Options) validate() error {
 	if o.MaxClockSkew < 0 || o.MaxClockSkew > maxLease {
 		errs = append(errs, badField("MaxClockSkew", o.MaxClockSkew, "0 to 24h"))
 	}
-	if o.Retention != 0 && (o.Retention < time.Second || o.Retention > 10*365*24*time.Hour) {
-		errs = append(errs, badField("Retention", o.Retention, "0, or 1s to 10 years"))
+	if o.Retention != 0 && (o.Retention < tombstone || o.Retention > 10*365*24*time.Hour) {
+		errs = append(errs, badField("Retention", o.Retention, "0, or 15m to 10 years"))
 	}
 	if o.Dialect != DialectAWSLabs && o.Dialect != DialectDynamolock {
 		errs = append(errs, badField("Dialect", o.Dialect, "DialectAWSLabs or DialectDynamolock"))

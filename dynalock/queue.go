@@ -31,6 +31,7 @@ type offer struct {
 	versions []string      // what the item's version may be
 	hold     time.Duration // the new average
 	dialect  Dialect       // of the item
+	made     int64         // stamp that the new tenure must not be before
 	done     chan verdict  // cap 1: what became of the first write of the new tenure
 }
 
@@ -85,7 +86,7 @@ func (c *Client) leave(w *waiter) {
 	q := c.queues[w.key]
 	q.waiting = slices.DeleteFunc(q.waiting, func(x *waiter) bool { return x == w })
 	if w.offer != nil {
-		w.offer.done <- rejected
+		w.offer.done <- declined
 		w.offer = nil
 	}
 	if len(q.waiting) > 0 {
@@ -155,7 +156,7 @@ func (c *Client) waiters(key string) int {
 
 // holds notes a tenure that has begun.
 func (c *Client) holds(l *Lock) {
-	c.service.saw(l.key, l.token)
+	c.service.saw(l.key, l.token, l.id, l.made)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.tenures[l] = struct{}{}
@@ -239,7 +240,7 @@ const maxWatches = 10_000
 // observe notes an answer that shows r, and returns for how long the version has stood still since and for how long
 // this tenure has been seen.
 func (c *Client) observe(r *Record, got time.Duration) (still, tenure time.Duration) {
-	c.service.saw(r.Key, r.Token)
+	c.service.saw(r.Key, r.Token, r.id(), r.stamp())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	w, ok := c.watches[r.Key]

@@ -42,7 +42,8 @@ type Record struct {
 	Token uint64 // fencing token of this tenure, 0 where none was ever given
 	Lease time.Duration
 
-	// By the holder's clock: for people, not for decisions. Zero where the row was last written by another library.
+	// For people, not for decisions: AcquiredAt and RenewedAt in DynamoDB's time as the holder knew it, to about a second,
+	// ExpiresAt by the holder's clock. Zero where the row was last written by another library.
 	AcquiredAt, RenewedAt, ExpiresAt time.Time
 
 	// Waiters is an estimate of how many wait, made when the lock was acquired.
@@ -64,6 +65,18 @@ type Record struct {
 func (r *Record) id() string {
 	id, _ := splitVersion(r.Version)
 	return id
+}
+
+// maxStamp bounds what is believed of a stamp: the year 9999.
+const maxStamp = 253402300799999
+
+// stamp is the time of the row's last write in unix milliseconds, as the writer has it; 0 where the row is another
+// library's. Requests that replace the row are not stamped earlier.
+func (r *Record) stamp() int64 {
+	if r.RenewedAt.IsZero() {
+		return 0
+	}
+	return min(r.RenewedAt.UnixMilli(), maxStamp)
 }
 
 // tenure tells two tenures apart: the acquisition id, or for another library's row the owner (its version changes

@@ -87,9 +87,9 @@ func (l *Lock) release(ctx context.Context) error {
 	}
 	defer l.give()
 	l.mu.Lock()
-	refused, final := l.refused, l.final
+	gone, final := l.gone, l.final
 	l.mu.Unlock()
-	if refused {
+	if gone {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		return l.lostError()
@@ -100,12 +100,12 @@ func (l *Lock) release(ctx context.Context) error {
 	if l.hold > 0 {
 		average = (4*l.hold + held) / 5
 	}
-	v := rejected
+	handed := declined
 	if final == nil {
-		v = l.handOver(ctx, average)
+		handed = l.handOver(ctx, average)
 	}
-	l.doubt = l.doubt || v == inDoubt
-	if v != applied {
+	l.doubt = l.doubt || handed != declined && handed != refused
+	if handed != applied {
 		if err := l.writeRelease(ctx, average, final); err != nil {
 			return err
 		}
@@ -138,12 +138,12 @@ func (l *Lock) endWith(final func(*write)) bool {
 // handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
 // condition of this one's version: one request in place of two, and nobody polls.
 func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
-	o := &offer{hold: average, dialect: l.dialect, done: make(chan verdict, 1)}
+	o := &offer{hold: average, dialect: l.dialect, made: l.made, done: make(chan verdict, 1)}
 	l.mu.Lock()
 	o.versions = l.named()
 	l.mu.Unlock()
 	if !l.c.offerTo(l, o) {
-		return rejected
+		return declined
 	}
 	select {
 	case v := <-o.done:
@@ -153,7 +153,7 @@ func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	}
 }
 
-// writeRelease frees the item, or deletes it, and repeats what fails until it is known to be done.
+// writeRelease frees the item, and repeats what fails until it is known to be done.
 func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final func(*write)) error {
 	for n := 1; ; n++ {
 		a := l.write(ctx, func(ctx context.Context, w *write) answer {
@@ -162,11 +162,12 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 				final(w)
 				return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
 			}
-			if l.options.DeleteOnRelease {
-				return l.c.delete(ctx, l.timing.attempt, l.c.deleteInput(l.key, w))
+			keep := l.options.keep
+			if l.options.DeleteOnRelease { // not at once: while it is there, no copy of an old request applies
+				keep = tombstone
 			}
 			w.update = updRelease + setHold
-			l.c.retain(w, l.options.keep)
+			l.c.retain(w, keep)
 			w.update += updReleaseRemove
 			return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
 		})
@@ -184,10 +185,12 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 				l.c.emit(ctx, Event{Kind: EventLost, Key: l.key, Token: l.token, Err: lost})
 			}
 			return lost
+		}
+		l.doubt = true
+		switch a.verdict {
 		case fatal:
 			return l.c.storeError("release", l.key, a.err)
 		case inDoubt:
-			l.doubt = true
 			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "release", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
 		}
 		if err := l.c.sleep(ctx, backoff(n)); err != nil {

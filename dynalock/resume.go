@@ -21,6 +21,7 @@ type handle struct {
 	Lease   int64  `json:"l"` // milliseconds
 	Dialect int    `json:"d,omitempty"`
 	Delete  bool   `json:"r,omitempty"` // DeleteOnRelease
+	Made    int64  `json:"m,omitempty"` // stamp that what replaces this tenure must not be before
 }
 
 const handleFormat = 1
@@ -31,7 +32,7 @@ const handleFormat = 1
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
 		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id, Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
-		Delete: l.options.DeleteOnRelease,
+		Delete: l.options.DeleteOnRelease, Made: l.made,
 	})
 	if err != nil { // strings and numbers always encode
 		return ""
@@ -48,7 +49,7 @@ func parseHandle(s string) (handle, error) {
 	}
 	id, _ := splitVersion(h.ID + "-0")
 	lease := time.Duration(min(max(h.Lease, 0), maxLease.Milliseconds()+1)) * time.Millisecond
-	if err != nil || h.V != handleFormat || id == "" || h.Key == "" || lease < minLease || lease > maxLease ||
+	if err != nil || h.V != handleFormat || h.Made < 0 || h.Made > maxStamp || id == "" || h.Key == "" || lease < minLease || lease > maxLease ||
 		h.Dialect != int(DialectAWSLabs) && h.Dialect != int(DialectDynamolock) {
 		return handle{}, invalid([]error{errors.New("handle cannot be read, allowed: a text that Lock.Handle gave")})
 	}
@@ -82,7 +83,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 	}
 	defer c.exit()
 	a.resume, a.resumeToken, a.dialect = h.ID, h.Token, Dialect(h.Dialect)
-	a.admit, a.dead = nil, nil // not a take-over
+	a.admit, a.dead, a.made = nil, nil, h.Made // not a take-over
 	for n := 1; ; n++ {
 		out, err := a.attempt(ctx, nil)
 		if err != nil {

@@ -34,7 +34,7 @@ const (
 	ruleOwnTenure  = "a write changes its own tenure only"
 	ruleNil        = "what a call that returned nil promised is true"
 	ruleOver       = "after its end nothing of a tenure applies"
-	ruleGhost      = "an acquisition takes the lock again after its end only behind another tenure or a deletion"
+	ruleLate       = "a late copy of an acquire begins no tenure, unless the item was deleted"
 	ruleFalseLoss  = "a lock is told to be gone only when it is"
 	ruleHealthy    = "a lock is not lost while its heartbeats meet no fault"
 	ruleLimit      = "no lock is held for longer than its MaxHold"
@@ -89,7 +89,11 @@ type keyState struct {
 	highest          uint64 // token that the key ever had
 	at               time.Duration
 	deleted          time.Duration // when it was last deleted; -1: never
-	holders          []*tenure     // that somebody was given and that may be held
+	deletions        int
+	stale            bool      // its token was made of time by a request that came late, after a deletion
+	revived          bool      // its version is one that it had before it was deleted
+	given            uint64    // the largest token that somebody was given
+	holders          []*tenure // that somebody was given and that may be held
 	past             []pastItem
 	item             map[string]types.AttributeValue
 	yielded          string       // the candidate in whose favour its leader stood down
@@ -212,7 +216,8 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		k.fail(ruleOwnTenure, wr.Key, "a write of version %s that nobody sent", version)
 		return
 	}
-	if q.applied == 0 {
+	again := q.applied != 0
+	if !again {
 		q.applied = now
 	}
 	if isJob(wr.Key) {
@@ -226,13 +231,21 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		k.tenure(st.id, wr.Key, q.client).asked = true
 		return
 	}
-	if !q.site.begins() && token != before.token {
+	if raised := q.site == siteBeat && k.tenure(st.id, wr.Key, q.client).lock == nil && token > before.token; raised {
+		k.tenure(st.id, wr.Key, q.client).token, st.stale = token, false // nobody was given it yet
+		for i := range st.claims {
+			if st.claims[i].id == st.id {
+				st.claims[i].token = token
+			}
+		}
+		k.count.Raised++
+	} else if !q.site.begins() && token != before.token {
 		k.fail(ruleTokens, wr.Key, "%s changed the token from %d to %d", q.site, before.token, token)
 	}
 	k.w.history.add(now, "table", wr.Key, "%s by %s: %s, token %d", q.site, q.client.name, st.String(), token)
 	switch q.site {
 	case siteAcquire, siteTakeOver, siteHandOver, siteResume, siteClaim, siteCampaign:
-		k.acquired(st, &before, q, token)
+		k.acquired(st, &before, q, token, again)
 		if q.site == siteClaim {
 			k.claimed(st, &before, q)
 		}
@@ -317,6 +330,7 @@ func (k *checker) deleted(st *keyState, key, by string) {
 		k.fail(ruleOwnTenure, key, "%s deleted an item that it does not hold", by)
 	}
 	st.exists, st.released, st.version, st.id, st.at, st.deleted = false, false, "", "", k.w.now(), k.w.now()
+	st.deletions++
 	k.look(key)
 }
 
@@ -340,13 +354,24 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 }
 
 // acquired checks the beginning of a tenure.
-func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
+func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, again bool) {
 	now, key := k.w.now(), q.key
 	t := k.tenure(st.id, key, q.client)
+	switch {
+	case !before.exists:
+		st.stale = now-q.at > maxLate
+	case again:
+		k.fail(ruleLate, key, "%s applied once more, to %s", q.version, before)
+	case before.released && !slices.Contains(q.seen, before.version):
+		// It was admitted for its age. By how much that may be wrong follows from the clocks.
+		if w := k.sent[before.version]; w != nil && w.at-q.at > k.off(w)+k.off(q) {
+			k.fail(ruleLate, key, "%s was sent %v before the release of %s", q.version, w.at-q.at, before)
+		}
+	}
 	if before.exists && !before.released {
 		old := k.tenures[before.id]
 		stood := now - before.at
-		if w := k.sent[before.version]; w != nil { // a late copy brings a version back that was watched before
+		if w := k.sent[before.version]; before.revived && w != nil { // it was watched before its item was deleted
 			stood = now - w.applied
 		}
 		switch {
@@ -376,14 +401,15 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64) {
 	if t.lock == nil { // its caller is still waiting: it begins anew
 		t.ended, t.token = "", 0
 	}
+	st.revived = again
 	if t.ended == "deleted" && !before.exists && token == t.token && t.lock.Err() == nil {
 		t.revived = true // a late copy made the item anew before its holder could see that it was deleted
 		k.count.Revived++
-	} else if t.ended != "" { // a copy of its request, delayed beyond its end
+	} else if t.ended != "" { // a request that was delayed beyond its end
 		t.ghosts++
 		k.count.Ghosts++
 		if before.id == st.id {
-			k.fail(ruleGhost, key, "%s applied to %s after its tenure was %s", q.version, before, t.ended)
+			k.fail(ruleLate, key, "%s applied to %s after its tenure was %s", q.version, before, t.ended)
 		}
 	}
 	if t.token == 0 {
@@ -421,12 +447,15 @@ func (k *checker) fresh(st, before *keyState, q *sentWrite, token uint64) {
 		k.fail(ruleTokens, q.key, "token %d of %s is %v ahead of the time", token, q.client.name, time.Duration(lead)*time.Microsecond)
 	}
 	if token <= before.token {
-		if int64(before.token) < now-off-late {
+		if int64(before.token) < now-off-late { // what was given of it is raised, see given
 			k.fail(ruleTokens, q.key, "token %d of %s after %d, %v after the deletion", token, q.client.name, before.token, k.w.now()-before.deleted)
 		}
 		k.count.TokensBack++
 	}
 }
+
+// maxLate is how old a token of time may be that somebody is given.
+const maxLate = 500 * time.Millisecond
 
 // off is how far a client's idea of the service's time may be off: the service tells it in whole seconds and answers take
 // time; a process that has had no answer knows its own clock alone, and one whose clock was set learns of it with an answer.
@@ -483,6 +512,18 @@ func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Durati
 		k.fail(ruleNil, l.Key(), "%s was given %s a second time", c.name, h.ID)
 	case l.Token() != t.token && t.ghosts == 0:
 		k.fail(ruleTokenTrue, l.Key(), "%s was given token %d, the item has %d", c.name, l.Token(), t.token)
+	}
+	switch token := l.Token(); {
+	case token > st.given:
+		st.given = token
+	case st.stale:
+		k.count.TokensBack++ // made by a late request after a deletion, and counted on from
+	default: // tokens of time, with a deletion between them: as close as clocks are off, whatever the requests took
+		ago := time.Now().UnixMicro() - int64(st.given)
+		if most := c.off(c.answered, c.trip) + maxLate + k.w.plan.Lease; st.deletions == 0 || ago > most.Microseconds() {
+			k.fail(ruleTokens, l.Key(), "%s was given token %d after %d, %v ago", c.name, token, st.given, time.Duration(ago)*time.Microsecond)
+		}
+		k.count.TokensBack++
 	}
 	if data := string(l.Data()); st.id == t.id && data != st.data {
 		k.fail(ruleNil, l.Key(), "%s was given %s with data %q, the item has %q", c.name, h.ID, data, st.data)

@@ -19,7 +19,6 @@ const (
 	siteSetData  site = "set data"
 	siteTransact site = "transact"
 	siteRelease  site = "release"
-	siteDelete   site = "deleting release"
 	siteCleanUp  site = "clean-up"
 	siteForce    site = "force release"
 	sitePoll     site = "poll"
@@ -46,7 +45,7 @@ const (
 
 var sites = []site{
 	siteAcquire, siteTakeOver, siteHandOver, siteResume, siteBeat, siteRenew, siteSetData, siteTransact, siteRelease,
-	siteDelete, siteCleanUp, siteForce, sitePoll, siteGet, siteList,
+	siteCleanUp, siteForce, sitePoll, siteGet, siteList,
 	siteLook, sitePeriod, siteStart, siteClaim, siteFinish, sitePause, siteUnpause, siteRuns,
 	siteCampaign, siteSuccessor, siteYield, siteLeader, siteObserve,
 }
@@ -62,7 +61,7 @@ func (s site) begins() bool {
 
 // ends tells those that give a lock up.
 func (s site) ends() bool {
-	return s == siteRelease || s == siteDelete || s == siteFinish || s == siteYield
+	return s == siteRelease || s == siteFinish || s == siteYield
 }
 
 // fault is what happens to one request.
@@ -80,6 +79,8 @@ const (
 	throttled   fault = "throttled"
 	conflicting fault = "conflict"
 	denied      fault = "denied"
+	misanswered fault = "applied, refused" // applied, and answered with a refusal, as by a proxy that repeats
+	estranged   fault = "stranger"         // somebody else answers, whose clock is far off
 	lateRequest fault = "request late"
 	lateAnswer  fault = "answer late"
 	duplicated  fault = "duplicated"
@@ -90,15 +91,15 @@ const (
 
 var faults = []fault{
 	lostRequest, lostAnswer, resetBefore, resetAfter, errorBefore, errorAfter, unavailable, throttled, conflicting,
-	denied, lateRequest, lateAnswer, duplicated, stale, cutOff, dead,
+	denied, misanswered, estranged, lateRequest, lateAnswer, duplicated, stale, cutOff, dead,
 }
 
 // firstOfClient is where the faults begin that are not a request's own.
-const firstOfClient = 14
+const firstOfClient = 16
 
 // rare call sites meet faults more often than others, so that every one of them meets every fault.
 var rare = map[site]bool{
-	siteHandOver: true, siteResume: true, siteDelete: true, siteForce: true, siteGet: true, siteList: true, siteRenew: true,
+	siteHandOver: true, siteResume: true, siteForce: true, siteGet: true, siteList: true, siteRenew: true,
 	sitePeriod: true, siteStart: true, siteFinish: true, sitePause: true, siteUnpause: true, siteRuns: true,
 	siteSuccessor: true, siteYield: true, siteLeader: true,
 }
@@ -113,7 +114,7 @@ func possible(s site, f fault) bool {
 	switch f {
 	case stale: // only eventually consistent reads
 		return s == sitePoll || s == sitePeriod || s == siteObserve
-	case conflicting:
+	case conflicting, misanswered:
 		return !read
 	case duplicated: // of a read nobody notices
 		return !read
@@ -132,6 +133,9 @@ type faultPlan struct {
 
 func newFaultPlan(d dice, lease time.Duration) faultPlan {
 	p := faultPlan{Seed: d.Uint64(), Rate: pick(d, 0, 0.02, 0.1, 0.1, 0.3, 0.5), Late: 10 * lease}
+	if d.chance(0.2) {
+		p.Late = oldest
+	}
 	own := faults[:firstOfClient]
 	for _, f := range own {
 		if d.chance(0.5) {
@@ -144,12 +148,23 @@ func newFaultPlan(d dice, lease time.Duration) faultPlan {
 	return p
 }
 
+// oldest is how old a request is at most when it arrives: DynamoDB refuses older ones.
+const oldest = 5*time.Minute - time.Second
+
+// refusals are what a request that was applied may be answered with.
+var refusals = []string{
+	"ProvisionedThroughputExceededException", "ThrottlingException", "TransactionConflictException", "TransactionInProgressException",
+	"ExpiredTokenException", "AccessDeniedException", "UnrecognizedClientException",
+}
+
 // fate is what happens to one request. It depends on the seed, the client, the call site and the number of the request
 // alone, so that a schedule repeats as well as the library's own jitter allows.
 type fate struct {
 	fault       fault
 	there, back time.Duration // the ways of the request and of its answer
 	again       time.Duration // when a duplicate arrives after the first
+	code        string        // of the refusal
+	off         time.Duration // of the clock of a stranger
 	name        string
 }
 
@@ -179,6 +194,10 @@ func (p *simPlan) fate(client string, s site, n int) fate {
 		f.back += delay
 	case duplicated:
 		f.again = delay
+	case misanswered:
+		f.code = pick(d, refusals...)
+	case estranged:
+		f.off = pick[time.Duration](d, -1, 1, 1) * d.between(time.Minute, 365*24*time.Hour)
 	}
 	return f
 }

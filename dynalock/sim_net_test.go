@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -31,7 +32,8 @@ type request struct {
 	key     string
 	version string   // that it writes
 	seen    []string // versions that its condition admits
-	id      string   // of the tenure that it is conditional on, or must not be
+	id      string   // of the tenure that it is conditional on
+	made    int64    // when it was made, by its client's idea of the service's time
 	offered bool     // it takes up the offer of a holder of the same process
 	header  http.Header
 	body    []byte
@@ -53,7 +55,7 @@ type wireItem struct {
 	TransactItems             []struct{ ConditionCheck *wireItem }
 }
 
-type wireValue struct{ S string }
+type wireValue struct{ S, N string }
 
 func describe(ctx context.Context, r *http.Request, body []byte) request {
 	q := request{header: r.Header, body: body, site: siteApp}
@@ -65,6 +67,7 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 	tag, _ := ctx.Value(siteTag{}).(site)
 	q.call, _ = ctx.Value(callTag{}).(*waitingCall)
 	q.key = in.Key["key"].S
+	q.made, _ = strconv.ParseInt(in.ExpressionAttributeValues[":made"].N, 10, 64) // 0 where there is none
 	q.version, q.id = in.ExpressionAttributeValues[":next"].S, in.ExpressionAttributeValues[":id"].S
 	for i := 0; ; i++ {
 		v, ok := in.ExpressionAttributeValues[fmt.Sprintf(":seen%d", i)]
@@ -88,8 +91,6 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 		q.site = siteRuns
 	case q.op == "Scan":
 		q.site = siteList
-	case q.op == "DeleteItem":
-		q.site = siteDelete
 	case q.op == "TransactWriteItems":
 		q.site = siteTransact
 		for _, it := range in.TransactItems {
@@ -117,6 +118,8 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 		q.site = siteRelease
 	case has("#released = "):
 		q.site = siteCleanUp
+	case has("#token = :raised"):
+		q.site = siteBeat
 	case has("#token") && has("#hold"):
 		q.site, q.offered = siteHandOver, true
 	case has("#token") && strings.Contains(in.ConditionExpression, "#yielded = #version"):
@@ -178,7 +181,7 @@ func (x *simWire) carry(q *request) (*http.Response, bool) {
 		return nil, false
 	case resetBefore:
 		return nil, true
-	case errorBefore, unavailable, throttled, conflicting, denied:
+	case errorBefore, unavailable, throttled, conflicting, denied, estranged:
 		return x.back(q, failure(q))
 	case stale:
 		if a := x.w.staleAnswer(q); a != nil {
@@ -198,7 +201,7 @@ func (x *simWire) carry(q *request) (*http.Response, bool) {
 		return nil, false
 	case resetAfter:
 		return nil, true
-	case errorAfter:
+	case errorAfter, misanswered:
 		a = failure(q)
 	}
 	return x.back(q, a)
@@ -235,6 +238,12 @@ func failure(q *request) *http.Response {
 		status, code = 400, "ProvisionedThroughputExceededException"
 	case denied:
 		status, code = 400, "AccessDeniedException"
+	case misanswered:
+		status, code = 400, q.fate.code
+	case estranged:
+		a := response(503, []byte("<html>down for maintenance</html>"))
+		a.Header = http.Header{"Content-Type": {"text/html"}, "Date": {time.Now().Add(q.fate.off).UTC().Format(http.TimeFormat)}}
+		return a
 	case conflicting:
 		status, code = 400, "TransactionConflictException"
 		if q.op == "TransactWriteItems" {
@@ -248,7 +257,8 @@ func response(status int, body []byte) *http.Response {
 	return &http.Response{
 		Status: http.StatusText(status), StatusCode: status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{
-			"Content-Type": {"application/x-amz-json-1.0"}, "Date": {time.Now().UTC().Format(http.TimeFormat)},
+			"Content-Type": {"application/x-amz-json-1.0"}, "X-Amzn-Requestid": {"SIMULATED"},
+			"Date": {time.Now().UTC().Format(http.TimeFormat)},
 		},
 		Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
 	}

@@ -16,7 +16,8 @@ type simPlan struct {
 	Monitor  time.Duration // between two looks at all locks; 0: only at writes and calls, since looking is itself an influence
 	Skew     time.Duration // how far wall clocks are from real time, at most, where clients rely on it; 0: they do not
 	Jobs     []jobPlan
-	Votes    int // elections
+	Votes    int           // elections
+	Gates    time.Duration // how often the gates that some guarded writes ask for open or close; 0: they stay open
 	Clients  []clientPlan
 	Operator clientPlan
 	Faults   faultPlan
@@ -98,6 +99,7 @@ type step struct {
 	Op          stepKind
 	Wait, Pause time.Duration
 	Timeout     time.Duration
+	Gate        bool // it asks for the gate to be open, too
 }
 
 type stepKind string
@@ -163,6 +165,9 @@ func newPlan(seed uint64) *simPlan {
 	}
 	for range pick(d, 2, 2, 3, 3, 4, 4, 5, 6, 8) {
 		p.Clients = append(p.Clients, newClientPlan(d, p))
+	}
+	if gates := newDice(seed, 3); gates.chance(0.3) {
+		p.Gates = gates.between(p.Lease/50, p.Lease)
 	}
 	rest := newDice(seed, 2)
 	for i := range p.Clients {
@@ -347,7 +352,7 @@ func (c *clientPlan) site(d dice) site {
 }
 
 var lockSites = []site{
-	siteAcquire, siteTakeOver, siteHandOver, siteResume, siteBeat, siteRenew, siteSetData, siteTransact, siteRelease, siteDelete,
+	siteAcquire, siteTakeOver, siteHandOver, siteResume, siteBeat, siteRenew, siteSetData, siteTransact, siteRelease,
 	siteCleanUp, sitePoll,
 }
 
@@ -451,6 +456,7 @@ func newSteps(d dice, p *simPlan) (steps []step) {
 		if d.chance(0.5) {
 			st.Pause = d.upTo(p.Lease / 2)
 		}
+		st.Gate = st.Timeout%2 == 0 // not one of the dice: schedules stay what they were
 		steps = append(steps, st)
 	}
 	return steps

@@ -50,15 +50,25 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	if !fenced {
 		_, err = a.c.db.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(dataTable), Item: item})
 	} else {
-		put := types.TransactWriteItem{Put: &types.Put{TableName: aws.String(dataTable), Item: item}}
-		err = w.call(context.WithValue(ctx, siteTag{}, siteTransact), a.c, a.name, t.key, "Transact", func(ctx context.Context) error { return t.lock.Transact(ctx, put) })
+		items := []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String(dataTable), Item: item}}}
+		if st.Gate {
+			items = append(items, types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
+				TableName: aws.String(dataTable), Key: itemKey("gate"), ConditionExpression: aws.String("attribute_not_exists(closed)"),
+			}})
+		}
+		err = w.call(context.WithValue(ctx, siteTag{}, siteTransact), a.c, a.name, t.key, "Transact", func(ctx context.Context) error { return t.lock.Transact(ctx, items...) })
 	}
+	var cancelled *types.TransactionCanceledException
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.exporter.wrote(a, t, begin, fenced, next.Value[1:], element, err)
 	switch {
 	case err == nil:
 		w.acked[register] = append(w.acked[register], element)
+	case fenced && errors.As(err, &cancelled) && len(cancelled.CancellationReasons) == 3 &&
+		aws.ToString(cancelled.CancellationReasons[1].Code) == "ConditionalCheckFailed" && ctx.Err() == nil:
+		w.refused = append(w.refused, element)
+		w.check.count.Gated++
 	case fenced && errors.Is(err, dynalock.ErrLost):
 		w.refused = append(w.refused, element)
 		w.check.count.Refused++
@@ -72,8 +82,32 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	return err
 }
 
+// gates opens and closes the gate of the guarded writes.
+func (w *world) gates(over <-chan struct{}) {
+	tick := time.NewTicker(w.plan.Gates)
+	defer tick.Stop()
+	ctx := context.WithValue(w.ctx, siteTag{}, siteApp)
+	for closed := true; ; closed = !closed {
+		select {
+		case <-tick.C:
+		case <-over:
+			return
+		}
+		item := itemKey("gate")
+		if closed {
+			item["closed"] = s("yes")
+		}
+		if _, err := w.raw.PutItem(ctx, &dynamodb.PutItemInput{TableName: aws.String(dataTable), Item: item}); err != nil {
+			w.t.Errorf("the gate: %v", err)
+		}
+	}
+}
+
 // stored follows the registers.
 func (k *checker) stored(wr dynalocktest.Write, r dynalocktest.Request) {
+	if wr.Key == "gate" {
+		return
+	}
 	kind, key, _ := strings.Cut(wr.Key, " ")
 	fenced := kind == "guarded"
 	was, _ := wr.Old()["set"].(*types.AttributeValueMemberSS)

@@ -222,6 +222,9 @@ func (w *world) run() {
 	if w.plan.Monitor > 0 {
 		monitor.Go(func() { w.monitor(over) })
 	}
+	if w.plan.Gates > 0 {
+		monitor.Go(func() { w.gates(over) })
+	}
 	actors.Wait()
 	for _, c := range w.clients {
 		actors.Go(func() { w.close(c) })
@@ -443,7 +446,7 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 	a.Body = io.NopCloser(bytes.NewReader(body))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if trip := q.fate.there + q.fate.back; q.site != siteList && q.site != siteRuns && q.site != siteApp && (!c.answered || trip < c.trip) {
+	if trip := q.fate.there + q.fate.back; q.fate.fault != estranged && q.site != siteList && q.site != siteRuns && q.site != siteApp && (!c.answered || trip < c.trip) {
 		c.answered, c.trip = true, trip
 	}
 	switch {

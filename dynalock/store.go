@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -23,7 +22,8 @@ import (
 
 // DynamoDB is the part of [*dynamodb.Client] that this package calls. Lock requests are made with the SDK's
 // retries switched off: the retry of a conditional write that was applied fails its own condition. An answer over HTTP
-// without a request id, which every answer of DynamoDB has, is not believed: it is [ErrStore].
+// without a request id, which every answer of DynamoDB has, is not believed: it is [ErrStore]. DeleteItem is not called:
+// the items of locks are deleted by their TTL.
 type DynamoDB interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
@@ -41,15 +41,18 @@ var _ DynamoDB = (*dynamodb.Client)(nil)
 // once switches the SDK's retries off for a request.
 func once(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} }
 
-// verdict is what an answer, or its absence, says about a conditional write.
+// verdict is what an answer, or its absence, says about one attempt of a conditional write. Only applied and refused
+// speak of the item. The others are about this attempt alone: somebody on the way, such as a proxy, may have repeated it
+// and passed the second answer on, so a version that was ever sent may be in the item.
 type verdict int
 
 const (
-	applied  verdict = iota
-	refused          // the condition did not hold: not applied
-	rejected         // not applied, worth another attempt: throttled, conflicting, not sent
-	inDoubt          // no answer, or one that does not say: it may have been applied, or be applied later
-	fatal            // not applied, and the next attempt will fare no better
+	inDoubt verdict = iota // no answer, or one that does not say: it may have been applied, or be applied later
+	applied
+	refused  // the condition did not hold
+	rejected // an answer that says not applied, worth another attempt: throttled, conflicting, not sent
+	fatal    // the same, and the next attempt will fare no better
+	declined // nobody sent it
 )
 
 // answer is the outcome of one request.
@@ -176,7 +179,7 @@ func (c *Client) request(ctx context.Context, timeout time.Duration, send func(c
 		a.err = errStranger
 	}
 	a.verdict = judge(a.err)
-	c.service.observe(a.sent.Wall, a.got.Wall, serverTime(meta, a.err))
+	c.service.observe(a.sent.Wall, a.got.Wall, serverTime(meta, a.err), skewed(a.err))
 	var refusal *types.ConditionalCheckFailedException
 	if errors.As(a.err, &refusal) {
 		a.item = refusal.Item
@@ -205,17 +208,6 @@ func (c *Client) update(ctx context.Context, timeout time.Duration, in *dynamodb
 	})
 }
 
-// delete makes one attempt of a DeleteItem.
-func (c *Client) delete(ctx context.Context, timeout time.Duration, in *dynamodb.DeleteItemInput) answer {
-	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
-		out, err := c.db.DeleteItem(ctx, in, once)
-		if err != nil {
-			return nil, middleware.Metadata{}, err
-		}
-		return nil, out.ResultMetadata, nil
-	})
-}
-
 // transact makes one attempt of a TransactWriteItems.
 func (c *Client) transact(ctx context.Context, timeout time.Duration, in *dynamodb.TransactWriteItemsInput) answer {
 	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
@@ -236,84 +228,4 @@ func (c *Client) read(ctx context.Context, timeout time.Duration, key string, co
 		}
 		return out.Item, out.ResultMetadata, nil
 	})
-}
-
-// serverTime is the service's own time, which every answer carries in whole seconds; zero where it does not.
-func serverTime(meta middleware.Metadata, err error) time.Time {
-	if err == nil {
-		t, _ := awsmiddleware.GetServerTime(meta)
-		return t
-	}
-	var resp *awshttp.ResponseError
-	if !errors.As(err, &resp) || resp.Response == nil || resp.Response.Response == nil {
-		return time.Time{}
-	}
-	t, err := time.Parse(time.RFC1123, resp.Response.Header.Get("Date"))
-	if err != nil {
-		return time.Time{}
-	}
-	return t
-}
-
-// serviceClock estimates the service's time from the local wall clock. Each answer bounds the offset between the
-// two from both sides; the bounds of many answers narrow it.
-type serviceClock struct {
-	mu        sync.Mutex
-	known     bool
-	low, high time.Duration // the offset, service minus local, lies between
-	tokens    map[string]uint64
-}
-
-// maxTokens bounds the memory for the tokens that a client was given.
-const maxTokens = 10_000
-
-// observe takes note of an answer that the service stamped with t, in whole seconds.
-func (s *serviceClock) observe(sent, got, t time.Time) {
-	if t.IsZero() {
-		return
-	}
-	sent, got = sent.Round(0), got.Round(0)
-	low, high := t.Sub(got), t.Add(time.Second).Sub(sent)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !s.known || low > s.high || high < s.low { // the first one, or a clock was stepped
-		s.known, s.low, s.high = true, low, high
-		return
-	}
-	s.low, s.high = max(s.low, low), min(s.high, high)
-}
-
-// floor is what the token of an item without one starts at: the service's time in microseconds, which fits 53 bits,
-// and never below a token that this client was given for the key.
-func (s *serviceClock) floor(key string, local time.Time) uint64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return max(s.micros(local), s.tokens[key])
-}
-
-// millis is the service's time in unix milliseconds, as well as it is known.
-func (s *serviceClock) millis(local time.Time) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return int64(s.micros(local) / 1000)
-}
-
-func (s *serviceClock) micros(local time.Time) uint64 {
-	return uint64(max(0, local.Add(s.low+(s.high-s.low)/2).UnixMicro()))
-}
-
-// saw remembers the token of a tenure: the estimate of the service's time may still move back a little.
-func (s *serviceClock) saw(key string, token uint64) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.tokens == nil {
-		s.tokens = map[string]uint64{}
-	}
-	if _, known := s.tokens[key]; !known && len(s.tokens) >= maxTokens {
-		for other := range s.tokens { // any: what is forgotten counts only if its item is deleted within a second
-			delete(s.tokens, other)
-			break
-		}
-	}
-	s.tokens[key] = max(s.tokens[key], token)
 }

@@ -24,7 +24,12 @@ const tokenLife = 9 * time.Minute
 // holds the lock, decided by DynamoDB at the instant of the commit, with no clock involved (what Chubby calls
 // checking a sequencer). It costs two write units. The items must be in the table's account and Region.
 func (l *Lock) ConditionCheck() types.TransactWriteItem {
-	w := &write{cond: condTenure + condToken, values: item{":id": str(l.id + "-"), ":token": num(l.token)}}
+	return l.check("", 0)
+}
+
+// check is the condition check with one more condition, on the number of a guarded write.
+func (l *Lock) check(more string, n uint64) types.TransactWriteItem {
+	w := &write{cond: condTenure + condToken + more, values: item{":id": str(l.id + "-"), ":token": num(l.token), ":n": num(n)}}
 	names, values := w.placeholders(l.c.opt.PartitionKey, l.c.opt.SortKey)
 	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
 		TableName: &l.c.table, Key: l.c.keyOf(l.key), ConditionExpression: &w.cond,
@@ -33,76 +38,160 @@ func (l *Lock) ConditionCheck() types.TransactWriteItem {
 	}}
 }
 
+// guarded is one call of Transact: the transaction that it repeats under one client token, and what is known of it.
+type guarded struct {
+	l       *Lock
+	items   []types.TransactWriteItem
+	n       uint64 // of this transaction in the tenure
+	in      *dynamodb.TransactWriteItemsInput
+	first   heartbeat.Reading // when it was sent for the first time
+	doubt   bool              // it may have been applied, or be applied yet
+	void    bool              // it cannot be applied any more, unless it has been
+	refusal error             // a condition of the caller's refused an attempt while another was in doubt
+	until   time.Duration     // how long it is repeated once the lock is over
+}
+
+// begin makes the transaction anew, of which nothing was sent.
+func (g *guarded) begin() {
+	l := g.l
+	l.mu.Lock()
+	l.guarded++
+	g.n = l.guarded
+	l.mu.Unlock()
+	token := newID()
+	check := l.check(condValid, g.n)
+	g.in = &dynamodb.TransactWriteItemsInput{TransactItems: append(slices.Clone(g.items), check), ClientRequestToken: &token}
+	g.first, g.doubt, g.void, g.refusal = l.c.opt.clock.Now(), false, false, nil
+}
+
 // Transact writes items, at most 99, in one transaction that commits only if this tenure still holds the lock.
 // Conflicts (with this lock's own heartbeat, for one), throttling and lost answers are repeated under one client
 // token until ctx ends or the lock is lost, and after a lost answer for 9 minutes at most, since DynamoDB knows the
-// token for 10: so a transaction is applied once. A lost lock is a [*LostError] (ErrLost) and nothing was written; a
-// failed condition of the caller's own items is the SDK's TransactionCanceledException inside an ErrStore, and
-// nothing was written either. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(); with the last two,
-// the lock still held or not, it may have been applied.
+// token for 10: so a transaction is applied once. Where a condition of the caller's own items refuses one attempt
+// while an earlier one may still be under way, the lock first makes that one void, by a heartbeat, and then asks again.
+//
+// nil means that the items were written. A lost lock is a [*LostError] (ErrLost), and nothing was written. A failed
+// condition of the caller's own items is the SDK's TransactionCanceledException inside an ErrStore, and nothing was
+// written either. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(); with the last two, the lock still
+// held or not, it may have been applied.
 func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) error {
 	if n := len(items); n == 0 || n >= maxTransactItems {
 		return invalid([]error{fmt.Errorf("items has %d entries, allowed: 1 to %d", n, maxTransactItems-1)})
 	}
-	token := newID()
-	in := &dynamodb.TransactWriteItemsInput{
-		TransactItems:      append(slices.Clone(items), l.ConditionCheck()),
-		ClientRequestToken: &token,
-	}
-	doubt, over := false, false
-	var until time.Duration
-	var first heartbeat.Reading // when it was sent for the first time
+	g := &guarded{l: l, items: items}
+	g.begin()
 	for n := 1; ; n++ {
-		if err := l.Err(); err != nil && !doubt {
+		if err := l.Err(); err != nil && !g.doubt {
 			return err
 		}
-		if n == 1 {
-			first = l.c.opt.clock.Now()
-		}
-		a := l.c.heed(ctx, nil, func(ctx context.Context) answer { return l.c.transact(ctx, l.timing.attempt, in) })
+		a := l.c.heed(ctx, nil, func(ctx context.Context) answer { return l.c.transact(ctx, l.timing.attempt, g.in) })
 		if a.verdict == applied {
 			return nil
 		}
-		var cancelled *types.TransactionCanceledException
-		switch {
-		case errors.As(a.err, &cancelled):
-			check, again := cancellation(cancelled)
-			if check != nil {
-				if err := l.Err(); errors.Is(err, ErrReleased) { // by its holder, while this was under way
-					return err
-				}
-				return l.lose(check.Item)
-			}
-			if !again {
-				return l.c.storeError("transact", l.key, a.err)
-			}
-		case a.verdict == fatal:
-			return l.c.storeError("transact", l.key, a.err)
-		case a.verdict == inDoubt:
-			doubt = true
+		if a.verdict == inDoubt {
 			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "transact", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
 		}
-		if age, _ := l.c.opt.clock.Now().Since(first); doubt && age >= tokenLife {
-			return l.c.storeError("transact", l.key, a.err)
+		void := g.void
+		if done, err := g.refused(ctx, a); done {
+			return err
 		}
-		var err error
-		if doubt && l.Err() != nil {
-			// It may have been applied while the lock was held. Asking again under the same client token is harmless
-			// (the check still decides) and the only way to know; for one more lease.
-			if !over {
-				over, until = true, l.c.now()+l.timing.lease
-			}
-			if l.c.now() >= until {
-				return l.c.storeError("transact", l.key, a.err)
-			}
-			err = l.c.sleep(ctx, backoff(n))
-		} else {
-			err = l.pause(ctx, n)
+		if g.void && !void {
+			continue
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", err, l.c.storeError("transact", l.key, a.err))
+		if err := g.pause(ctx, n, a); err != nil {
+			return err
 		}
 	}
+}
+
+// refused looks at an answer that is not nil, and says whether it is the answer of the call.
+func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) {
+	l := g.l
+	var cancelled *types.TransactionCanceledException
+	if !errors.As(a.err, &cancelled) {
+		g.doubt = g.doubt || !unsent(a.err)
+		return a.verdict == fatal, l.c.storeError("transact", l.key, a.err)
+	}
+	check, again := cancellation(cancelled)
+	switch {
+	case check != nil && l.shows(check.Item): // it is ours still, so the write was made void; had it been applied, this were nil
+		if g.refusal != nil {
+			return true, l.c.storeError("transact", l.key, g.refusal)
+		}
+		g.begin()
+		return false, nil
+	case check != nil:
+		if err := l.Err(); errors.Is(err, ErrReleased) { // by its holder, while this was under way
+			return true, err
+		}
+		return true, l.lose(check.Item)
+	case again: // a copy of it, made on the way, may be what it conflicted with
+		g.doubt = true
+		return false, nil
+	case !g.doubt:
+		return true, l.c.storeError("transact", l.key, a.err)
+	}
+	g.refusal = a.err
+	if !g.void && l.Err() == nil {
+		g.void = l.void(ctx, g.n)
+	}
+	return false, nil
+}
+
+// pause waits before the next attempt; an error ends the call.
+func (g *guarded) pause(ctx context.Context, n int, a answer) error {
+	l := g.l
+	failed := l.c.storeError("transact", l.key, a.err)
+	if age, _ := l.c.opt.clock.Now().Since(g.first); g.doubt && age >= tokenLife {
+		return failed
+	}
+	var err error
+	if g.doubt && l.Err() != nil {
+		// It may have been applied while the lock was held. Asking again under the same client token is harmless
+		// (the check still decides) and the only way to know; for one more lease.
+		if g.until == 0 {
+			g.until = l.c.now() + l.timing.lease
+		}
+		if l.c.now() >= g.until {
+			return failed
+		}
+		err = l.c.sleep(ctx, backoff(n))
+	} else {
+		err = l.pause(ctx, n)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, failed)
+	}
+	return nil
+}
+
+// void makes the guarded writes of this tenure up to n void: none that is still under way will be applied. It makes
+// one attempt.
+func (l *Lock) void(ctx context.Context, n uint64) bool {
+	if l.take(ctx) != nil {
+		return false
+	}
+	a := l.c.heed(ctx, nil, func(ctx context.Context) answer {
+		defer l.give()
+		return l.renew(ctx, func(w *write) {
+			w.update += setVoid
+			w.values[":n"] = num(n)
+		})
+	})
+	switch a.verdict {
+	case applied:
+		l.lease.Acknowledge(a.sent)
+		return true
+	case refused:
+		_ = l.lose(a.item) // the next attempt is told
+	}
+	return false
+}
+
+// shows tells whether an item is that of this tenure, alive.
+func (l *Lock) shows(it item) bool {
+	r := l.c.decode(l.key, it)
+	return r.State == Held && r.id() == l.id && r.Token == l.token
 }
 
 // cancellation reads the reasons: the lock's own check (the last item) refused, or nothing worse than conflicts and

@@ -1088,6 +1088,11 @@ func TestAnAcquireWhoseAnswerWasSlowRenewsBeforeItReturns(t *testing.T) {
 	static := func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true }
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.AttemptTimeout = trust - lease/10 })
+		other, _ := e.client()
+		for _, key := range []string{"slow", "less slow"} { // so that the token counts on
+			must(e, e.acquire(other, key).Release(e.ctx))
+		}
+		time.Sleep(lease)
 		wire.Inject(testserver.Fault{Delay: trust/2 + lease/50, Times: 1})
 		l := e.acquire(c, "slow", static)
 		check(e, wire.Count() == 2, "%d requests, want a heartbeat after the slow answer", wire.Count())

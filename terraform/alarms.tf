@@ -1,6 +1,6 @@
 locals {
   # The operations of the library, which DynamoDB counts apart.
-  operations = ["DeleteItem", "GetItem", "Scan", "TransactWriteItems", "UpdateItem"]
+  operations = ["GetItem", "Scan", "TransactWriteItems", "UpdateItem"]
 
   alarms = var.alarms == null ? {} : {
     throttled-requests = {

@@ -30,11 +30,9 @@
 //
 // # What does not hold
 //
-// A copy of an acquire that arrives when the lock is free, after its tenure is over, begins a tenure that nobody
-// holds: [Result] counts these ghosts. Its version is one that the item has had before. A waiter that has seen that
-// version then may take the ghost over before it has stood still for a lease: these are counted, too, and are no
-// violation of the rule, since nobody loses a lock. (A client that is still acquiring with that id may make the
-// ghost its own, but trusts it only from its first attempt on, which is older than what the waiter has seen.)
+// An acquire that its caller gave up on, and that arrives late and for the first time, when the lock is free, begins a
+// tenure that nobody holds: [Result] counts these ghosts. Each request may meet clocks by which it is older than the
+// release before it, and clocks by which it is not: what the search shows rests on no clock but those of the leases.
 //
 // # How it is tied to the code
 //

@@ -22,8 +22,7 @@ func Mistakes() []Mistake {
 		{"versions in doubt are forgotten", Model{Break: ForgottenDoubt, Rates: one, Attempt: 1, Faults: 1}, RuleTruth},
 		{"a heartbeat does not ask for the version", Model{Break: BlindBeat, Rates: one, Attempt: 1, Faults: 1}, RuleOver},
 		{"a release asks for nothing", Model{Break: BlindRelease, Rates: worst, Attempt: 1}, RuleRelease},
-		{"an acquire takes what its own acquisition released", Model{Break: AgainAfterRelease, Rates: one, Attempt: 1, Faults: 1}, RuleOver},
-		{"heartbeat and release do not ask for the token", Model{Break: NoToken, Rates: one, Attempt: 1, Faults: 1, Operators: 1}, RuleOver},
+		{"an acquire does not ask whether it is older than the release", Model{Break: Again, Rates: one, Attempt: 1, Faults: 1}, RuleLate},
 		{"a take-over leaves the token as it is", Model{Break: SameToken, Rates: one, Attempt: 1}, RuleTokens},
 		{"a write under the lock is not guarded", Model{Break: Unguarded, Rates: worst, Attempt: 1, Guarded: true}, RuleUpdates},
 	}

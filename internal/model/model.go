@@ -33,20 +33,19 @@ type Breakage uint8
 
 // The mistakes.
 const (
-	Sound             Breakage = iota
-	CreditFromAnswer           // the lease is trusted from the answer on
-	CreditFromRetry            // after a lost answer, from the attempt that found out
-	WatchFromSend              // a version is seen standing still from the sending of the look on
-	NoMargin                   // the lease is trusted for all of it
-	SmallMargin                // or for five sixths
-	ImpatientWaiter            // a lock is taken over after the time that its holder trusts it
-	ForgottenDoubt             // only the acknowledged version is remembered
-	BlindBeat                  // a heartbeat is sent without a condition on the version
-	BlindRelease               // and so is a release, nor on the token
-	AgainAfterRelease          // an acquire may take what its own acquisition released
-	NoToken                    // heartbeat and release are sent without a condition on the token
-	SameToken                  // a take-over does not count the token on
-	Unguarded                  // a write under the lock is sent without its condition check
+	Sound            Breakage = iota
+	CreditFromAnswer          // the lease is trusted from the answer on
+	CreditFromRetry           // after a lost answer, from the attempt that found out
+	WatchFromSend             // a version is seen standing still from the sending of the look on
+	NoMargin                  // the lease is trusted for all of it
+	SmallMargin               // or for five sixths
+	ImpatientWaiter           // a lock is taken over after the time that its holder trusts it
+	ForgottenDoubt            // only the acknowledged version is remembered
+	BlindBeat                 // a heartbeat is sent without a condition on the version
+	BlindRelease              // and so is a release, nor on the token
+	Again                     // an acquire takes what was released after it was sent, whatever it has done before
+	SameToken                 // a take-over does not count the token on
+	Unguarded                 // a write under the lock is sent without its condition check
 )
 
 // rate of a client's clock; the check of the models is in Search.
@@ -93,14 +92,15 @@ func (m *Model) Decide(it Item, w Write) (Item, bool) {
 	next := Item{Version: w.Version, Token: it.Token, Released: it.Released}
 	ours := it.Version.ID == w.Version.ID && it.Version.ID != 0
 	known := ours && contains(w.Open, it.Version.N)
-	same := it.Token == w.Token || m.Break == NoToken
+	same := it.Token == w.Token
 	switch w.Kind {
 	case Acquire:
 		next.Released = false
 		if m.Break != SameToken || it.Token == 0 {
 			next.Token++
 		}
-		return next, it.Version.ID == 0 || it.Released && (!ours || m.Break == AgainAfterRelease) || w.Admit.ID != 0 && it.Version == w.Admit
+		late := (w.Used || w.Old) && m.Break != Again
+		return next, it.Version.ID == 0 || it.Released && !late || w.Admit.ID != 0 && it.Version == w.Admit
 	case Beat:
 		return next, (known || m.Break == BlindBeat && it.Version.ID != 0) && same
 	case Release:

@@ -68,13 +68,13 @@ func TestWithinTheFullScopeNoRuleIsEverBroken(t *testing.T) {
 	explore(t, &Model{Rates: []uint8{90, 110, 110}, Attempt: 1, Faults: 1}, 0)
 }
 
-// What is not promised: a late copy of an acquire may find the lock free. What it begins, nobody holds, and its lease
-// ends it.
-func TestALateCopyOfAnAcquireMayBeginATenureThatNobodyHolds(t *testing.T) {
+// What is not promised: where the clocks are wrong, an acquire that was given up on may come late and find the lock free.
+// What it begins, nobody holds, and its lease ends it.
+func TestAnAcquireThatWasGivenUpOnMayBeginATenureThatNobodyHolds(t *testing.T) {
 	t.Parallel()
 	r := (&Model{Rates: []uint8{100, 100}, Faults: 1}).Search(0)
-	if r.Violation != nil || r.Ghosts == 0 || r.Early == 0 {
-		t.Errorf("%v after %v, want some ghosts, some of them taken early, and no violation", r.Violation, &r)
+	if r.Violation != nil || r.Ghosts == 0 {
+		t.Errorf("%v after %v, want some ghosts, and no violation", r.Violation, &r)
 	}
 	t.Log(&r)
 }

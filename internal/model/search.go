@@ -11,15 +11,14 @@ type Result struct {
 	States      int
 	Transitions int
 	Depth       int  // steps to the state that is farthest away
-	Ghosts      int  // transitions in which a late copy of an acquire began a tenure that nobody holds
-	Early       int  // take-overs in less than a lease of a tenure that a copy began with a version seen before
+	Ghosts      int  // transitions in which an acquire that its client gave up on began a tenure that nobody holds
 	Complete    bool // every state was seen
 	Violation   *Violation
 	Path        []Step // that breaks a rule; none is shorter
 }
 
 func (r *Result) String() string {
-	return fmt.Sprintf("%d states, %d transitions, depth %d, %d ghosts, %d of them taken early", r.States, r.Transitions, r.Depth, r.Ghosts, r.Early)
+	return fmt.Sprintf("%d states, %d transitions, depth %d, %d ghosts", r.States, r.Transitions, r.Depth, r.Ghosts)
 }
 
 // search is a search under way. States are told apart by 64 bits of hash: that two of ten million share theirs, so
@@ -62,9 +61,6 @@ func (m *Model) Search(limit int) (r Result) {
 				}
 				if m.ghost(&from.state, &state, step) {
 					r.Ghosts++
-				}
-				if early(&from.state, &state, step) {
-					r.Early++
 				}
 				to := x.least(state)
 				if _, seen := x.parents[to.hash]; !seen {
@@ -142,7 +138,7 @@ func (x *search) path(to uint64) (path []Step) {
 	return path
 }
 
-// ghost tells whether a late copy of an acquire has begun a tenure, and the acquisition is over.
+// ghost tells whether an acquire has begun a tenure that came late, and the acquisition is over.
 func (m *Model) ghost(from, to *State, step Step) bool {
 	if step.Act != StrayArrives || from.Stray[step.Who].Kind != Acquire || from.Item.Token == to.Item.Token {
 		return false
@@ -153,18 +149,6 @@ func (m *Model) ghost(from, to *State, step Step) bool {
 		}
 	}
 	return true
-}
-
-// early tells whether a step took over a tenure in less than a lease.
-func early(from, to *State, step Step) bool {
-	if !from.Item.Held() || from.Item.Token == to.Item.Token {
-		return false
-	}
-	w := from.Clients[min(step.Who, MaxClients-1)].Request.Write
-	if step.Act == StrayArrives {
-		w = from.Stray[step.Who]
-	}
-	return int(w.Rate)*int(from.Item.Age) < Lease
 }
 
 // Trace tells a path as a story.
@@ -198,7 +182,7 @@ func tell(was, is *State, step Step) string {
 	switch step.Act {
 	case Tick:
 		return "-- tick --"
-	case StrayArrives:
+	case StrayArrives, StrayArrivesOld:
 		return "late: " + decided(was.Stray[i])
 	case Overrule:
 		return "an operator frees the lock: the item is " + is.Item.String()
@@ -222,7 +206,7 @@ func tell(was, is *State, step Step) string {
 		text = "forgets the lock"
 	case Guard:
 		text = "reads the register and sends a guarded write"
-	case Arrive:
+	case Arrive, ArriveOld:
 		text = decided(r.Write)
 	case ArriveTwice:
 		text = decided(r.Write) + ", and a copy stays behind"

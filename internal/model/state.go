@@ -26,7 +26,6 @@ type Item struct {
 	Token    uint8
 	Released bool
 	Age      uint8 // real ticks for which somebody has known of the version: it has stood still at least that long
-	Again    bool  // the version had been in the item before: a copy of an acquire has brought it back
 }
 
 // Held tells whether the item is held by somebody, dead or alive.
@@ -59,6 +58,8 @@ type Write struct {
 	Open    [maxDoubt]uint8 // of Beat and Release: what the counter in the item may be
 	Token   uint8           // of Beat, Release and Check: what the token must be
 	Rate    uint8           // of Acquire: of the clock that watched what it admits
+	Used    bool            // of Acquire: a copy of it was applied, or its acquisition is over: each release since is stamped later
+	Old     bool            // of Acquire: by the clocks, it is older than the release that it meets
 }
 
 func (w Write) String() string {
@@ -210,7 +211,7 @@ func (s *State) rename() {
 
 // decision renames an item and a write by themselves.
 func decision(it Item, w Write) Decision {
-	it.Age, it.Again, w.Rate = 0, false, 0
+	it.Age, w.Rate = 0, 0
 	s := State{Item: it, Stray: [maxStray]Write{w}}
 	s.rename()
 	return Decision{s.Item, s.Stray[0]}
@@ -345,10 +346,11 @@ func (s *State) prune(m *Model) {
 				if w.Admit.ID != 0 && !possible(w.Admit) {
 					w.Admit, w.Rate = Version{}, 0
 				}
+				dead = w.Used && w.Admit.ID == 0 && m.Break != Again
 			case Beat, Release:
 				if m.Break != BlindBeat && m.Break != BlindRelease {
 					versions(w.Version.ID, &w.Open)
-					dead = w.Open[0] == 0 || w.Token != s.Item.Token && m.Break != NoToken
+					dead = w.Open[0] == 0 || w.Token != s.Item.Token
 				}
 			case CleanUp:
 				dead = w.Version.ID != s.Item.Version.ID
@@ -399,9 +401,6 @@ func (s *State) prune(m *Model) {
 	if !overruled && s.Item.Token != s.Overruled {
 		s.Overruled = 0
 	}
-	if !s.Item.Held() {
-		s.Item.Again = false
-	}
 }
 
 // mayComeTwice tells whether an attempt that a client takes for refused is, or may yet be, in the item.
@@ -416,6 +415,13 @@ func (s *State) mayComeTwice(c *Client) bool {
 		twice = twice || w.Kind == Acquire && unknown(w.Version)
 	}
 	return twice
+}
+
+func bit(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // sortStrays sorts them by what they are, and those whose ids nobody else knows last, by what else has the same id.
@@ -434,7 +440,7 @@ func (s *State) sortStrays(renamed *[64]uint8) {
 		if id == 0 {
 			id, keys[i][1] = 63, kin[w.Version.ID]
 		}
-		for _, b := range [...]uint8{id, uint8(w.Kind), w.Version.N, renamed[w.Admit.ID], w.Admit.N, w.Open[0], w.Token} {
+		for _, b := range [...]uint8{id, uint8(w.Kind), w.Version.N, renamed[w.Admit.ID], w.Admit.N, w.Open[0], w.Token, bit(w.Used)} {
 			keys[i][0] = keys[i][0]<<8 | uint64(b)
 		}
 	}

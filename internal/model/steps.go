@@ -22,6 +22,8 @@ const (
 	InDoubt                  // the client gives up on the request
 	GuardedArrive            // the guarded write arrives
 	StrayArrives
+	ArriveOld // the request arrives, and is older than the release that it meets, by the clocks
+	StrayArrivesOld
 	Crash
 	Overrule // an operator frees the lock
 )
@@ -44,6 +46,7 @@ const (
 	RuleTakeOver  = "I4: a take-over is applied only where the version stood still for the whole lease"
 	RuleRelease   = "I5: a release changes its own tenure only, and nil means that the item is not held by it"
 	RuleOver      = "I6: after a release or a successor's acquire, no write of the old tenure applies"
+	RuleLate      = "a late copy of an acquire begins no tenure"
 	RuleTruth     = "a holder is told that its lock is lost only when it is"
 	RuleUpdates   = "a guarded write loses no update"
 )
@@ -87,6 +90,7 @@ func (m *Model) Enabled(s *State, steps []Step) []Step {
 		add(m.Guarded && m.Held(s, i) && c.Guarded.ID == 0, Guard, i)
 		add(r.Progress == Sent, Arrive, i)
 		add(r.Progress == Sent && fault, ArriveTwice, i)
+		add(r.Progress == Sent && s.mayBeOld(r.Write), ArriveOld, i)
 		add(r.Progress > Sent, Answer, i)
 		add(!free && fault, InDoubt, i)
 		add(c.Guarded.ID != 0, GuardedArrive, i)
@@ -94,10 +98,16 @@ func (m *Model) Enabled(s *State, steps []Step) []Step {
 	}
 	for i := range s.Stray {
 		add(s.Stray[i].Kind != 0, StrayArrives, i)
+		add(s.mayBeOld(s.Stray[i]), StrayArrivesOld, i)
 	}
 	add(s.Operators > 0 && s.Item.Held(), Overrule, 0)
 	add(tick, Tick, 0)
 	return steps
+}
+
+// mayBeOld tells whether the clocks decide about a write: it meets a release, and was not applied before.
+func (s *State) mayBeOld(w Write) bool {
+	return w.Kind == Acquire && s.Item.Released && !w.Used && w.Admit != s.Item.Version
 }
 
 // Do makes a step, and tells which rule it broke.
@@ -123,8 +133,9 @@ func (m *Model) Do(s *State, step Step) *Violation {
 
 func (m *Model) do(s *State, step Step) *Violation {
 	i := step.Who
-	if step.Act == StrayArrives {
+	if step.Act == StrayArrives || step.Act == StrayArrivesOld {
 		w := s.Stray[i]
+		w.Old = step.Act == StrayArrivesOld
 		applied, v := m.arrive(s, w)
 		if w.Kind != CleanUp || applied { // a clean-up is repeated until it is applied
 			s.Stray[i] = Write{}
@@ -171,12 +182,14 @@ func (m *Model) do(s *State, step Step) *Violation {
 		c.Guarded = Guarded{ID: c.ID, Token: c.Token}
 	case GuardedArrive:
 		return m.guardedArrives(s, i)
-	case Arrive, ArriveTwice:
+	case Arrive, ArriveTwice, ArriveOld:
+		w := r.Write
+		w.Old = step.Act == ArriveOld
 		if step.Act == ArriveTwice {
 			s.Faults--
 			s.stray(r.Write)
 		}
-		applied, v := m.arrive(s, r.Write)
+		applied, v := m.arrive(s, w)
 		if v != nil {
 			return v
 		}
@@ -184,7 +197,7 @@ func (m *Model) do(s *State, step Step) *Violation {
 			r.Progress = Applied
 		}
 		r.Saw = s.Item
-		r.Saw.Age, r.Saw.Again = 0, false
+		r.Saw.Age = 0
 	case Answer:
 		answered := *r
 		*r = Request{}
@@ -270,8 +283,8 @@ func (m *Model) arrive(s *State, w Write) (applied bool, v *Violation) {
 	if !ok {
 		return false, nil
 	}
-	next.Again = w.Kind == Acquire && s.known(next.Version)
 	s.Item = next
+	s.used(w)
 	fail := func(rule, format string, args ...any) (bool, *Violation) {
 		return true, &Violation{rule, fmt.Sprintf(format, args...)}
 	}
@@ -281,9 +294,9 @@ func (m *Model) arrive(s *State, w Write) (applied bool, v *Violation) {
 		switch {
 		case next.Token <= was.Token:
 			return fail(RuleTokens, "token %d after %d", next.Token, was.Token)
-		case was.Released && was.Version.ID == w.Version.ID:
-			return fail(RuleOver, "%v takes what its own acquisition gave back", w)
-		case was.Held() && !was.Again && int(w.Rate)*int(was.Age) < Lease:
+		case w.Used:
+			return fail(RuleLate, "%v on an item that is %s", w, was)
+		case was.Held() && int(w.Rate)*int(was.Age) < Lease:
 			return fail(RuleTakeOver, "%v, whose version has been known for %d ticks", w, was.Age)
 		}
 	case Beat:
@@ -302,6 +315,28 @@ func (m *Model) arrive(s *State, w Write) (applied bool, v *Violation) {
 		}
 	}
 	return true, nil
+}
+
+// used notes what has become late for ever: all copies of an acquire that was applied, and all requests of an acquisition
+// that its own client has ended.
+func (s *State) used(w Write) {
+	ends := w.Kind == Release || w.Kind == CleanUp
+	if w.Kind != Acquire && !ends {
+		return
+	}
+	late := func(o *Write) {
+		if o.Kind == Acquire && o.Version.ID == w.Version.ID && (ends || o.Version.N == w.Version.N) {
+			o.Used = true
+		}
+	}
+	for i := range s.Stray {
+		late(&s.Stray[i])
+	}
+	for i := range s.Clients {
+		if r := &s.Clients[i].Request; r.Progress == Sent {
+			late(&r.Write)
+		}
+	}
 }
 
 // answer tells a client what became of its request.

@@ -183,7 +183,7 @@ run "alarms" {
   }
 
   assert {
-    condition     = toset([for q in aws_cloudwatch_metric_alarm.requests["throttled-requests"].metric_query : one(q.metric).dimensions.Operation if length(q.metric) > 0]) == toset(["DeleteItem", "GetItem", "Scan", "TransactWriteItems", "UpdateItem"])
+    condition     = toset([for q in aws_cloudwatch_metric_alarm.requests["throttled-requests"].metric_query : one(q.metric).dimensions.Operation if length(q.metric) > 0]) == toset(["GetItem", "Scan", "TransactWriteItems", "UpdateItem"])
     error_message = "the alarm does not watch the operations of the library"
   }
 

@@ -14,7 +14,7 @@ run "whole_table" {
       Statement = [{
         Sid      = "Locks"
         Effect   = "Allow"
-        Action   = ["dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]
+        Action   = ["dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]
         Resource = ["arn:aws:dynamodb:us-east-1:123456789012:table/locks"]
       }]
     }
@@ -44,7 +44,7 @@ run "namespaces" {
       Statement = [{
         Sid      = "Locks"
         Effect   = "Allow"
-        Action   = ["dynamodb:ConditionCheckItem", "dynamodb:DeleteItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]
+        Action   = ["dynamodb:ConditionCheckItem", "dynamodb:GetItem", "dynamodb:UpdateItem"]
         Resource = ["arn:aws:dynamodb:us-east-1:123456789012:table/locks"]
         Condition = {
           "ForAllValues:StringLike" = { "dynamodb:LeadingKeys" = ["billing/*"] }
