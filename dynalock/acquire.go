@@ -320,8 +320,8 @@ var errTooLate = errors.New("the answer came after the lease")
 // maxGap between the clocks is no sign yet that the process was suspended while its request was under way.
 const maxGap = 50 * time.Millisecond
 
-// maxLate is how old a token made of time may be when its tenure begins. An older one may be below that of a tenure
-// which began and whose item was deleted while the request was under way.
+// maxLate is how old a token made of time may be when its tenure begins: by the request, or by a clock that the answer
+// has put right. An older one may be below that of a tenure which began, and whose item was deleted, meanwhile.
 const maxLate = 500 * time.Millisecond
 
 // begin makes the lock of an item that is ours, written by attempt n, which was sent at sent. nil when the lease
@@ -342,7 +342,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	}
 	acked := sent
 	elapsed, gap := c.opt.clock.Now().Since(sent)
-	raised := a.raise(r.Token, elapsed)
+	raised := a.raise(r.Token)
 	if elapsed > a.timing.trust/2 || gap > maxGap || raised > 0 {
 		// The answer took so long that little is left: one heartbeat before anybody relies on it.
 		a.doubtful(n, sent)
@@ -391,10 +391,11 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 
 // raise says what the token of a tenure that is about to begin has to be raised to; 0: it is good. Where the item was
 // deleted, the client may have seen a larger token of the key. One that is made of time is good while it is fresh.
-func (a *acquisition) raise(token uint64, age time.Duration) uint64 {
+func (a *acquisition) raise(token uint64) uint64 {
 	s := &a.c.service
-	stale := token > a.floor && age > maxLate
-	if fresh := s.floor(a.key, a.c.opt.clock.Now().Wall) + 1; fresh > token && (stale || s.outdone(a.key, token, a.id)) {
+	fresh := s.floor(a.key, a.c.opt.clock.Now().Wall) + 1
+	stale := token > a.floor && fresh > token+uint64(maxLate.Microseconds())
+	if stale || fresh > token && s.outdone(a.key, token, a.id) {
 		return fresh
 	}
 	return 0

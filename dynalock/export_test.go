@@ -93,3 +93,6 @@ func lease(c *Client) timing {
 	t, _ := c.opt.timing(c.opt.Lease)
 	return t
 }
+
+// LocalWaiters is how many goroutines of a client wait for a key.
+func LocalWaiters(c *Client, key string) int { return c.waiters(key) }

@@ -90,7 +90,7 @@ type keyState struct {
 	at               time.Duration
 	deleted          time.Duration // when it was last deleted; -1: never
 	deletions        int
-	stale            bool      // its token was made of time by a request that came late, after a deletion
+	stale            bool      // its token was made of time after a deletion: by a late request, or by clocks that are off
 	revived          bool      // its version is one that it had before it was deleted
 	given            uint64    // the largest token that somebody was given
 	holders          []*tenure // that somebody was given and that may be held
@@ -523,6 +523,7 @@ func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Durati
 		if most := c.off(c.answered, c.trip) + maxLate + k.w.plan.Lease; st.deletions == 0 || ago > most.Microseconds() {
 			k.fail(ruleTokens, l.Key(), "%s was given token %d after %d, %v ago", c.name, token, st.given, time.Duration(ago)*time.Microsecond)
 		}
+		st.stale = true // what counts on from it was judged with it
 		k.count.TokensBack++
 	}
 	if data := string(l.Data()); st.id == t.id && data != st.data {
