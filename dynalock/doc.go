@@ -16,14 +16,16 @@
 //
 // Statistics, the expiry and the reason are kept beside it and believed only in a row whose version this library
 // wrote. An item that is not a lock (no version, no readable lease, a wrong type) is foreign: [ErrForeign], never
-// treated as free, never overwritten. A released item stays, because the token lives in it.
+// treated as free, never overwritten. A released item stays, because the token lives in it and because it refuses late
+// copies of old requests.
 //
 // # Acquiring
 //
-// One conditional UpdateItem, and nothing is read first. It succeeds if the item does not exist, or is released, or
-// has a version that this client has watched standing still for the whole lease stored in the item. A refusal
-// carries the holder's item: it is the answer of TryAcquire ([HeldError]) and the first look of a waiter. So an
-// uncontended lock and its release are two requests.
+// One conditional UpdateItem, and nothing is read first. It succeeds if the item does not exist, or was released before
+// the request was made, or has a version that this client has watched standing still for the whole lease stored in the
+// item. A refusal carries the holder's item: it is the answer of TryAcquire ([HeldError]) and the first look of a
+// waiter. So an uncontended lock and its release are two requests. A client whose clock is behind the one that wrote
+// the release may need a third: the refusal shows the released row, and the next attempt names its version.
 //
 // # Waiting
 //
@@ -63,6 +65,19 @@
 // version that may be in the item. An acquisition that its caller gives up while a request is in doubt is released
 // in the background; what cannot be released ends with its lease.
 //
+// # Late requests
+//
+// A network, a proxy or an SDK may deliver a request again, or for the first time, long after its caller has gone on.
+// Such a copy changes nothing. What a holder writes names the versions and the token of its own tenure. An acquire takes
+// a released row only if that was written before the request was made: each release is stamped later than every request
+// that its tenure has sent, and each acquire no earlier than the row that it replaces. So a copy of a request that was
+// applied is refused whatever any clock says. A request that was not, and arrives late for the first time, is refused
+// where the clocks are right (they are corrected by DynamoDB's, to about a second); else it can begin a tenure that
+// nobody holds, for one lease.
+//
+// DynamoDB refuses a request that is more than five minutes old, by its signature. A row that is to go after its release
+// ([AcquireOptions].DeleteOnRelease, [Options].Retention, [OnceOptions].Keep) stays for 15 minutes at least.
+//
 // # Release and hand-over
 //
 // [Lock.Release] stops the heartbeat, waits for the one in flight, and marks the item as released, on condition that
@@ -82,28 +97,23 @@
 // # Tokens
 //
 // While the item exists, each tenure's token is the one before plus one, and no clock matters. Where there is no
-// token to count on from (a new key; an item deleted by an operator, by TTL or by DeleteOnRelease; a row that
-// another library wrote anew) it starts at DynamoDB's time in microseconds, which grows faster than a lock changes
-// hands. Then the order rests on how well that time is known, against the time between the two starts:
-//
-//   - The service's answers carry its time, in whole seconds. After one answered request a client knows it to half a
-//     second and half a round trip, later better, whatever the machine's clock says (and until it is set). Tokens of
-//     any two such clients are in order when the item was created 2 s or more after it was created the last time.
-//   - Closer together than that, two clients may give tokens out of order. One client alone does not: it remembers
-//     the largest token that it has seen of a key, for up to 10,000 keys. With more it forgets any one for each new
-//     one; then the order of that key rests on the client's estimate of the time alone.
-//   - The very first request of a process has only the machine's clock. It has to agree with the others better than
-//     the time between the two creations.
-//
-// So keep the items, which is the default; they are small. [AcquireOptions].DeleteOnRelease and [Options].Retention
-// are for keys that are not used again soon.
+// token to count on from (a new key; an item deleted by its TTL, by hand or by another library; a row that another
+// library wrote anew) it starts at DynamoDB's time in microseconds, which grows faster than a lock changes hands. The
+// answers carry that time, so a client knows it to a second, whatever the machine's clock says. A token that comes out
+// more than half a second old, or not above the largest that the client has seen of the key, is raised by one more write
+// before anybody gets it. So the tokens of one client never go back (it remembers 10,000 keys), and those of two are in
+// order when 3 s or more lie between the two creations of the item. Only the very first request of a process rests on the
+// machine's clock alone, and only where that is ahead: by as much its token is. After a deletion by the TTL, 15 minutes
+// or more after the release, that decides nothing.
 //
 // # Guarded writes
 //
 // Held is an answer about the past: a process may freeze between asking and acting, and no lease can stop it. Only
 // the resource can. Where it is DynamoDB, [Lock.Transact] writes together with [Lock.ConditionCheck], which DynamoDB
 // evaluates at the commit: the lock is held by this acquisition, with this token. It is exact from the instant of a
-// take-over or release, and no clock is involved. Elsewhere the resource has to remember the largest token that it
+// take-over or release, and no clock is involved. Where one attempt is refused by a condition of the caller's own while
+// an earlier one may still be under way, Transact has a heartbeat make that one void before it returns the refusal.
+// Elsewhere the resource has to remember the largest token that it
 // has seen and refuse smaller ones: in SQL,
 //
 //	UPDATE account SET balance = $1, fence = $2 WHERE id = $3 AND fence <= $2
@@ -113,10 +123,12 @@
 // The AWS Labs client for Java, dynamolock and this library can lock the same keys of one table at the same time:
 // each keeps the others out, and takes over from their dead holders after the lease in the item. Both forms of the
 // lease ("10000" and "10s") are read, and an existing item keeps its own; dynamolock reads only the second, see
-// [DialectDynamolock]. The others know no tokens: the Java client drops the token, dynamolock may write an older one
-// back. So tokens order the tenures of a key only where this library alone locks it. Guarded writes ask for the
-// acquisition id, too, and are exact in a mixed fleet. Options.Retention is not for tables shared with dynamolock,
-// which copies the TTL into rows that it holds.
+// [DialectDynamolock]. A row that another library has released costs one request more: it is looked at before it is
+// taken. The others know no tokens: the Java client drops the token, dynamolock may write an older one back. So tokens
+// order the tenures of a key only where this library alone locks it. Guarded writes ask for the acquisition id, too.
+// They are exact in a mixed fleet as long as nobody deletes rows, as the Java client does with released ones by default.
+// [Options].Retention and [AcquireOptions].DeleteOnRelease are not for tables shared with dynamolock, which copies the
+// TTL into rows that it holds.
 //
 // # What is not promised
 //
@@ -125,9 +137,10 @@
 // at rates further apart than the safety margin allows break the lease, not the tokens and not the guarded writes.
 //
 // Locks are not reentrant: a goroutine that acquires a key twice waits for itself. Processes are not served in the
-// order in which they came. A copy of an old acquire request that a network delivers late, after other tenures, can
-// begin a tenure that nobody holds; it costs the others one lease of waiting. Where an item was deleted under its
-// holder, such a copy makes it anew, and the tenure goes on. A global table in the eventually consistent mode decides
+// order in which they came. Where an item was deleted by hand or by another library, copies of requests that are up to
+// five minutes old may make it anew: one begins a tenure that nobody holds, for one lease; one of the acquire that had
+// created the item brings back its very tenure, whose guarded writes then apply again; and tokens may go back. A global
+// table in the eventually consistent mode decides
 // in each Region on a copy of its own: use one Region, or the strongly consistent mode (where there are no
 // transactions, so no Transact). Whoever may write to the table can break every lock in it.
 //

@@ -193,6 +193,36 @@ func TestALateCopyOfAnAcquireBeginsNoTenureOnARowThatAnotherLibraryWrote(t *test
 	})
 }
 
+func TestALateCopyOfACandidatesAcquireTakesNoLockThatIsYieldedToItLater(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client()
+		keepCopy(wire)
+		candidate := c.Election("key", func(o *dynalock.ElectionOptions) { o.Candidate = "x" })
+		must(e, candidate.Run(e.ctx, func(context.Context, *dynalock.Lock) error { return nil }))
+		time.Sleep(10 * time.Millisecond)
+		leader, _ := e.client()
+		l := e.acquire(leader, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		row := e.item("key") // the leader stands down in favour of x
+		row["yielded"], row["successor"] = row["recordVersionNumber"], s("x")
+		e.put("key", row)
+		deliver(e, wire)
+		check(e, record(e, c, "key").Token == l.Token(), "the copy made the row %+v", record(e, c, "key"))
+	})
+}
+
+func TestAServersClockThatIsHoursOffTheMachinesIsBelievedAtItsSecondAnswer(t *testing.T) {
+	virtual(t, func(e *env) {
+		for _, offset := range []time.Duration{-6 * time.Hour, 6 * time.Hour} {
+			c := offClient(e, offset)
+			ask(e, c)
+			ask(e, c)
+			l := e.acquire(c, fmt.Sprint(offset))
+			off := time.UnixMicro(int64(l.Token())).Sub(time.Now()) //nolint:gosec // a time
+			check(e, off.Abs() < 3*time.Second, "a clock that is off by %v: the token is off by %v", offset, off)
+		}
+	})
+}
+
 func TestALateCopyOfAClaimSpendsNoAttemptOfAPeriod(t *testing.T) {
 	onServer(t, func(e *env) {
 		operator, _ := e.client()

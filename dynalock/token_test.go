@@ -127,15 +127,18 @@ func TestOneProcessNeverGivesASmallerTokenAtAnyDistance(t *testing.T) {
 }
 
 // What remains: the very first request of a process has nothing but the local clock.
-func TestOnlyTheFirstRequestOfAClientRestsOnItsOwnClock(t *testing.T) {
+func TestAfterADeletionOnlyTheFirstRequestOfAClientWhoseClockIsAheadGivesTokensThatAreAhead(t *testing.T) {
 	virtual(t, func(e *env) {
 		right := offClient(e, 0)
 		ask(e, right)
-		before, after := afterDeletion(e, right, offClient(e, -30*time.Second), 2*time.Second)
+		before, after := afterDeletion(e, right, offClient(e, -30*time.Second), 3*time.Second) // its first answer puts it right
+		check(e, after > before, "token %d after %d", after, before)
+		ahead := offClient(e, 30*time.Second)
+		before, after = afterDeletion(e, ahead, right, 3*time.Second)
 		check(e, after < before, "token %d after %d: was there an answer before the first request?", after, before)
-		behind := offClient(e, -30*time.Second)
-		ask(e, behind)
-		before, after = afterDeletion(e, right, behind, 2*time.Second)
+		asked := offClient(e, 30*time.Second)
+		ask(e, asked)
+		before, after = afterDeletion(e, asked, right, 3*time.Second)
 		check(e, after > before, "token %d after %d", after, before)
 	})
 }

@@ -28,8 +28,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "in-doubt-acquire-forgotten", file: "dynalock/acquire.go", ref: "peer 2",
-		old: "a.doubt[n] = out.sent\n",
-		new: "_ = n\n",
+		old: "\ta.doubt[n] = sent\n",
+		new: "\t_ = n\n",
 		bug: "An acquisition does not remember which of its requests are in doubt, and cleans up behind none.",
 	},
 	{
@@ -40,8 +40,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "cleanup-tries-once", file: "dynalock/acquire.go", ref: "Lost answers",
-		old: "for n := 1; n <= 5; n++ {",
-		new: "for n := 1; n <= 1; n++ {",
+		old: "\t\ttimes = 5\n",
+		new: "\t\ttimes = 1\n",
 		bug: "The cleaning up behind an acquisition that gave up is not repeated when it fails, or comes before the late request.",
 	},
 	{
@@ -52,14 +52,14 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "slow-acquire-without-renewal", file: "dynalock/acquire.go", ref: "How long a lock is trusted",
-		old: "elapsed > a.timing.trust/2 || gap > maxGap {",
-		new: "elapsed < 0 || gap > maxGap {",
+		old: "elapsed > a.timing.trust/2 || gap > maxGap || raised > 0 {",
+		new: "elapsed < 0 || gap > maxGap || raised > 0 {",
 		bug: "An acquire whose answer was slow returns a lock of which little is left.",
 	},
 	{
 		name: "sleep-during-the-acquire-ignored", file: "dynalock/acquire.go", ref: "How long a lock is trusted",
-		old: "elapsed > a.timing.trust/2 || gap > maxGap {",
-		new: "elapsed > a.timing.trust/2 && gap >= 0 {",
+		old: "elapsed > a.timing.trust/2 || gap > maxGap || raised > 0 {",
+		new: "elapsed > a.timing.trust/2 && gap >= 0 || raised > 0 {",
 		bug: "An acquire during which the machine slept returns without asking whether it still holds.",
 	},
 	{
@@ -70,8 +70,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "new-tenure-with-the-old-id", file: "dynalock/acquire.go", ref: "The item",
-		old: "a.id, a.sent, a.tries, a.doubt, a.admit, a.dead = newID(), 0, 0, nil, nil, nil",
-		new: "a.sent, a.tries, a.doubt, a.admit, a.dead = 0, 0, nil, nil, nil",
+		old: "a.id, a.sent, a.tries, a.floor, a.doubt, a.unanswered, a.admit, a.dead = newID(), 0, 0, 0, nil, false, nil, nil",
+		new: "a.sent, a.tries, a.floor, a.doubt, a.unanswered, a.admit, a.dead = 0, 0, 0, nil, false, nil, nil",
 		bug: "An acquisition whose tenure came and went begins the next one with the same id.",
 	},
 	{
@@ -96,7 +96,7 @@ var acquireMutants = []mutant{
 		name: "resume-without-the-token", file: "dynalock/acquire.go", ref: "Client.Resume",
 		old: "w.cond = condTenure + condToken\n\t\tw.values",
 		new: "w.cond = condTenure\n\t\tw.values",
-		bug: "A handle is good for another tenure with the same id, which a late copy of its acquire began.",
+		bug: "A handle is good for another tenure with the same id, which a late copy of its acquire began after a deletion.",
 	},
 	{
 		name: "resume-without-the-id", file: "dynalock/acquire.go", ref: "Client.Resume",
@@ -154,8 +154,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "stranger-is-believed", file: "dynalock/acquire.go", ref: "Acquire",
-		old: "if out.verdict == applied && a.c.decode(",
-		new: "if a.tries == 0 && a.c.decode(",
+		old: "case r.Version != versionOf(a.id, n):",
+		new: "case a.tries == 0 && r.Version != versionOf(a.id, n):",
 		bug: "Whatever answers with nothing gives a lock.",
 	},
 	{
@@ -166,8 +166,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "late-copy-stays", file: "dynalock/acquire.go", ref: "Client.Acquire",
-		old: "a.doubt = map[uint64]heartbeat.Reading{n: a.first} // to be",
-		new: "a.doubt = map[uint64]heartbeat.Reading{}\n\t\t\t_ = n // to be",
+		old: "a.doubtful(n, a.first) // to be",
+		new: "_ = n // to be",
 		bug: "A call that has seen what a late copy of its request began, and fails, leaves it behind.",
 	},
 	{

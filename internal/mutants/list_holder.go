@@ -12,7 +12,7 @@ var holderMutants = []mutant{
 		name: "token-dropped-from-the-condition", file: "dynalock/lock.go", ref: "What is not promised",
 		old: "cond: condVersion(len(named)) + condToken,",
 		new: "cond: condVersion(len(named)),",
-		bug: "A holder that an operator has freed believes in a late copy of its own acquire, which others' tokens have passed.",
+		bug: "A holder whose item was deleted believes in what a late copy of its own acquire has made anew.",
 	},
 	{
 		name: "lost-heartbeat-forgotten", file: "dynalock/lock.go", ref: "peer 1",
@@ -178,20 +178,20 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "doubtful-hand-over-is-done", file: "dynalock/release.go", ref: "Lock.Release",
-		old: "if v != applied {\n",
-		new: "if v != applied && v != inDoubt {\n",
+		old: "if handed != applied {\n",
+		new: "if handed != applied && handed != inDoubt {\n",
 		bug: "A hand-over whose answer was lost is taken for done: nil, while the item is held.",
 	},
 	{
 		name: "in-doubt-release-forgotten", file: "dynalock/release.go", ref: "Lost answers",
-		old: "l.doubt = true\n\t\t\tl.c.emit",
-		new: "l.c.emit",
-		bug: "A deleting or handed-over release whose answer was lost is reported as a loss.",
+		old: "\t\tl.doubt = true\n\t\tswitch a.verdict {",
+		new: "\t\tswitch a.verdict {",
+		bug: "A release whose answer was lost is reported as a loss when somebody has taken the lock since.",
 	},
 	{
 		name: "repeated-release-forgets-its-doubt", file: "dynalock/release.go", ref: "Lock.Release",
-		old: "l.doubt = l.doubt || v == inDoubt",
-		new: "l.doubt = v == inDoubt",
+		old: "l.doubt = l.doubt || handed != declined && handed != refused",
+		new: "l.doubt = handed != declined && handed != refused",
 		bug: "A release that is repeated after its answers were lost reports what it freed itself as a loss.",
 	},
 	{
@@ -249,14 +249,8 @@ var holderMutants = []mutant{
 		bug: "The usual hold time grows with every tenure.",
 	},
 	{
-		name: "another-tenure-is-deleted", file: "dynalock/release.go", ref: "AcquireOptions.DeleteOnRelease",
-		old: "return l.c.delete(ctx, l.timing.attempt, l.c.deleteInput(l.key, w))",
-		new: "w.cond = \"attribute_exists(#version)\"\n\t\t\t\treturn l.c.delete(ctx, l.timing.attempt, l.c.deleteInput(l.key, w))",
-		bug: "A deleting release deletes whatever lies under the key.",
-	},
-	{
 		name: "retention-forgotten", file: "dynalock/release.go", ref: "Options.Retention",
-		old: "l.c.retain(w, l.options.keep)\n",
+		old: "l.c.retain(w, keep)\n",
 		new: "_ = l.c.retain\n",
 		bug: "A release sets no TTL, though retention is asked for.",
 	},

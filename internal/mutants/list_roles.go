@@ -4,8 +4,8 @@ package main
 var roleMutants = []mutant{
 	{
 		name: "run-forgotten-at-once", file: "dynalock/once.go", ref: "OnceOptions.Keep",
-		old: "run.FinishedAt.Add(keep).Unix()",
-		new: "run.FinishedAt.Unix()",
+		old: "ttl := num(l.c.ttl(keep))",
+		new: "ttl := num(l.c.ttl(0 * keep))",
 		bug: "A finished run is deleted by its TTL in place of kept for Keep.",
 	},
 	{
@@ -178,8 +178,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "busy-leader-is-not-asked-for-its-health", file: "dynalock/lock.go", ref: "ElectionOptions.Health",
-		old: "a = l.renew(ctx, data)\n",
-		new: "a = l.extend(ctx, data)\n",
+		old: "a = l.renew(ctx, more)\n",
+		new: "a = l.extend(ctx, more)\n",
 		bug: "A leader that publishes often is never asked whether it is healthy.",
 	},
 	{

@@ -94,7 +94,7 @@ var waitMutants = []mutant{
 	},
 	{
 		name: "offer-is-kept-by-who-leaves", file: "dynalock/queue.go", ref: "Release and hand-over",
-		old: "w.offer.done <- rejected\n",
+		old: "w.offer.done <- declined\n",
 		new: "",
 		bug: "A waiter that gives up takes the lock that it was offered with it, and the release hangs.",
 	},

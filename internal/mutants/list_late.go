@@ -1,0 +1,173 @@
+package main
+
+// lateMutants are bugs with requests that come late or twice, with answers that lie, and with time that strangers tell.
+var lateMutants = []mutant{
+	{
+		name: "late-copy-begins-a-tenure", file: "dynalock/expressions.go", ref: "Late requests",
+		old: "condBefore = \"#renewed <= :made\"",
+		new: "condBefore = \"attribute_exists(#renewed)\"",
+		bug: "A copy of an acquire that comes late takes a row that was released since.",
+	},
+	{
+		name: "release-stamped-by-the-clock", file: "dynalock/lock.go", ref: "Late requests",
+		old: "l.c.service.stamp(l.key, l.c.opt.clock.Now().Wall, l.made+1)",
+		new: "l.c.service.stamp(l.key, l.c.opt.clock.Now().Wall, 0)",
+		bug: "A release is not stamped later than the requests of its own tenure.",
+	},
+	{
+		name: "forced-release-stamped-by-the-clock", file: "dynalock/client.go", ref: "Client.ForceRelease",
+		old: "c.opt.clock.Now().Wall, r.stamp()+1)",
+		new: "c.opt.clock.Now().Wall, 0)",
+		bug: "A forced release of an operator whose clock is behind lets copies of the old acquire through.",
+	},
+	{
+		name: "resume-stamped-by-the-clock", file: "dynalock/resume.go", ref: "Client.Resume",
+		old: "a.admit, a.dead, a.made = nil, nil, h.Made",
+		new: "a.admit, a.dead, a.made = nil, nil, 0",
+		bug: "A process that resumes a lock lets copies of the acquire through that began it.",
+	},
+	{
+		name: "hand-over-stamped-by-the-clock", file: "dynalock/acquire.go", ref: "Release and hand-over",
+		old: "a.dialect, a.made = o.dialect, max(a.made, o.made)",
+		new: "a.dialect = o.dialect",
+		bug: "A tenure that was handed over is stamped earlier than the one before.",
+	},
+	{
+		name: "take-over-stamped-by-the-clock", file: "dynalock/acquire.go", ref: "Take-over",
+		old: "a.admit, a.dead, a.made = nil, nil, max(a.made, r.stamp())",
+		new: "a.admit, a.dead = nil, nil",
+		bug: "A take-over is stamped earlier than the row that it replaces.",
+	},
+	{
+		name: "gone-before-its-copies", file: "dynalock/service.go", ref: "AcquireOptions.DeleteOnRelease",
+		old: "tombstone = 3 * copyLife",
+		new: "tombstone = copyLife / 5",
+		bug: "An item goes while copies of old requests may still arrive.",
+	},
+	{
+		name: "yielded-to-a-late-copy", file: "dynalock/expressions.go", ref: "Election.HandOver",
+		old: "#yielded = #version AND \" + condBefore + \")\"",
+		new: "#yielded = #version)\"",
+		bug: "A late copy of a candidate's old request takes the lock that a leader stood down from in its favour.",
+	},
+	{
+		name: "ttl-by-the-machines-clock", file: "dynalock/client.go", ref: "OnceOptions.Keep",
+		old: "return c.service.millis(c.opt.clock.Now().Wall)/1000 + int64(keep/time.Second)",
+		new: "return c.opt.clock.Now().Wall.Unix() + int64(keep/time.Second)",
+		bug: "The TTL of a run is wrong by what the machine's clock is off, and the period may run again.",
+	},
+	{
+		name: "token-of-a-slow-request", file: "dynalock/acquire.go", ref: "Tokens",
+		old: "maxLate = 500 * time.Millisecond",
+		new: "maxLate = 500 * time.Hour",
+		bug: "A token made of time before a slow request is below those given meanwhile.",
+	},
+	{
+		name: "same-token-twice", file: "dynalock/service.go", ref: "Tokens",
+		old: "return token < was.token || token == was.token && by != was.by",
+		new: "return token < was.token",
+		bug: "One client gives the same token to two tenures.",
+	},
+	{
+		name: "smaller-token", file: "dynalock/service.go", ref: "Tokens",
+		old: "return token < was.token || token == was.token && by != was.by",
+		new: "return token == was.token && by != was.by",
+		bug: "One client gives a token below one that it has seen, behind a deletion.",
+	},
+	{
+		name: "raised-token-is-not-the-locks", file: "dynalock/lock.go", ref: "Lock.Token",
+		old: "\tif a.verdict == applied {\n\t\tl.token = token\n\t}\n",
+		new: "",
+		bug: "A lock does not know that its token was raised.",
+	},
+	{
+		name: "date-of-a-stranger", file: "dynalock/service.go", ref: "Tokens",
+		old: " || resp.ServiceRequestID() == \"\"",
+		new: "",
+		bug: "The date of an error page of a proxy is taken for DynamoDB's.",
+	},
+	{
+		name: "wild-date-at-once", file: "dynalock/service.go", ref: "Tokens",
+		old: "case apart <= maxStep, sure, s.odd.known && s.odd.apart(b) == 0:",
+		new: "case apart >= 0:",
+		bug: "One answer with a wild date makes tokens that are a year ahead.",
+	},
+	{
+		name: "clock-that-was-set-is-never-believed", file: "dynalock/service.go", ref: "Tokens",
+		old: "case apart <= maxStep, sure, s.odd.known && s.odd.apart(b) == 0:",
+		new: "case apart <= maxStep, sure:",
+		bug: "After a clock was set by hours the service's time is never known again.",
+	},
+	{
+		name: "refused-and-forgotten", file: "dynalock/lock.go", ref: "Lost answers",
+		old: "\tdefault: // whatever was answered, it may be in the item\n",
+		new: "\tcase inDoubt:\n",
+		bug: "A renewal that was applied, and answered with a refusal, loses the lock at the next one.",
+	},
+	{
+		name: "refused-acquire-is-not-given-back", file: "dynalock/acquire.go", ref: "Client.Acquire",
+		old: "\t\tif !unsent(out.err) {\n\t\t\ta.doubtful(n, out.sent)\n\t\t}\n",
+		new: "",
+		bug: "An acquire that was applied, and answered with a refusal, leaves a tenure behind.",
+	},
+	{
+		name: "refused-guarded-write-was-not-written", file: "dynalock/transact.go", ref: "Lock.Transact",
+		old: "g.doubt = g.doubt || !unsent(a.err)",
+		new: "g.doubt = g.doubt || a.verdict == inDoubt",
+		bug: "A guarded write that was applied, and answered with a refusal, is told as a loss.",
+	},
+	{
+		name: "condition-of-the-caller-is-a-verdict", file: "dynalock/transact.go", ref: "Lock.Transact",
+		old: "\tcase !g.doubt:\n",
+		new: "\tcase again == false:\n",
+		bug: "A guarded write that the caller's own condition has refused is applied by an attempt that was still under way.",
+	},
+	{
+		name: "void-is-not-asked-for", file: "dynalock/transact.go", ref: "Guarded writes",
+		old: "check := l.check(condValid, g.n)",
+		new: "check := l.check(\"\", g.n)",
+		bug: "A guarded write that was made void is applied.",
+	},
+	{
+		name: "void-is-not-written", file: "dynalock/transact.go", ref: "Guarded writes",
+		old: "\t\t\tw.update += setVoid\n",
+		new: "",
+		bug: "Transact asks again for ever behind a refusal, since nothing makes the attempt in doubt void.",
+	},
+	{
+		name: "void-write-is-not-begun-again", file: "dynalock/transact.go", ref: "Lock.Transact",
+		old: "\t\tif g.refusal != nil {\n",
+		new: "\t\tif g.refusal = a.err; g.refusal != nil {\n",
+		bug: "A guarded write that another one has made void with it is given up.",
+	},
+	{
+		name: "lease-of-no-length-is-taken", file: "dynalock/expressions.go", ref: "peer 13",
+		old: " AND size(#lease) >= :3",
+		new: "",
+		bug: "A released row whose lease somebody set to 0 is taken unseen.",
+	},
+	{
+		name: "lease-of-years-is-taken", file: "dynalock/expressions.go", ref: "peer 13",
+		old: " AND (size(#lease) < :8 OR size(#lease) = :8 AND #lease <= :longest)",
+		new: "",
+		bug: "A released row whose lease somebody set to years is taken unseen.",
+	},
+	{
+		name: "token-below-zero-is-taken", file: "dynalock/expressions.go", ref: "peer 13",
+		old: " AND #token BETWEEN :1 AND :lastToken",
+		new: " AND attribute_exists(#token)",
+		bug: "A released row whose token somebody set below zero is taken unseen, and gives token 0.",
+	},
+	{
+		name: "fraction-is-a-token", file: "dynalock/acquire.go", ref: "peer 13",
+		old: "\t\tcase r.State == Foreign: // its token",
+		new: "\t\tcase r.State > Foreign: // its token",
+		bug: "A row whose token is a fraction gives a lock that is lost at its first renewal.",
+	},
+	{
+		name: "fraction-is-counted-on", file: "dynalock/acquire.go", ref: "peer 13",
+		old: "\t\tif a.undo {\n\t\t\tw.update += setLower\n\t\t}\n",
+		new: "",
+		bug: "A row whose token is a fraction is not left as it was found.",
+	},
+}
