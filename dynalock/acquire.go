@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 
@@ -248,10 +249,11 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	if o != nil {
 		a.dialect, a.made = o.dialect, max(a.made, o.made)
 	}
-	w := a.expressions(o)
-	in := a.c.updateInput(a.key, w)
-	in.ReturnValues = types.ReturnValueAllNew
-	out := outcome{answer: a.c.update(ctx, a.timing.attempt, in)}
+	out := outcome{answer: a.c.updateWith(ctx, a.timing.attempt, a.key, func() *dynamodb.UpdateItemInput {
+		in := a.c.updateInput(a.key, a.expressions(o))
+		in.ReturnValues = types.ReturnValueAllNew
+		return in
+	})}
 	if out.verdict == applied {
 		switch r := a.c.decode(a.key, out.item); {
 		case r.Version != versionOf(a.id, n):
@@ -450,7 +452,7 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 		}
 		a.c.retain(w, a.options.keep)
 		w.update += updReleaseRemove
-		if a.c.update(ctx, a.timing.attempt, a.c.updateInput(a.key, w)).verdict == applied {
+		if a.c.update(ctx, a.timing.attempt, a.key, a.c.updateInput(a.key, w)).verdict == applied {
 			return
 		}
 		// Refused: it has not been applied, but may be yet.
@@ -694,6 +696,9 @@ func (a *acquisition) ended(err error) error {
 		return fmt.Errorf("%w: %w", err, a.lastErr)
 	default: // nothing was heard
 		return a.c.storeError("acquire", a.key, err)
+	}
+	if a.lastErr != nil { // nothing was heard since
+		return fmt.Errorf("%w: %w: %w", a.heldError(), err, a.lastErr)
 	}
 	return fmt.Errorf("%w: %w", a.heldError(), err)
 }

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/dynalock/dynalock/heartbeat"
@@ -27,6 +28,9 @@ type Client struct {
 	opt     Options
 	sched   *heartbeat.Scheduler
 	service serviceClock
+	known   service
+
+	credentials aws.CredentialsProvider // of the SDK's client; nil: it finds them itself
 
 	ctx  context.Context // of work in the background; ends with Close
 	stop context.CancelCauseFunc
@@ -68,14 +72,15 @@ func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 	}
 	c := &Client{
 		db: db, table: table, opt: o,
-		sched:    heartbeat.New(func(h *heartbeat.Options) { h.Clock = o.clock }),
-		closing:  make(chan struct{}),
-		idle:     make(chan struct{}),
-		isClosed: make(chan struct{}),
-		tenures:  map[*Lock]struct{}{},
-		holders:  map[string]*Lock{},
-		queues:   map[string]*queue{},
-		watches:  map[string]watch{},
+		credentials: credentialsOf(db),
+		sched:       heartbeat.New(func(h *heartbeat.Options) { h.Clock = o.clock }),
+		closing:     make(chan struct{}),
+		idle:        make(chan struct{}),
+		isClosed:    make(chan struct{}),
+		tenures:     map[*Lock]struct{}{},
+		holders:     map[string]*Lock{},
+		queues:      map[string]*queue{},
+		watches:     map[string]watch{},
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	return c, nil
@@ -214,8 +219,9 @@ func (c *Client) look(ctx context.Context, key string, consistent bool) answer {
 }
 
 // ask makes one attempt of an update for a caller.
-func (c *Client) ask(ctx context.Context, in *dynamodb.UpdateItemInput) answer {
-	return c.heed(ctx, nil, func(ctx context.Context) answer { return c.update(ctx, c.patience(), in) })
+func (c *Client) ask(ctx context.Context, key string, w *write) answer {
+	in := c.updateInput(key, w)
+	return c.heed(ctx, nil, func(ctx context.Context) answer { return c.update(ctx, c.patience(), key, in) })
 }
 
 // Records yields every record of the table, or of the namespace where the client has one, page by page: a scan of
@@ -231,6 +237,8 @@ func (c *Client) scan(ctx context.Context, prefix string) iter.Seq2[Record, erro
 			a := c.heed(ctx, nil, func(ctx context.Context) (a answer) {
 				if out, a.err = c.db.Scan(ctx, in); a.err == nil && isStranger(out.ResultMetadata) {
 					a.err = errStranger
+				} else if a.err == nil {
+					c.known.serves(opScan)
 				}
 				return a
 			})
@@ -311,7 +319,7 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	}
 	w.update += updReleaseRemove
 	err := c.persist(ctx, func() (bool, error) {
-		a := c.ask(ctx, c.updateInput(r.Key, w))
+		a := c.ask(ctx, r.Key, w)
 		switch a.verdict {
 		case applied:
 			return true, nil

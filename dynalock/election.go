@@ -305,7 +305,7 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(candidate)}}
 	doubt := false
 	err = e.c.persist(ctx, func() (bool, error) {
-		a := e.c.ask(ctx, e.c.updateInput(e.key, w))
+		a := e.c.ask(ctx, e.key, w)
 		switch a.verdict {
 		case applied:
 			return true, nil

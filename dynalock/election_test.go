@@ -171,7 +171,7 @@ func TestResignSaysThatTheLockWasNotReleased(t *testing.T) {
 	virtual(t, func(e *env) {
 		a := e.candidate("a")
 		<-a.leads
-		remove := e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Code: "AccessDeniedException"})
+		remove := e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Code: "ValidationException"})
 		wantErr(e, a.Resign(e.ctx), dynalock.ErrStore)
 		remove()
 		r, err := a.Leader(e.ctx)
@@ -188,7 +188,7 @@ func TestRunSaysThatTheLockWasNotReleased(t *testing.T) {
 				ctx, stop := context.WithCancel(e.ctx)
 				defer stop()
 				err := c.Election("leader").Run(ctx, func(ctx context.Context, _ *dynalock.Lock) error {
-					wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"})
+					wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException"})
 					if want != nil {
 						stop()
 						<-ctx.Done()

@@ -60,7 +60,7 @@ type Tenure struct {
 // SendAcquire sends attempt n of an acquisition.
 func SendAcquire(ctx context.Context, c *Client, key, id string, n uint64, admit []string) {
 	a := &acquisition{c: c, key: key, id: id, sent: n, dialect: c.opt.Dialect, admit: admit, options: AcquireOptions{Lease: c.opt.Lease}}
-	c.update(ctx, lease(c).attempt, c.updateInput(key, a.expressions(nil)))
+	c.update(ctx, lease(c).attempt, key, c.updateInput(key, a.expressions(nil)))
 }
 
 // SendCleanUp sends the releases of an acquisition that gave up after attempt n.

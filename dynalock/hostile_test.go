@@ -170,7 +170,7 @@ func TestALateCopyOfAnAcquireIsGivenBackWhenTheCallFails(t *testing.T) {
 			waited <- err
 		}()
 		time.Sleep(lease / 10)
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem", Status: http.StatusBadRequest, Type: "AccessDeniedException", Times: 1})
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem", Status: http.StatusBadRequest, Type: "ValidationException", Times: 1})
 		must(e, l.Release(e.ctx))
 		_, err := wire.Deliver(e.ctx)
 		must(e, err)

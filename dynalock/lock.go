@@ -283,7 +283,7 @@ func (l *Lock) extend(ctx context.Context, more func(*write)) answer {
 		if l.options.seen != nil {
 			in.ReturnValues = types.ReturnValueAllNew
 		}
-		return l.c.update(ctx, l.timing.attempt, in)
+		return l.c.update(ctx, l.timing.attempt, l.key, in)
 	})
 	if a.verdict == applied && l.options.seen != nil {
 		l.options.seen(l.c.decode(l.key, a.item))

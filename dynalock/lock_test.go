@@ -843,7 +843,7 @@ func TestAFailedReleaseCanBeRepeated(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
 		l := e.acquire(c, "key")
-		remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"})
+		remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException"})
 		err := l.Release(e.ctx)
 		wantErr(e, err, dynalock.ErrStore)
 		remove()
@@ -1088,7 +1088,7 @@ func TestDoSaysThatTheLockWasLostWhateverTheFunctionReturns(t *testing.T) {
 func TestDoSaysThatTheLockWasNotReleased(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Op: "UpdateItem", Skip: 1})
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Op: "UpdateItem", Skip: 1})
 		wantErr(e, c.Do(e.ctx, "key", nothing), dynalock.ErrStore)
 		check(e, e.item("key")["isReleased"] == nil, "it was released after all")
 	})
@@ -1160,7 +1160,7 @@ func TestCloseReleasesEverythingAndLeavesNoGoroutine(t *testing.T) {
 		waiting := make(chan error)
 		go func() { _, err := c.Acquire(e.ctx, "held"); waiting <- err }()
 		synctest.Wait()
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Times: 1})
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Times: 1})
 		err := c.Close(e.ctx)
 		wantErr(e, err, dynalock.ErrStore) // the one that failed is told, and the others were tried
 		wantErr(e, <-waiting, dynalock.ErrClosed)
@@ -1254,7 +1254,7 @@ func TestALocalWaiterGoesOnWhenItsHolderIsLostOrCannotRelease(t *testing.T) {
 		}, lease / 4}, // the holder's next heartbeat is refused
 		"release fails": {func(e *env, l *dynalock.Lock, wire *testserver.Wire) {
 			wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 1}) // the waiter's, which the lock is offered
-			wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Op: "UpdateItem", Times: 1})
+			wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Op: "UpdateItem", Times: 1})
 			wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
 		}, lease * 11 / 10}, // the lease is watched running out
 	} {
@@ -1309,7 +1309,7 @@ func TestCloseReleasesAllOfManyLocksAFewAtATimeThoughTheFirstFails(t *testing.T)
 		for i := range many {
 			e.acquire(c, fmt.Sprint("key ", i))
 		}
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Times: 1})
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Times: 1})
 		wire.Inject(testserver.Fault{Delay: delay})
 		start := time.Now()
 		wantErr(e, c.Close(e.ctx), dynalock.ErrStore)
@@ -1326,7 +1326,7 @@ func TestCloseReleasesAllOfManyLocksAFewAtATimeThoughTheFirstFails(t *testing.T)
 
 func TestCloseReleasesALockWhoseReleaseFailedAndWasNotRepeated(t *testing.T) {
 	for name, f := range map[string]testserver.Fault{
-		"refused":  {Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"},
+		"refused":  {Kind: testserver.FailBefore, Status: 400, Type: "ValidationException"},
 		"too long": {Kind: testserver.LoseRequest},
 	} {
 		for end, mended := range map[string]bool{"mended": true, "not mended": false} {

@@ -20,9 +20,10 @@ const (
 	EventInDoubt                      // a request was sent and its answer lost
 	EventLost                         // a tenure ended without a release; Err: why
 	EventReleased                     // a tenure ended with a release; Duration: how long it was held
+	EventRetry                        // credentials, a permission or the table failed a request (Op, Err) that is made again
 )
 
-var eventNames = [...]string{"acquired", "waiting", "taken over", "renewed", "renewed late", "in doubt", "lost", "released"}
+var eventNames = [...]string{"acquired", "waiting", "taken over", "renewed", "renewed late", "in doubt", "lost", "released", "retry"}
 
 // String names the kind.
 func (k EventKind) String() string {
@@ -38,7 +39,7 @@ type Event struct {
 	Key      string
 	Token    uint64        // 0 while no tenure has begun
 	Owner    string        // this client's label
-	Op       string        // for EventInDoubt: the operation
+	Op       string        // for EventInDoubt and EventRetry: the operation
 	Duration time.Duration // see the kinds
 	Late     time.Duration // how long after its due time a heartbeat began
 	Attempt  int           // 1 for the first
@@ -64,6 +65,12 @@ func (c *Client) emit(ctx context.Context, e Event) {
 		level = slog.LevelDebug
 	case EventTakenOver, EventRenewedLate, EventInDoubt, EventLost:
 		level = slog.LevelWarn
+	case EventRetry: // of many locks at once: one record a second tells
+		level = slog.LevelDebug
+		now := int64(c.now())
+		if last := c.known.warned.Load(); (last == 0 || now-last >= int64(time.Second)) && c.known.warned.CompareAndSwap(last, now) {
+			level = slog.LevelWarn
+		}
 	}
 	if !c.opt.Logger.Enabled(ctx, level) {
 		return

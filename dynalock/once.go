@@ -250,7 +250,7 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		w.cond = condSpaced
 		w.values[":now"], w.values[":limit"] = num(now), num(now-atLeast.Milliseconds())
 		w.values[":period"] = str(period)
-		a := c.ask(ctx, c.updateInput(jobKey(job), w))
+		a := c.ask(ctx, jobKey(job), w)
 		switch a.verdict {
 		case applied:
 			return true, nil
@@ -348,7 +348,7 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 		default:
 			w.cond = condNeverPaused
 		}
-		a = c.ask(ctx, c.updateInput(jobKey(job), w))
+		a = c.ask(ctx, jobKey(job), w)
 		if a.verdict == applied {
 			return true, nil
 		}

@@ -208,7 +208,7 @@ func TestTheLossIsAnnouncedThoughTheHeartbeatHangsAndNobodyLooks(t *testing.T) {
 // kept; releasing all ends with the first error.
 func TestAReleaseThatFailedCanBeRepeatedAndCloseTriesThemAll(t *testing.T) {
 	virtual(t, func(e *env) {
-		denied := testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Times: 1}
+		denied := testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Times: 1}
 		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
 		l := e.acquire(c, "repeated")
 		wire.Inject(denied)

@@ -160,7 +160,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			w.values[":hold"] = num(average.Microseconds())
 			if final != nil {
 				final(w)
-				return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
+				return l.c.update(ctx, l.timing.attempt, l.key, l.c.updateInput(l.key, w))
 			}
 			keep := l.options.keep
 			if l.options.DeleteOnRelease { // not at once: while it is there, no copy of an old request applies
@@ -169,7 +169,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			w.update = updRelease + setHold
 			l.c.retain(w, keep)
 			w.update += updReleaseRemove
-			return l.c.update(ctx, l.timing.attempt, l.c.updateInput(l.key, w))
+			return l.c.update(ctx, l.timing.attempt, l.key, l.c.updateInput(l.key, w))
 		})
 		switch a.verdict {
 		case applied:

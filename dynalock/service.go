@@ -29,7 +29,7 @@ func serverTime(meta middleware.Metadata, err error) time.Time {
 		return t
 	}
 	var resp *awshttp.ResponseError
-	if !errors.As(err, &resp) || resp.Response == nil || resp.Response.Response == nil || resp.ServiceRequestID() == "" {
+	if !errors.As(err, &resp) || resp.Response == nil || resp.Response.Response == nil || isStrange(err) {
 		return time.Time{}
 	}
 	t, err := time.Parse(time.RFC1123, resp.Response.Header.Get("Date"))

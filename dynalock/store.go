@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -16,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/middleware"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/dynalock/dynalock/heartbeat"
 )
@@ -61,6 +63,7 @@ type answer struct {
 	item    item              // ALL_NEW when applied, the refusing item when refused
 	sent    heartbeat.Reading // just before the request was sent
 	got     heartbeat.Reading // just after the answer came in
+	skew    time.Duration     // DynamoDB's clock minus the local one, where the answer tells
 	err     error
 }
 
@@ -123,11 +126,11 @@ func unsent(err error) bool {
 	}
 	var resp *awshttp.ResponseError
 	var op *smithy.OperationError
-	if !errors.As(err, &op) || errors.As(err, &resp) && resp.HTTPStatusCode() != 0 && !strings.Contains(err.Error(), "get identity") {
+	if !errors.As(err, &op) || errors.As(err, &resp) && resp.HTTPStatusCode() != 0 && !strings.Contains(err.Error(), noIdentity) {
 		return false
 	}
 	text := op.Err.Error()
-	for _, stage := range []string{"get identity", "resolve auth scheme", "ResolveEndpointV2", "failed to resolve service endpoint"} {
+	for _, stage := range []string{noIdentity, "resolve auth scheme", "ResolveEndpointV2", "failed to resolve service endpoint"} {
 		if strings.Contains(text, stage) {
 			return true
 		}
@@ -142,18 +145,24 @@ func (c *Client) hint(err error) string {
 	switch {
 	case strings.Contains(text, "Missing Region"):
 		return "no Region is configured: set AWS_REGION or a Region in the profile"
-	case strings.Contains(text, "get identity"):
+	case strings.Contains(text, "service endpoint") && strings.Contains(text, "parse"):
+		return "the endpoint is no URL, allowed: http:// or https:// and a host: see AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL and the profile"
+	case strings.Contains(text, noIdentity) && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Sprintf("the AWS credentials took longer than %v: look at where they come from (a role, a login, the instance's metadata)", c.patience())
+	case strings.Contains(text, noIdentity):
 		return "no AWS credentials were found: set AWS_PROFILE, run with a role, or see the SDK's credential chain"
+	case errors.Is(err, errStranger):
+		return "look at the endpoint and at proxies; a compatible server has to send x-amzn-RequestId or x-amz-crc32 with every answer"
 	case !errors.As(err, &api):
 		return ""
 	}
 	switch api.ErrorCode() {
 	case "ResourceNotFoundException":
-		return "the table does not exist in this account and Region: create it (dynalock.CreateTable, dynalock-admin table create) or check AWS_REGION"
+		return "the table does not exist" + c.where(err) + ": create it (dynalock.CreateTable, dynalock-admin table create), or check account, AWS_REGION and endpoint"
 	case "AccessDeniedException":
 		return "the role lacks a permission on the table"
 	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException", "IncompleteSignatureException":
-		return "the AWS credentials are not valid (any more)"
+		return "the AWS credentials are not valid (any more), or the machine's clock is off by minutes"
 	case "ValidationException":
 		if strings.Contains(text, "key") {
 			return fmt.Sprintf("the table's key attributes are not those of the options (partition key %q, sort key %q): see dynalock-admin table check", c.opt.PartitionKey, c.opt.SortKey)
@@ -162,45 +171,216 @@ func (c *Client) hint(err error) string {
 	return ""
 }
 
+// where names the Region and the endpoint that were asked, as far as they are known.
+func (c *Client) where(err error) string {
+	text := ""
+	if client, ok := c.db.(*dynamodb.Client); ok && client.Options().Region != "" {
+		text = fmt.Sprintf(" in Region %s", client.Options().Region)
+	}
+	var resp *awshttp.ResponseError
+	if errors.As(err, &resp) && resp.Response != nil && resp.Response.Response != nil && resp.Response.Request != nil {
+		text += " at " + resp.Response.Request.URL.Host
+	}
+	return text
+}
+
 // storeError wraps what the SDK said.
 func (c *Client) storeError(op, key string, err error) error {
 	return &StoreError{Op: op, Table: c.table, Key: key, Hint: c.hint(err), Err: err}
 }
 
-// request makes one attempt of a conditional write, bounded by the timeout.
-func (c *Client) request(ctx context.Context, timeout time.Duration, send func(context.Context) (item, middleware.Metadata, error)) answer {
+// operation is one of those that a client asks DynamoDB for.
+type operation uint32
+
+const (
+	opGet operation = 1 << iota
+	opUpdate
+	opTransact
+	opScan
+)
+
+func (o operation) String() string {
+	switch o {
+	case opGet:
+		return "GetItem"
+	case opUpdate:
+		return "UpdateItem"
+	case opTransact:
+		return "TransactWriteItems"
+	}
+	return "Scan"
+}
+
+// service is what a client knows of DynamoDB: which operations it has been served, and whether the local clock was once
+// taken for the reason of a refusal.
+type service struct {
+	served atomic.Uint32 // operations
+	skewed atomic.Bool
+	warned atomic.Int64 // monotonic clock at the last record of a refusal that may pass
+}
+
+func (s *service) serves(op operation) { s.served.Or(uint32(op)) }
+
+// mayPass tells whether an answer that is final for a client that was never served may pass by itself: credentials that
+// are being rotated, a provider that failed once, a table that is being restored, a policy that is being changed. A
+// permission that was never there for this operation does not come by itself.
+func (s *service) mayPass(op operation, a *answer) bool {
+	served := operation(s.served.Load())
+	if skewed(a.err) && a.skew.Abs() > maxSigned && !s.skewed.Swap(true) {
+		return true // the SDK has taken note of the skew, for the next attempt
+	}
+	if served == 0 {
+		return false
+	}
+	var api smithy.APIError
+	switch {
+	case isStrange(a.err), strings.Contains(a.err.Error(), noIdentity):
+		return true
+	case !errors.As(a.err, &api):
+		return false
+	case api.ErrorCode() == "AccessDeniedException":
+		return served&op != 0
+	}
+	return passing[api.ErrorCode()]
+}
+
+// maxSigned is by how much a signer's clock is off at least that DynamoDB refuses for it; it allows five minutes.
+const maxSigned = 4 * time.Minute
+
+// passing are the codes of answers that pass, see mayPass.
+var passing = map[string]bool{
+	"UnrecognizedClientException": true, "InvalidSignatureException": true, "IncompleteSignatureException": true,
+	"ExpiredTokenException": true, "ExpiredToken": true, "MissingAuthenticationTokenException": true,
+	"MissingAuthenticationToken": true, "InvalidClientTokenId": true, "ResourceNotFoundException": true,
+}
+
+// request makes one attempt of a request, bounded by the timeout. The time that the credentials take is not part of it.
+func (c *Client) request(
+	ctx context.Context, timeout time.Duration, op operation, key string,
+	send func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error),
+) answer {
+	once, err := c.authorize(ctx)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	a := answer{sent: c.opt.clock.Now()}
+	a := answer{sent: c.opt.clock.Now(), err: err}
 	var meta middleware.Metadata
-	a.item, meta, a.err = send(ctx)
-	a.got = c.opt.clock.Now()
-	if a.err == nil && isStranger(meta) {
-		a.err = errStranger
+	if err == nil {
+		a.item, meta, a.err = send(ctx, once)
 	}
+	a.got = c.opt.clock.Now()
 	a.verdict = judge(a.err)
-	c.service.observe(a.sent.Wall, a.got.Wall, serverTime(meta, a.err), skewed(a.err))
-	var refusal *types.ConditionalCheckFailedException
-	if errors.As(a.err, &refusal) {
-		a.item = refusal.Item
+	var cancelled *types.TransactionCanceledException
+	decided := a.verdict == refused || errors.As(a.err, &cancelled)
+	if a.err == nil && isStranger(meta) || decided && isStrange(a.err) {
+		a.verdict, a.err = inDoubt, errStranger
+		if c.known.served.Load() == 0 { // it will be lost later, whatever it is
+			a.verdict = fatal
+		}
+	}
+	if t := serverTime(meta, a.err); !t.IsZero() {
+		a.skew = t.Sub(a.sent.Wall.Round(0))
+		c.service.observe(a.sent.Wall, a.got.Wall, t, skewed(a.err) && a.skew.Abs() > maxSigned)
+	}
+	switch a.verdict {
+	case applied:
+		c.known.serves(op)
+	case refused:
+		c.known.serves(op)
+		var refusal *types.ConditionalCheckFailedException
+		if errors.As(a.err, &refusal) {
+			a.item = refusal.Item
+		}
+	case fatal:
+		if c.known.mayPass(op, &a) {
+			a.verdict = rejected
+			c.emit(ctx, Event{Kind: EventRetry, Op: op.String(), Key: key, Err: c.storeError(op.String(), key, a.err)})
+		}
 	}
 	return a
 }
 
+// noIdentity is in the SDK's and our own error where there are no credentials.
+const noIdentity = "get identity"
+
+// resolved are credentials that were found before the request.
+type resolved aws.Credentials
+
+// Retrieve gives them.
+func (r resolved) Retrieve(context.Context) (aws.Credentials, error) { return aws.Credentials(r), nil }
+
+// authorize finds the credentials for a request, which may take longer than the request: a role that is assumed, a login.
+// It gives the options of the request.
+func (c *Client) authorize(ctx context.Context) (func(*dynamodb.Options), error) {
+	if c.credentials == nil {
+		return once, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.patience())
+	defer cancel()
+	found, err := c.credentials.Retrieve(ctx)
+	if err != nil {
+		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
+			err = fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+		return nil, &smithy.OperationError{ServiceID: dynamodb.ServiceID, OperationName: "credentials", Err: fmt.Errorf("%s: %w", noIdentity, err)}
+	}
+	return func(o *dynamodb.Options) {
+		once(o)
+		o.Credentials = resolved(found)
+	}, nil
+}
+
+// credentialsOf are those of the SDK's client; nil where there are none to be found before a request.
+func credentialsOf(db DynamoDB) aws.CredentialsProvider {
+	client, ok := db.(*dynamodb.Client)
+	if !ok {
+		return nil
+	}
+	provider := client.Options().Credentials
+	if aws.IsCredentialsProvider(provider, (*aws.AnonymousCredentials)(nil)) {
+		return nil
+	}
+	return provider
+}
+
 // errStranger: something else answered, such as a proxy that asks for a login. Nothing is known of the write.
-var errStranger = errors.New("what answered is no DynamoDB: look at the endpoint and at proxies")
+var errStranger = errors.New("what answered is no DynamoDB, or something on the way has removed its request id")
 
 // isStranger tells an answer over HTTP that does not bear what every answer of DynamoDB does, whatever the protocol. The
 // SDK takes an empty one for success. What a wrapper makes up is not judged.
 func isStranger(meta middleware.Metadata) bool {
-	_, named := awsmiddleware.GetRequestIDMetadata(meta)
-	return !named && awsmiddleware.GetRawResponse(meta) != nil
+	if _, named := awsmiddleware.GetRequestIDMetadata(meta); named {
+		return false
+	}
+	switch raw := awsmiddleware.GetRawResponse(meta).(type) {
+	case nil:
+		return false
+	case *smithyhttp.Response:
+		return raw.Header.Get(checksumHeader) == ""
+	}
+	return true
 }
 
+// isStrange is the same of an error.
+func isStrange(err error) bool {
+	var resp *awshttp.ResponseError
+	if !errors.As(err, &resp) || resp.Response == nil || resp.Response.Response == nil {
+		return errors.Is(err, errStranger)
+	}
+	return resp.ServiceRequestID() == "" && resp.Response.Header.Get(checksumHeader) == ""
+}
+
+// checksumHeader is the other header that only DynamoDB gives: a proxy may have removed the first.
+const checksumHeader = "X-Amz-Crc32"
+
 // update makes one attempt of an UpdateItem.
-func (c *Client) update(ctx context.Context, timeout time.Duration, in *dynamodb.UpdateItemInput) answer {
-	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
-		out, err := c.db.UpdateItem(ctx, in, once)
+func (c *Client) update(ctx context.Context, timeout time.Duration, key string, in *dynamodb.UpdateItemInput) answer {
+	return c.updateWith(ctx, timeout, key, func() *dynamodb.UpdateItemInput { return in })
+}
+
+// updateWith is update for a request that is made when its credentials are there: it tells the time.
+func (c *Client) updateWith(ctx context.Context, timeout time.Duration, key string, in func() *dynamodb.UpdateItemInput) answer {
+	return c.request(ctx, timeout, opUpdate, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+		out, err := c.db.UpdateItem(ctx, in(), once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err
 		}
@@ -208,9 +388,9 @@ func (c *Client) update(ctx context.Context, timeout time.Duration, in *dynamodb
 	})
 }
 
-// transact makes one attempt of a TransactWriteItems.
-func (c *Client) transact(ctx context.Context, timeout time.Duration, in *dynamodb.TransactWriteItemsInput) answer {
-	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
+// transact makes one attempt of a transaction.
+func (c *Client) transact(ctx context.Context, timeout time.Duration, key string, in *dynamodb.TransactWriteItemsInput) answer {
+	return c.request(ctx, timeout, opTransact, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
 		out, err := c.db.TransactWriteItems(ctx, in, once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err
@@ -221,7 +401,7 @@ func (c *Client) transact(ctx context.Context, timeout time.Duration, in *dynamo
 
 // read looks at the item. Polling reads are eventually consistent, at half the price: the write decides.
 func (c *Client) read(ctx context.Context, timeout time.Duration, key string, consistent bool) answer {
-	return c.request(ctx, timeout, func(ctx context.Context) (item, middleware.Metadata, error) {
+	return c.request(ctx, timeout, opGet, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
 		out, err := c.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &c.table, Key: c.keyOf(key), ConsistentRead: &consistent}, once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err

@@ -99,9 +99,12 @@ func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(
 	var desc *types.TableDescription
 	for desc == nil { // a table that is being deleted is in the way until it is gone
 		var exists *types.ResourceInUseException
-		_, err := db.CreateTable(ctx, in)
+		out, err := db.CreateTable(ctx, in)
+		if err == nil && isStranger(out.ResultMetadata) {
+			err = errStranger
+		}
 		if err != nil && !errors.As(err, &exists) {
-			return tableError("create table", table, err)
+			return tableError(db, "create table", table, err)
 		}
 		if desc, err = waitActive(ctx, db, table, exists != nil); err != nil {
 			return err
@@ -145,9 +148,9 @@ func describe(ctx context.Context, db DynamoDB, table string) (*types.TableDescr
 	out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
 	switch {
 	case err != nil:
-		return nil, tableError("describe table", table, err)
-	case out.Table == nil: // something in between answered
-		return nil, tableError("describe table", table, errStranger)
+		return nil, tableError(db, "describe table", table, err)
+	case out.Table == nil, isStranger(out.ResultMetadata):
+		return nil, tableError(db, "describe table", table, errStranger)
 	}
 	return out.Table, nil
 }
@@ -192,7 +195,7 @@ func enableTTL(ctx context.Context, db DynamoDB, table string) error {
 		case errors.As(err, &api) && api.ErrorCode() == "ValidationException" && refusals > 0:
 			refusals--
 		default:
-			return tableError("update time to live", table, err)
+			return tableError(db, "update time to live", table, err)
 		}
 		if err := pause(ctx, table, wait); err != nil {
 			return err
@@ -204,7 +207,7 @@ func enableTTL(ctx context.Context, db DynamoDB, table string) error {
 func ttlEnabled(ctx context.Context, db DynamoDB, table string) (bool, error) {
 	out, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
 	if err != nil {
-		return false, tableError("describe time to live", table, err)
+		return false, tableError(db, "describe time to live", table, err)
 	}
 	name, on := ttlAttribute(out.TimeToLiveDescription)
 	if on && name != attrTTL {
@@ -226,7 +229,7 @@ func CheckTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*
 	}
 	ttl, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
 	if err != nil {
-		return nil, tableError("describe time to live", table, err)
+		return nil, tableError(db, "describe time to live", table, err)
 	}
 	found := schemaFindings(desc, o)
 	if desc.TableStatus != types.TableStatusActive && desc.TableStatus != types.TableStatusUpdating {
@@ -308,7 +311,7 @@ func ttlAttribute(ttl *types.TimeToLiveDescription) (name string, on bool) {
 }
 
 // tableError wraps what the SDK said about the table.
-func tableError(op, table string, err error) error {
-	c := &Client{table: table}
+func tableError(db DynamoDB, op, table string, err error) error {
+	c := &Client{db: db, table: table}
 	return c.storeError(op, "", err)
 }

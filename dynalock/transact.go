@@ -84,7 +84,7 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		if err := l.Err(); err != nil && !g.doubt {
 			return err
 		}
-		a := l.c.heed(ctx, nil, func(ctx context.Context) answer { return l.c.transact(ctx, l.timing.attempt, g.in) })
+		a := l.c.heed(ctx, nil, func(ctx context.Context) answer { return l.c.transact(ctx, l.timing.attempt, l.key, g.in) })
 		if a.verdict == applied {
 			return nil
 		}

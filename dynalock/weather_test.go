@@ -159,7 +159,9 @@ func TestAPermissionTakenFromAHolderIsNoLossBeforeItsDeadline(t *testing.T) {
 		remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"})
 		time.Sleep(lease / 2)
 		check(e, l.Held(), "lost: %v", l.Err())
-		wantErr(e, l.Renew(e.ctx), dynalock.ErrStore)
+		err := l.Renew(e.within(lease / 20))
+		wantErr(e, err, dynalock.ErrStore)
+		wantErr(e, err, context.DeadlineExceeded)
 		remove() // given back in time
 		time.Sleep(2 * lease)
 		check(e, l.Held(), "lost: %v", l.Err())

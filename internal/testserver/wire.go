@@ -227,6 +227,10 @@ func failure(req *http.Request, f Fault) *http.Response {
 	if f.Type == "" {
 		f.Type = "InternalServerError"
 	}
+	header := http.Header{"Content-Type": {"application/x-amz-json-1.0"}}
+	if f.Status != http.StatusOK { // success without the server is a stranger's
+		header.Set("X-Amzn-Requestid", "INJECTED")
+	}
 	body := fmt.Sprintf(`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"injected"}`, f.Type)
 	return &http.Response{
 		Status:        fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status)),
@@ -234,7 +238,7 @@ func failure(req *http.Request, f Fault) *http.Response {
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,
-		Header:        http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+		Header:        header,
 		Body:          io.NopCloser(strings.NewReader(body)),
 		ContentLength: int64(len(body)),
 		Request:       req,
