@@ -168,6 +168,11 @@ func (a *acquisition) expressions(o *offer) *write {
 	} else {
 		remove += ", #reason"
 	}
+	if a.options.NoHeartbeat {
+		w.update += setStatic
+	} else {
+		remove += ", #static"
+	}
 	if a.dead != nil {
 		w.update += setPrevious
 	} else {
@@ -667,6 +672,11 @@ func (a *acquisition) heldError() *HeldError {
 	e := &HeldError{Record: Record{Key: a.key}, RetryAfter: max(a.retry, a.c.opt.MinPoll)}
 	if a.last != nil {
 		e.Record = *a.last
+		if a.last.static { // nothing will be seen of it before its end, unless it is released
+			now := a.c.service.millis(a.c.opt.clock.Now().Wall)
+			left := a.last.Lease - time.Duration(now-a.last.stamp())*time.Millisecond
+			e.RetryAfter = max(min(left, a.last.Lease), e.RetryAfter)
+		}
 		a.c.mu.Lock()
 		if w, ok := a.c.watches[a.key]; ok && w.record.Version == a.last.Version {
 			e.RetryAfter = max(min(max(e.RetryAfter, a.last.hold), w.since+w.record.Lease-a.c.now()), a.c.opt.MinPoll)

@@ -31,7 +31,7 @@ type ElectionOptions struct {
 	// end: lead has the rest of the lease to return, about 3/5 of it with the default Heartbeat and SafetyMargin, and
 	// then the lock is lost.
 	Health func(ctx context.Context) error
-	// Lease of the leadership. 100 ms to 24 h in whole milliseconds. Default: the client's.
+	// Lease of the leadership. 100 ms to 24 h, rounded up to a millisecond. Default: the client's.
 	Lease time.Duration
 }
 

@@ -22,7 +22,7 @@ var (
 // HeldError says that somebody else holds the lock. It matches [ErrHeld].
 type HeldError struct {
 	Record     Record        // the tenure in the way
-	RetryAfter time.Duration // when another look is worth its price; at the latest when a dead holder's lease has run out
+	RetryAfter time.Duration // when another look is worth its price; at the latest when a dead holder's lease has run out. Of a static lease (NoHeartbeat): what is left of it
 }
 
 // Error tells who holds the lock, since when and why.
@@ -56,6 +56,8 @@ func (e *LostError) Error() string {
 	}
 	if e.By != nil && e.By.State == Held {
 		s += fmt.Sprintf("; now held by %q", e.By.Owner)
+	} else if e.By != nil && e.By.ReleasedBy != "" {
+		s += fmt.Sprintf(" (%q)", e.By.ReleasedBy)
 	}
 	return s
 }

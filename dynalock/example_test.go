@@ -80,7 +80,7 @@ func ExampleNew_invalid() {
 	fmt.Println(err)
 	// Output:
 	// true
-	// dynalock: invalid input: Lease is 50ms, allowed: 100ms to 24h in whole milliseconds; MaxClockSkew is -1s, allowed: 0 to 24h
+	// dynalock: invalid input: Lease is 50ms, allowed: 100ms to 24h; MaxClockSkew is -1s, allowed: 0 to 24h
 }
 
 func ExampleClient_Acquire() {

@@ -133,6 +133,7 @@ const (
 	setHold   = ", #hold = :hold"
 	setTTL    = ", #ttl = :ttl"
 	setBy     = ", #releasedBy = :by"
+	setStatic = ", #static = :one"
 )
 
 // attributeNames are the placeholders. Every name is aliased: several are reserved words.
@@ -141,7 +142,7 @@ var attributeNames = map[string]string{
 	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters,
 	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
-	"#void": attrVoid, "#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
+	"#static": attrStatic, "#void": attrVoid, "#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
 }
 
 // constantValues are those that never change.

@@ -33,6 +33,7 @@ const (
 	attrSuccessor  = "successor"       // S the candidate that an election's leader is to hand over to
 	attrYielded    = "yielded"         // S the version with which the leader stood down in favour of the successor
 	attrPrevious   = "previousVersion" // S the version that a take-over replaced
+	attrStatic     = "static"          // S "1": nothing renews the lease by itself
 	attrVoid       = "void"            // N guarded writes of this tenure up to this number are not applied any more
 	attrAttempt    = "attempt"         // N how often a run of a period was begun
 	attrFinished   = "finishedAt"      // N unix milliseconds, when such a run ended
@@ -49,7 +50,7 @@ var reservedAttributes = map[string]bool{
 	attrStamp: true, attrAcquired: true, attrRenewed: true, attrExpires: true, attrReason: true, attrHold: true,
 	attrWaiters: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
 	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrUnpaused: true,
-	attrStarted: true, attrPeriod: true, attrVoid: true,
+	attrStarted: true, attrPeriod: true, attrVoid: true, attrStatic: true,
 }
 
 const idBytes = 16
@@ -160,6 +161,8 @@ func (c *Client) decode(key string, it item) Record {
 		extra := parser{it: it} // labels and statistics: what does not fit is left out, the lock is still a lock
 		r.AcquiredAt, r.RenewedAt, r.ExpiresAt = extra.time(attrAcquired), extra.time(attrRenewed), extra.time(attrExpires)
 		r.Reason = extra.str(attrReason)
+		r.ReleasedBy = extra.str(attrReleasedBy)
+		r.static = extra.str(attrStatic) == "1"
 		r.Waiters = int(min(extra.uint(attrWaiters), math.MaxInt32))
 		r.successor = extra.str(attrSuccessor)
 		runs := parser{it: it}

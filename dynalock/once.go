@@ -33,7 +33,7 @@ func (*PanicError) Is(target error) bool { return target == ErrPanicked }
 
 // OnceOptions of one call of [Client.Once]. All processes of a job should use the same.
 type OnceOptions struct {
-	// Lease of a run: how long after its crash it is begun again. 100 ms to 24 h in whole milliseconds. Default: the client's.
+	// Lease of a run: how long after its crash it is begun again. 100 ms to 24 h, rounded up to a millisecond. Default: the client's.
 	Lease time.Duration
 	// NoHeartbeat makes the lease of the run static, as in [AcquireOptions]: nothing is renewed in the background, and
 	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the

@@ -50,7 +50,7 @@ type Options struct {
 	// acquisition has a random id of its own.
 	Owner string
 
-	// Lease is how long the lock outlives its last heartbeat, 100 ms to 24 h in whole milliseconds. Default 10 s.
+	// Lease is how long the lock outlives its last heartbeat, 100 ms to 24 h, rounded up to a millisecond. Default 10 s.
 	// It is written to the item; waiters obey the lease stored in the item, not their own.
 	Lease time.Duration
 	// Heartbeat is the time between renewals. Default Lease/5; at most 3/4 of Lease - SafetyMargin, so that a
@@ -104,7 +104,7 @@ type AcquireOptions struct {
 	Data []byte
 	// Reason is shown to those who wait, at most 256 bytes.
 	Reason string
-	// Lease for this lock. 100 ms to 24 h in whole milliseconds. Default: the client's.
+	// Lease for this lock. 100 ms to 24 h, rounded up to a millisecond. Default: the client's.
 	Lease time.Duration
 	// NoHeartbeat makes a static lease: nothing is renewed in the background, the lock is lost at its deadline
 	// unless [Lock.Renew] is called. For Lambda functions, whose background is frozen between invocations.
@@ -144,11 +144,11 @@ func (o *Options) timing(lease time.Duration) (timing, []error) {
 			errs = append(errs, badField(f.field, f.value, "0 (the default) to 24h, within the lease"))
 		}
 	}
-	if len(errs) > 0 && lease >= minLease && lease <= maxLease && lease%time.Millisecond == 0 {
+	if len(errs) > 0 && lease >= minLease && lease <= maxLease {
 		return timing{}, errs
 	}
-	if lease < minLease || lease > maxLease || lease%time.Millisecond != 0 {
-		errs = append(errs, badField("Lease", lease, "100ms to 24h in whole milliseconds"))
+	if lease < minLease || lease > maxLease {
+		errs = append(errs, badField("Lease", lease, "100ms to 24h"))
 		return timing{}, errs
 	}
 	margin := o.SafetyMargin
@@ -173,6 +173,14 @@ func (o *Options) timing(lease time.Duration) (timing, []error) {
 		errs = append(errs, badField("AttemptTimeout", t.attempt, fmt.Sprintf("1ms to below %v (the lease of %v less the safety margin of %v)", t.trust, lease, margin)))
 	}
 	return t, errs
+}
+
+// wholeMillis rounds a lease up to what the item can say.
+func wholeMillis(lease time.Duration) time.Duration {
+	if rest := lease % time.Millisecond; rest > 0 && lease < maxLease {
+		return lease - rest + time.Millisecond
+	}
+	return lease
 }
 
 // validate fills in the defaults and names every bad field.
@@ -202,6 +210,7 @@ func (o *Options) validate() error {
 		o.bump = bump
 	}
 
+	o.Lease = wholeMillis(o.Lease)
 	_, errs := o.timing(o.Lease)
 	errs = append(errs, badText("Owner", o.Owner, maxLabelBytes)...)
 	errs = append(errs, badText("SortValue", o.SortValue, maxSortKeyBytes)...)
@@ -250,6 +259,7 @@ func (a *AcquireOptions) validate(c *Client, key string) (timing, error) {
 	if a.Lease == 0 {
 		a.Lease = c.opt.Lease
 	}
+	a.Lease = wholeMillis(a.Lease)
 	t, errs := c.opt.timing(a.Lease)
 	errs = append(errs, c.checkKey(key)...)
 	if a.MaxHold < 0 {

@@ -38,6 +38,9 @@ type Record struct {
 	Reason  string // why it is held
 	Problem string // why the item is foreign; empty otherwise
 
+	// ReleasedBy is the label of the operator who freed it; empty where its holder did, or where it is held.
+	ReleasedBy string
+
 	State State
 	Token uint64 // fencing token of this tenure, 0 where none was ever given
 	Lease time.Duration
@@ -50,6 +53,7 @@ type Record struct {
 	Waiters int
 	Data    []byte
 
+	static    bool          // see AcquireOptions.NoHeartbeat
 	hold      time.Duration // the lock's usual hold time, 0 where unknown
 	dialect   Dialect
 	previous  string // the version that a take-over replaced
