@@ -23,15 +23,14 @@ func (a *app) electCommand() *cobra.Command {
 leadership is given up, and its exit code is ours. When the term ends before that, the command is ended and the campaign
 goes on: after a loss it is killed before the lease ends, as by "run"; when the leader is asked to hand over, it gets
 SIGTERM, and SIGKILL after --kill-after, and the lease is kept until it is dead. A signal ends a campaign, and is passed on
-to a command that runs.
+to a command that runs. If dynalock-admin itself is killed or stopped, its guardian kills the command, as said of "run".
 
 The command finds DYNALOCK_TOKEN, the term, in its environment, and the rest of what "run" gives it; DYNALOCK_OWNER is
 the candidate.
 
 ` + exitCodes,
-		Args:              before("KEY"),
-		ValidArgsFunction: filesAfter(1),
 	}
+	takes(cmd, "KEY")
 	r.lockFlags(cmd)
 	f := cmd.Flags()
 	f.StringVar(&r.owner, "candidate", "", "name of this candidate, unique among them (default host/pid/random)")
@@ -72,7 +71,10 @@ func (r *guarded) campaign(ctx context.Context, e *dynalock.Election) error {
 			if err != nil {
 				return err
 			}
-			over = term.Err() == nil && !end.lost
+			if over = term.Err() == nil && !end.lost; !over {
+				r.quiet()
+				r.warn("the command has ended; campaigning again")
+			}
 			return end.err()
 		})
 	}
@@ -81,6 +83,7 @@ func (r *guarded) campaign(ctx context.Context, e *dynalock.Election) error {
 	errors.As(err, &exit)
 	switch {
 	case over && errors.Is(err, dynalock.ErrStore):
+		r.futile = true
 		r.warn("warning: the leadership was not given up, and lasts until its lease ends: " + message(err))
 		if exit == nil {
 			return nil

@@ -8,13 +8,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -40,13 +43,16 @@ type guarded struct {
 
 	ownOutput bool // standard output is for us alone
 	won       bool // a lock was held at some time
+	futile    bool // the store has nothing more to give: the lock is lost, or the store did not answer at its end
+
+	quiet func() // keeps back what is said after the command's end if what is left to do takes long; nil: there is none
 
 	lease, heartbeat, margin, skew time.Duration
 	killAfter                      time.Duration
 	owner                          string
 
-	forever  bool          // how long somebody else's lock is waited for
-	wait     time.Duration // unless forever; 0: one attempt
+	forever  bool    // how long somebody else's lock is waited for
+	wait     seconds // unless forever; 0: one attempt
 	heldCode int
 }
 
@@ -63,8 +69,9 @@ func (r *guarded) lockFlags(cmd *cobra.Command) {
 // waitFlags are those of everything that can do without the lock.
 func (r *guarded) waitFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.DurationVar(&r.wait, "wait", 0, "give up after this long (default: wait for ever); 0: as --no-wait")
-	f.Bool("no-wait", false, "make one attempt")
+	f.VarP(&r.wait, "wait", "w",
+		"give up after this long: seconds, or a duration such as 1m30s (default: wait for ever); 0: as --no-wait")
+	f.BoolP("no-wait", "n", false, "make one attempt")
 	f.IntVarP(&r.heldCode, "held-exit-code", "E", exitHeld, "exit code when somebody else holds the lock, 0 to 255")
 	allow(cmd, "held-exit-code", "0 to 255")
 	f.StringVar(&r.owner, "owner", "", "label of the holder (default host/pid/random)")
@@ -77,17 +84,61 @@ func (r *guarded) waitFlags(cmd *cobra.Command) {
 	}
 }
 
-// before accepts arguments of these names, and after them -- and a command.
-func before(names ...string) cobra.PositionalArgs {
-	return func(cmd *cobra.Command, args []string) error {
+// seconds is a flag that takes what flock -w takes, and what all other flags of a time take.
+type seconds time.Duration
+
+// Set implements pflag.Value.
+func (s *seconds) Set(text string) error {
+	d, err := time.ParseDuration(text)
+	if number, bad := strconv.ParseFloat(text, 64); bad == nil {
+		nanos := number * float64(time.Second)
+		if math.IsNaN(nanos) || math.Abs(nanos) >= math.MaxInt64 {
+			return errors.New("out of range")
+		}
+		d, err = time.Duration(nanos), nil
+	}
+	*s = seconds(d)
+	return err
+}
+
+// String implements pflag.Value.
+func (s *seconds) String() string {
+	if *s == 0 {
+		return "0" // which no help shows
+	}
+	return time.Duration(*s).String()
+}
+
+// Type implements pflag.Value.
+func (s *seconds) Type() string { return "seconds" }
+
+// takes has cmd accept arguments of these names, and after them -- and a command.
+func takes(cmd *cobra.Command, names ...string) {
+	example := func(args []string) error {
+		text := strings.Join(names, " ") + " -- COMMAND"
+		if len(args) > len(names) { // it has begun without --
+			text = strings.Join(slices.Insert(slices.Clone(args), len(names), "--"), " ")
+		}
+		return usagef("%s needs exactly %s before --, as in: %[1]s %[3]s", cmd.Name(), strings.Join(names, " "), text)
+	}
+	cmd.Args = func(_ *cobra.Command, args []string) error {
 		switch dash := cmd.ArgsLenAtDash(); {
+		case dash < 0:
+			return example(args)
 		case dash != len(names):
-			return usagef("%s needs exactly %s before --, as in: %[1]s %[2]s -- COMMAND", cmd.Name(), strings.Join(names, " "))
+			return example(nil)
 		case len(args) == len(names):
 			return usagef("%s needs a COMMAND after --", cmd.Name())
 		}
 		return nil
 	}
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		if args := cmd.Flags().Args(); len(args) > len(names) { // it is a flag of the command's
+			return example(append(slices.Clone(args), "..."))
+		}
+		return flagError(err)
+	})
+	cmd.ValidArgsFunction = filesAfter(len(names))
 }
 
 // filesAfter has the shell complete files behind n arguments: the command and its arguments.
@@ -107,7 +158,7 @@ func (r *guarded) prepare(ctx context.Context, cmd *cobra.Command, command []str
 	r.forever = !noWait && !f.Changed("wait")
 	switch {
 	case r.wait < 0:
-		return nil, usagef("--wait is %v, allowed: 0 or more", r.wait)
+		return nil, usagef("--wait is %v, allowed: 0 or more", time.Duration(r.wait))
 	case r.killAfter < 0:
 		return nil, usagef("--kill-after is %v, allowed: 0 or more", r.killAfter)
 	case r.heldCode < 0 || r.heldCode > 255:
@@ -125,6 +176,9 @@ func (r *guarded) prepare(ctx context.Context, cmd *cobra.Command, command []str
 		return nil, err
 	}
 	r.options = c.Options()
+	if text := r.unsignalled(); text != "" {
+		r.warn("warning: " + text + ": it may work on when the lock is lost; run dynalock-admin under sudo, not the command")
+	}
 	r.signals = make(chan os.Signal, 16)
 	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} {
 		if !signal.Ignored(s) { // as by nohup: then it stays ignored, here and in the command
@@ -132,6 +186,23 @@ func (r *guarded) prepare(ctx context.Context, cmd *cobra.Command, command []str
 		}
 	}
 	return c, nil
+}
+
+// unsignalled says why what the command starts may not be signalled, where that can be known.
+func (r *guarded) unsignalled() string {
+	info, err := os.Stat(r.path)
+	if err != nil {
+		return "" // it cannot be started either
+	}
+	switch name := filepath.Base(r.path); name {
+	case "sudo", "su", "doas", "pkexec":
+		return fmt.Sprintf("what %s runs may not be signalled by us, or leaves its process group", name)
+	}
+	owner, ok := info.Sys().(*syscall.Stat_t)
+	if ok && info.Mode()&fs.ModeSetuid != 0 && os.Geteuid() != 0 && int(owner.Uid) != os.Geteuid() {
+		return fmt.Sprintf("the command %q is set-user-ID, and may not be signalled by us", r.command[0])
+	}
+	return ""
 }
 
 // startError gives an error of looking up or starting a command the exit code that shells give it.
@@ -152,7 +223,7 @@ func startError(command string, err error) error {
 // patiently tries, and where somebody else is in the way waits, as long as the flags say. The first attempt tells a
 // store that does not answer, at once, from a lock that is held: for that alone it is worth to wait.
 func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
-	until := time.Now().Add(r.wait)
+	until := time.Now().Add(time.Duration(r.wait))
 	err := r.first(ctx, try)
 	var first, last *dynalock.HeldError
 	if !errors.As(err, &first) {
@@ -180,8 +251,8 @@ func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, w
 // first makes the first attempt, for which there is as much time as for anything that is asked, and no more than to wait.
 func (r *guarded) first(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
 	limit := r.a.timeout
-	if r.wait > 0 && (limit == 0 || r.wait < limit) {
-		limit = r.wait
+	if wait := time.Duration(r.wait); wait > 0 && (limit == 0 || wait < limit) {
+		limit = wait
 	}
 	limited, cancel := within(ctx, limit)
 	defer cancel()
@@ -231,54 +302,134 @@ func (r *guarded) work(duty context.Context, l *dynalock.Lock, owner string, env
 	if r.ownOutput {
 		cmd.Stdout = r.a.err
 	}
-	g, err := guard.Start(cmd)
+	v := &supervision{guarded: r, lock: l, margin: cmp.Or(r.options.SafetyMargin, r.options.Lease/5)}
+	every := min(cmp.Or(r.options.Heartbeat, r.options.Lease/5), v.margin) / 4
+	g, err := guard.Start(cmd, v.deadline, max(every, 5*time.Millisecond))
 	if err != nil {
 		return ending{}, startError(r.command[0], err)
 	}
-	lost := r.supervise(duty, l, g)
+	v.group = g
+	lost := v.supervise(duty)
+	if r.futile = lost; lost {
+		r.quiet = r.saying(courtesy/5, "the command has ended; trying for a second to give the lock back")
+	} else {
+		r.quiet = r.saying(time.Second,
+			"the command has ended; trying to tell DynamoDB until the lease ends, or a signal comes")
+	}
 	return ending{g.Code(), g.Killed(), lost}, nil
+}
+
+// supervision is what is done while a command runs.
+type supervision struct {
+	*guarded
+	lock   *dynalock.Lock
+	group  *guard.Group
+	margin time.Duration
+	lost   atomic.Pointer[time.Time] // when the command is killed after the loss of its lock; nil: it is not lost
+}
+
+// deadline is when the guardian kills the command if it hears no more of us: when we would kill it ourselves if no
+// heartbeat were acknowledged any more.
+func (v *supervision) deadline() time.Time {
+	if at := v.lost.Load(); at != nil {
+		return *at
+	}
+	return v.lock.Deadline().Add(v.margin - v.margin/4)
 }
 
 // supervise passes signals on, and ends the command when the lock is lost or its duty over. It returns when the whole
 // group is dead, and tells whether the lock was lost by then. The killing is a timer's affair, so that a reader of our
 // standard error who holds up what is said there does not hold up that.
-func (r *guarded) supervise(duty context.Context, l *dynalock.Lock, g *guard.Group) (lost bool) {
-	margin := cmp.Or(r.options.SafetyMargin, r.options.Lease/5)
+func (v *supervision) supervise(duty context.Context) (lost bool) {
+	l, g := v.lock, v.group
 	done, over, exited := l.Done(), duty.Done(), g.Exited()
 	killBy := func(at time.Time) *time.Timer {
-		return time.AfterFunc(time.Until(at), func() { g.Signal(syscall.SIGKILL) })
+		kill := func() { _ = g.Signal(syscall.SIGKILL) } // whom that does not reach was told before
+		return time.AfterFunc(time.Until(at), kill)
 	}
+	var waking <-chan time.Time // the command is stopped, and it is not yet known whether the lock is still held
 	for {
 		select {
 		case <-g.Gone():
 			if err := l.Err(); err != nil && !lost { // both at once
 				lost = true
-				r.warn(message(err))
+				v.warn(message(err))
 			}
 			return lost
-		case s := <-r.signals:
+		case s := <-v.signals:
 			if s, ok := s.(syscall.Signal); ok {
-				g.Pass(s)
+				v.immune(g.Pass(s))
 			}
 		case <-done:
 			done, over, lost = nil, nil, true
-			g.Signal(syscall.SIGTERM)
-			defer killBy(killTime(l, margin)).Stop()
-			r.warn(message(l.Err()) + "; ending the command")
+			at := killTime(l, v.margin)
+			v.lost.Store(&at)
+			err := g.End()
+			defer killBy(at).Stop()
+			v.warn(message(l.Err()) + "; ending the command")
+			v.immune(err)
 		case <-over:
 			over = nil
 			if l.Err() != nil { // that is why
 				continue
 			}
-			g.Signal(syscall.SIGTERM) // the lease is kept until it is dead
-			defer killBy(time.Now().Add(r.killAfter)).Stop()
-			r.warn(message(context.Cause(duty)) + "; ending the command")
+			err := g.End() // the lease is kept until it is dead
+			defer killBy(time.Now().Add(v.killAfter)).Stop()
+			v.warn(message(context.Cause(duty)) + "; ending the command")
+			v.immune(err)
 		case <-exited:
 			exited = nil
-			g.Signal(syscall.SIGTERM) // to what it left behind
-			defer killBy(time.Now().Add(r.killAfter)).Stop()
+			err := g.End() // what it left behind
+			defer killBy(time.Now().Add(v.killAfter)).Stop()
+			v.immune(err)
+		case sig := <-g.Stopped():
+			waking = v.suspend(sig)
+		case s := <-g.Jobs():
+			if s == syscall.SIGCONT {
+				waking = v.resume()
+				continue
+			}
+			_ = g.Signal(syscall.SIGSTOP) // whom that does not reach the guardian does not reach either
+			waking = v.suspend(syscall.SIGTSTP)
+		case <-waking:
+			waking = v.resume()
+		case text := <-g.Warnings():
+			v.warn(text)
 		}
 	}
+}
+
+// immune tells whom a signal did not reach.
+func (v *supervision) immune(err error) {
+	if err != nil {
+		v.warn("warning: " + err.Error() + ", and works on; run dynalock-admin under sudo, not the command")
+	}
+}
+
+// suspend stops us as the terminal has stopped the command. Nobody renews the lease then, and if it goes on for too
+// long the guardian kills the command in time. Where we cannot be stopped, a command that waits for the foreground is
+// left to wait, as it would stop again at once.
+func (v *supervision) suspend(by syscall.Signal) (waking <-chan time.Time) {
+	stopped := v.group.Suspend(func() {
+		v.warn(fmt.Sprintf("stopped: unless it is continued within %v the lock is lost, and the command killed",
+			time.Until(v.lock.Deadline()).Round(time.Second/10)))
+	})
+	if !stopped && by != syscall.SIGTSTP {
+		return nil
+	}
+	return v.resume()
+}
+
+// resume continues a command that was stopped, if the lock is still held. If it is lost, that ends the command.
+func (v *supervision) resume() (waking <-chan time.Time) {
+	switch {
+	case v.lock.Held():
+		v.group.Resume()
+		return nil
+	case v.lock.Err() != nil:
+		return nil
+	}
+	return time.After(v.margin / 10) // a heartbeat decides it
 }
 
 // killTime is when a command that does not heed SIGTERM is killed after the loss of its lock. The lock counts as lost
@@ -296,8 +447,11 @@ func killTime(l *dynalock.Lock, margin time.Duration) time.Time {
 func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 	defer signal.Stop(r.signals)
 	limit := courtesy
-	if r.won {
+	if r.won && !r.futile {
 		limit = patience
+	}
+	if r.quiet != nil {
+		defer r.quiet()
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -305,6 +459,12 @@ func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 }
 
 func (r *guarded) warn(text string) { r.a.say("dynalock-admin: " + clean(text)) }
+
+// saying says what we are still at, if that takes longer.
+func (r *guarded) saying(after time.Duration, text string) (stop func()) {
+	t := time.AfterFunc(after, func() { r.warn(text) })
+	return func() { t.Stop() }
+}
 
 // listen has a signal cancel what is under way, until heard is called, which tells the one that came, if one did.
 func (r *guarded) listen(cancel func()) { r.heard = onSignal(r.signals, cancel) }

@@ -6,8 +6,11 @@ package main
 import (
 	"context"
 	"os"
+
+	"github.com/dynalock/dynalock/cmd/dynalock-admin/internal/guard"
 )
 
 func main() {
+	guard.Serve(os.Args) // in a copy of this program that guards a command, or becomes it
 	os.Exit(newApp(os.Stdin, os.Stdout, os.Stderr).run(context.Background(), os.Args[1:]))
 }

@@ -41,17 +41,17 @@ machine or process died (once its lease has run out), one that lost its lock, on
 or could not be started. It may have done half of its work.
 
 The command finds DYNALOCK_JOB and DYNALOCK_PERIOD in its environment, beside what "run" gives it, and all that is said
-there of signals, of the loss of the lock and of what the command leaves behind holds here. A run's lock has the key
-once/JOB/PERIOD, with JOB escaped as in a URL: "get" shows it, "release" frees it, so that it is begun again.
+there of signals, of the guardian, of the loss of the lock and of what the command leaves behind holds here. A run's
+lock has the key once/JOB/PERIOD, with JOB escaped as in a URL: "get" shows it, "release" frees it, so that it is begun
+again.
 
 With -o json standard output has one document on the run, and what the command writes goes to standard error: job,
 period, status (done, failed, interrupted), ran (by this call), by, startedAt, finishedAt, attempt, token, error. Where
 nothing is known of a run (an error other than 76, 79, or the command's) there is none.
 
 ` + exitCodes,
-		Args:              before("JOB", "PERIOD"),
-		ValidArgsFunction: filesAfter(2),
 	}
+	takes(cmd, "JOB", "PERIOD")
 	r.lockFlags(cmd)
 	r.waitFlags(cmd)
 	f := cmd.Flags()
@@ -75,6 +75,7 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 			return err
 		})
 		heard := r.heard()
+		r.futile = r.futile || errors.Is(err, dynalock.ErrStore)
 		r.close(context.WithoutCancel(ctx), c)
 		return r.report(run, err, heard)
 	})
@@ -116,7 +117,7 @@ func (r *onceRun) do(l *dynalock.Lock, cancel func()) error {
 	r.ended = &end
 	switch {
 	case end.lost: // what is left to do is a courtesy to those who wait
-		time.AfterFunc(patience, cancel)
+		time.AfterFunc(courtesy, cancel)
 		return nil
 	case end.killed:
 		return r.giveBack(l)

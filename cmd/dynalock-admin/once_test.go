@@ -193,7 +193,8 @@ func TestAResultThatCannotBeRecordedIsToldAndNoSuccess(t *testing.T) {
 			p.expect("ready")
 			gate.shut.Store(true)
 			letGo()
-			if said := p.expect("dynalock-admin:"); !strings.Contains(said, "was not recorded, and it may be begun again") {
+			said := p.expect("dynalock-admin: warning:")
+			if !strings.Contains(said, "was not recorded, and it may be begun again") {
 				t.Errorf("it says %q", said)
 			}
 			p.exits(tt.want)

@@ -255,6 +255,8 @@ func allowed(f *pflag.Flag) string {
 		return "true or false"
 	case "duration":
 		return "a duration such as 5s or 1m30s"
+	case "seconds":
+		return "seconds, or a duration such as 1m30s"
 	case "dialect":
 		return "awslabs or dynamolock"
 	case "format":

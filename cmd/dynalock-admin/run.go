@@ -24,18 +24,30 @@ command's exit code.
 
 The command finds DYNALOCK_KEY, DYNALOCK_TOKEN (the fencing token) and DYNALOCK_OWNER in its environment, and all that
 says where the lock is: DYNALOCK_TABLE, DYNALOCK_NAMESPACE and the other variables of the global flags, AWS_REGION and
-AWS_PROFILE where flags say them. So a nested dynalock-admin get "$DYNALOCK_KEY" shows this very lock. It runs in a process group of its own. SIGINT, SIGTERM and SIGQUIT are passed on to the group, SIGHUP,
+AWS_PROFILE where flags say them. So a nested dynalock-admin get "$DYNALOCK_KEY" shows this very lock.
+
+The command runs in a process group of its own. SIGINT, SIGTERM and SIGQUIT are passed on to the group, SIGHUP,
 SIGUSR1 and SIGUSR2 to the command. When the lock is lost, the group gets SIGTERM at once, and SIGKILL before
 the lease ends and others may take the lock: after three quarters of the safety margin. What the command leaves behind
 in its group when it exits gets SIGTERM, and SIGKILL after --kill-after; the lock is held until then.
+
+A second process, the guardian, kills the group at once when dynalock-admin itself is gone (kill -9, out of memory), and
+before the lease ends when dynalock-admin is stopped or starved and does not renew it. On a terminal Ctrl-Z stops
+dynalock-admin with the command: who continues it too late finds the command killed and the lock lost.
+
+What cannot be ended: a process that has left the group, as a daemon, a container, and whatever begins a session of its
+own (setsid) has; one that may not be signalled, as what a set-user-ID program or sudo runs, so run dynalock-admin
+under sudo, not the command. Both work on beside the next holder. On other systems than Linux a command is not stopped
+by Ctrl-Z, and as the first process of a container dynalock-admin does not reap orphans.
+
+Under systemd set KillMode=mixed: else the command gets SIGTERM from systemd and, passed on, from dynalock-admin.
 
 No lease can stop a process whose machine sleeps, or a write that is on its way: let what the command writes to
 check the token.
 
 ` + exitCodes,
-		Args:              before("KEY"),
-		ValidArgsFunction: filesAfter(1),
 	}
+	takes(cmd, "KEY")
 	r.lockFlags(cmd)
 	r.waitFlags(cmd)
 	f := cmd.Flags()
@@ -95,7 +107,7 @@ func (r *guarded) release(ctx context.Context, l *dynalock.Lock, lost bool) erro
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if lost { // then it is a courtesy to those who wait
-		ctx, cancel = context.WithTimeout(ctx, patience)
+		ctx, cancel = context.WithTimeout(ctx, courtesy)
 		defer cancel()
 	}
 	_, err := untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, l.Release(ctx) })
@@ -106,6 +118,7 @@ func (r *guarded) release(ctx context.Context, l *dynalock.Lock, lost bool) erro
 		r.warn(message(err))
 		return err
 	}
+	r.futile = true
 	r.warn(fmt.Sprintf("warning: %q was not released, and is held until its lease ends: %s", l.Key(), message(err)))
 	return nil
 }

@@ -98,7 +98,11 @@ func (w *world) onTerminal(script string) (near *os.File, lines <-chan string, d
 	}()
 	go func() { ended <- cmd.Wait() }()
 	w.t.Cleanup(func() {
-		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // if the test has failed, there is something left
+		for _, s := range processes(w.t) { // if the test has failed, there is something left
+			if s.session == cmd.Process.Pid {
+				_ = syscall.Kill(s.pid, syscall.SIGKILL)
+			}
+		}
 		_ = near.Close()
 		for range seen {
 		}

@@ -4,6 +4,7 @@ package guard
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -13,56 +14,183 @@ import (
 
 // Group is a command and what it has started.
 type Group struct {
-	cmd    *exec.Cmd
-	tty    *os.File // handed over to the command; nil: none
+	cmd      *exec.Cmd
+	stderr   *os.File
+	tty      *os.File // the command's, and ours; nil: none
+	deadline func() time.Time
+
+	guardian *guardian // of start, then of keep; nil: it ended, and there is no other yet
+	tried    time.Time // to start one
+	children chan os.Signal
+	jobs     chan os.Signal
+	stopped  chan syscall.Signal
+	warnings chan string
+
 	exited chan struct{}
+	dead   chan struct{}
 	gone   chan struct{}
 }
 
 // Start runs cmd, whose standard streams must be files. Where cmd reads from and writes to the terminal in whose
 // foreground this process is, the command gets the foreground, until it exits.
 //
+// The guardian kills the command at the deadline, which is asked for every now and then, from another goroutine, until
+// the group is dead; deadline must not block.
+//
 // The calling goroutine must be locked to its thread (runtime.LockOSThread) until the command is dead: on Linux the
 // kernel kills the command when that thread ends.
 //
-// From here on this process ignores what would stop or end it while the command runs on: a terminal's SIGTSTP, which
-// the command inherits, SIGTTIN, SIGTTOU and SIGPIPE.
-func Start(cmd *exec.Cmd) (*Group, error) {
-	g := &Group{cmd: cmd, exited: make(chan struct{}), gone: make(chan struct{})}
+// From here on this process ignores what would stop or end it while the command runs on: SIGTTIN, SIGTTOU and SIGPIPE.
+// A terminal's SIGTSTP comes to Jobs; where there is no such thing it is ignored, here and in the command.
+func Start(cmd *exec.Cmd, deadline func() time.Time, every time.Duration) (*Group, error) {
+	if cmd.Err != nil {
+		return nil, cmd.Err
+	}
+	g := &Group{
+		deadline: deadline,
+		children: make(chan os.Signal, 1), jobs: make(chan os.Signal, 16),
+		stopped: make(chan syscall.Signal, 1), warnings: make(chan string, 16),
+		exited: make(chan struct{}), dead: make(chan struct{}), gone: make(chan struct{}),
+	}
+	g.stderr, _ = cmd.Stderr.(*os.File)
 	cmd.SysProcAttr = attributes()
 	cmd.SysProcAttr.Setpgid = true
 	in, inFile := cmd.Stdin.(*os.File)
 	out, outFile := cmd.Stdout.(*os.File)
-	if inFile && outFile && IsTerminal(out) && inForeground(in) {
-		g.tty = in
-		cmd.SysProcAttr.Foreground = true
-		cmd.SysProcAttr.Ctty = int(in.Fd())
+	if inFile && outFile && IsTerminal(out) {
+		if group, err := foreground(in); err == nil {
+			g.tty = in
+			if group == syscall.Getpgrp() {
+				cmd.SysProcAttr.Foreground = true
+				cmd.SysProcAttr.Ctty = int(in.Fd())
+			}
+		}
 	}
 	if signal.Ignored(syscall.SIGPIPE) { // since the command before this one, which it would inherit
 		heed := []os.Signal{syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGPIPE}
 		signal.Notify(make(chan os.Signal, 1), heed...) // Reset alone leaves them ignored
 		signal.Reset(heed...)
 	}
-	signal.Ignore(syscall.SIGTSTP)
-	if err := cmd.Start(); err != nil {
+	g.notify()
+	if err := g.start(cmd); err != nil {
+		g.forget()
 		return nil, err
 	}
 	signal.Ignore(syscall.SIGTTIN, syscall.SIGTTOU, syscall.SIGPIPE)
+	go g.keep(every)
 	go g.wait()
 	return g, nil
+}
+
+// start starts the guardian, and then the command, which runs only when the guardian knows of it.
+func (g *Group) start(cmd *exec.Cmd) error {
+	guardian, err := newGuardian(g.stderr)
+	if err != nil {
+		return fmt.Errorf("its guardian cannot be started: %w", err)
+	}
+	l, err := newLauncher(cmd)
+	if err == nil {
+		g.guardian, g.cmd = guardian, l.cmd
+		if err = guardian.tell(g.id(), g.deadline()); err == nil {
+			if err = l.run(); err == nil {
+				return nil
+			}
+		} else {
+			err = fmt.Errorf("its guardian has ended: %w", err)
+			_ = syscall.Close(l.control)
+		}
+		_ = l.cmd.Wait() // it failed, or was not told to run
+		signal.Ignore(syscall.SIGTTOU)
+		g.takeBack()
+	}
+	guardian.dismiss()
+	return err
 }
 
 // wait follows the command, and then the rest of its group, to the end.
 func (g *Group) wait() {
 	_ = g.cmd.Wait() // ProcessState has it all
-	if g.tty != nil {
-		_ = setForeground(g.tty, syscall.Getpgrp()) // without a terminal there is nothing to take back
-	}
+	g.takeBack()
 	close(g.exited)
 	for pause := time.Millisecond; alive(g.id()); pause = min(2*pause, 100*time.Millisecond) {
 		time.Sleep(pause)
 	}
-	close(g.gone)
+	close(g.dead)
+}
+
+// keep extends the time of the command, replaces a guardian that has ended, and sees to this process's children: it is
+// here alone that any are started or reaped, but for the command.
+func (g *Group) keep(every time.Duration) {
+	defer close(g.gone)
+	defer g.forget()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	var told time.Time
+	for {
+		var ended <-chan struct{}
+		var retry <-chan time.Time
+		if g.guardian != nil {
+			ended = g.guardian.dead
+		} else {
+			retry = time.After(time.Until(g.tried.Add(time.Second)))
+		}
+		select {
+		case <-retry:
+			g.replace("")
+		case <-g.dead:
+			if g.guardian != nil {
+				g.guardian.dismiss()
+			}
+			return
+		case <-g.children:
+			g.lookAfter()
+		case <-ended:
+			g.replace(fmt.Sprintf("warning: the guardian of the command ended (%v)", g.guardian.cmd.ProcessState))
+		case <-tick.C:
+			if at := g.deadline(); g.guardian != nil && !at.Equal(told) {
+				told = at
+				if err := g.guardian.tell(g.id(), at); err != nil {
+					g.replace("warning: the guardian of the command does not listen")
+				}
+			}
+		}
+	}
+}
+
+// replace has another guardian take the place of the one that there is, in a second if that one is younger.
+func (g *Group) replace(why string) {
+	if old := g.guardian; old != nil {
+		old.dismiss()
+		g.guardian, g.tried = nil, old.since
+		if time.Since(old.since) < time.Second {
+			g.warn(why + "; another one is started soon")
+			return
+		}
+	}
+	g.tried = time.Now()
+	next, err := newGuardian(g.stderr)
+	if err == nil {
+		if err = next.tell(g.id(), g.deadline()); err != nil {
+			next.dismiss()
+		}
+	}
+	switch {
+	case err == nil:
+		g.guardian = next
+		if why != "" {
+			g.warn(why + "; another one has taken its place")
+		}
+	case why != "":
+		g.warn(fmt.Sprintf("%s, and no other can be started, which is tried again: %v", why, err))
+	}
+}
+
+// warn leaves a text for whoever reads them, and if nobody does, drops it.
+func (g *Group) warn(text string) {
+	select {
+	case g.warnings <- text:
+	default:
+	}
 }
 
 // id is that of the group, and of the command.
@@ -73,6 +201,17 @@ func (g *Group) Exited() <-chan struct{} { return g.exited }
 
 // Gone is closed when no process of the group runs any more.
 func (g *Group) Gone() <-chan struct{} { return g.gone }
+
+// Warnings are for people.
+func (g *Group) Warnings() <-chan string { return g.warnings }
+
+// Stopped receives the signal by which the terminal has stopped the command: SIGTSTP when its stop key was pressed,
+// SIGTTIN or SIGTTOU when the command reads from it, or writes to it, in the background. Then this process is to
+// Suspend itself.
+func (g *Group) Stopped() <-chan syscall.Signal { return g.stopped }
+
+// Jobs receives the SIGTSTP and the SIGCONT that are sent to this process.
+func (g *Group) Jobs() <-chan os.Signal { return g.jobs }
 
 // Code is the command's exit code, or 128 and the number of the signal that ended it. It is valid once Exited is closed.
 func (g *Group) Code() int {
@@ -89,19 +228,81 @@ func (g *Group) Killed() bool {
 	return ok && status.Signaled()
 }
 
-// Signal sends sig to the whole group. A group that is gone is no error: that is what signals are sent for.
-func (g *Group) Signal(sig syscall.Signal) { _ = syscall.Kill(-g.id(), sig) }
+// Signal sends sig to the whole group. A group that is gone is no error: that is what signals are sent for. The error
+// names processes that may not be signalled.
+func (g *Group) Signal(sig syscall.Signal) error {
+	err := syscall.Kill(-g.id(), sig)
+	if left := immune(g.id()); left != nil {
+		return left
+	}
+	if errors.Is(err, syscall.EPERM) && alive(g.id()) { // where no more is known
+		return errors.New("the command may not be signalled")
+	}
+	return nil
+}
+
+// End asks the group to end, and wakes it where it is stopped.
+func (g *Group) End() error {
+	err := g.Signal(syscall.SIGTERM)
+	_ = syscall.Kill(-g.id(), syscall.SIGCONT) // as above
+	return err
+}
 
 // Pass passes a signal on that this process was sent. What asks to end goes to the whole group, as a terminal sends
 // it, and wakes a stopped one; what only tells something (SIGHUP, SIGUSR1, SIGUSR2) goes to the command alone, whose
 // helpers would die of it.
-func (g *Group) Pass(sig syscall.Signal) {
+func (g *Group) Pass(sig syscall.Signal) error {
 	switch sig {
 	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM:
-		g.Signal(sig)
-		g.Signal(syscall.SIGCONT)
-	default:
-		_ = g.cmd.Process.Signal(sig) // it may have ended
+		err := g.Signal(sig)
+		_ = syscall.Kill(-g.id(), syscall.SIGCONT) // as above
+		return err
+	}
+	if err := g.cmd.Process.Signal(sig); errors.Is(err, syscall.EPERM) {
+		return errors.New("the command may not be signalled")
+	}
+	return nil // it may have ended
+}
+
+// Suspend stops this process, with the rest of its own group, as the terminal's stop key does, and returns when it is
+// continued. Before it calls say. Where nobody could continue it, it is not stopped, which takes it a second to find
+// out.
+func (g *Group) Suspend(say func()) (stopped bool) {
+	if session() == syscall.Getpgrp() { // an orphaned group, which the kernel does not stop
+		return false
+	}
+	say()
+	for len(g.jobs) > 0 {
+		<-g.jobs
+	}
+	byDefault(syscall.SIGTSTP, func() {
+		_ = syscall.Kill(0, syscall.SIGTSTP) // our own group
+		select {
+		case <-g.jobs: // SIGCONT
+			stopped = true
+		case <-time.After(time.Second): // it was orphaned nevertheless
+		}
+	})
+	return stopped
+}
+
+// Resume continues the command. It gets the terminal's foreground if that is ours.
+func (g *Group) Resume() {
+	if g.tty != nil {
+		if group, err := foreground(g.tty); err == nil && group == syscall.Getpgrp() {
+			_ = setForeground(g.tty, g.id()) // without a terminal there is nothing to give
+		}
+	}
+	_ = syscall.Kill(-g.id(), syscall.SIGCONT) // it may be dead
+}
+
+// takeBack has this process in the foreground again, if its command was.
+func (g *Group) takeBack() {
+	if g.tty == nil {
+		return
+	}
+	if group, err := foreground(g.tty); err == nil && group == g.id() {
+		_ = setForeground(g.tty, syscall.Getpgrp()) // without a terminal there is nothing to take back
 	}
 }
 

@@ -14,10 +14,11 @@ func IsTerminal(f *os.File) bool {
 	return ioctl(f, syscall.TIOCGWINSZ, unsafe.Pointer(&size)) == nil
 }
 
-// inForeground reports whether f is this process's terminal, and this process in the foreground of it.
-func inForeground(f *os.File) bool {
+// foreground is the process group in the foreground of f, where that is this process's terminal.
+func foreground(f *os.File) (int, error) {
 	var group int32
-	return ioctl(f, syscall.TIOCGPGRP, unsafe.Pointer(&group)) == nil && int(group) == syscall.Getpgrp()
+	err := ioctl(f, syscall.TIOCGPGRP, unsafe.Pointer(&group))
+	return int(group), err
 }
 
 // setForeground puts a process group into the foreground of the terminal. From the background that needs SIGTTOU
