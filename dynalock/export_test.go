@@ -96,3 +96,10 @@ func lease(c *Client) timing {
 
 // LocalWaiters is how many goroutines of a client wait for a key.
 func LocalWaiters(c *Client, key string) int { return c.waiters(key) }
+
+// ForgetKeys has a client forget what it has seen of keys.
+func ForgetKeys(c *Client) {
+	c.service.mu.Lock()
+	defer c.service.mu.Unlock()
+	clear(c.service.keys)
+}
