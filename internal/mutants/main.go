@@ -7,6 +7,15 @@
 //	scripts/mutants -new               those of which no killer is known
 //	scripts/mutants -write [-all]      writes the killers and docs/mutants.md anew, with -all all killers of each
 //
+// The second mode knows nothing of the protocol. Its mutants are made by operators at every place of the syntax tree
+// that they fit, and of those a sample is drawn:
+//
+//	scripts/mutants -generic 300 -seed 7    the first 300 in the order of this seed; -rate says how many have to be killed
+//	scripts/mutants -generic 9 -run regexp  those whose id matches
+//	scripts/mutants -list [-run regexp]     shows them, with their ids, and runs nothing
+//
+// Those that no caller could tell from the source are listed in equivalent.txt and not counted.
+//
 // The source is not touched: go builds from an overlay. What is killed is said together with its killer; a mutant
 // whose text is no longer in the source, or that does not compile, is an error of the list.
 package main
@@ -41,12 +50,22 @@ func main() {
 	every := flag.Bool("all", false, "do not stop at the first test that fails")
 	write := flag.Bool("write", false, "write who killed what to killers.json and docs/mutants.md")
 	parallel := flag.Int("p", max(1, runtime.GOMAXPROCS(0)), "how many mutants to try at once")
+	var draw sample
+	flag.IntVar(&draw.count, "generic", 0, "try this many mutants that operators make, and none of the list")
+	flag.Uint64Var(&draw.seed, "seed", 1, "which ones, with -generic")
+	flag.Float64Var(&draw.rate, "rate", 97, "how many of a hundred have to be killed, with -generic")
+	flag.BoolVar(&draw.list, "list", false, "show the mutants that operators make, and try none")
 	schedules := flag.Int("schedules", 400, "how many schedules of the simulation; the tests run a tenth of them")
 	timeout := flag.Duration("timeout", 4*time.Minute, "how long the tests of one folder may take; a mutant that hangs is killed by that")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := gated(ctx, *run, *fresh, *every, *write, *parallel, *schedules, *timeout); err != nil {
+	draw.run, draw.parallel = *run, *parallel
+	mode := func() error { return gated(ctx, *run, *fresh, *every, *write, *parallel, *schedules, *timeout) }
+	if draw.count > 0 || draw.list {
+		mode = func() error { return drawn(ctx, draw, *schedules, *timeout) }
+	}
+	if err := mode(); err != nil {
 		fmt.Fprintln(os.Stderr, "mutants:", err)
 		stop()
 		os.Exit(1)
@@ -89,6 +108,36 @@ func gated(ctx context.Context, run string, fresh, every, write bool, parallel, 
 		}
 	}
 	return errors.Join(failed...)
+}
+
+// drawn is the second mode.
+func drawn(ctx context.Context, s sample, schedules int, timeout time.Duration) error {
+	root, err := findRoot()
+	if err != nil {
+		return err
+	}
+	list, reasons, err := generics(root)
+	if err != nil {
+		return err
+	}
+	pattern, err := regexp.Compile(s.run)
+	if err != nil {
+		return fmt.Errorf("-run: %w", err)
+	}
+	list = slices.DeleteFunc(list, func(m *generic) bool { return !pattern.MatchString(m.id) })
+	if s.list {
+		for _, m := range list {
+			fmt.Printf("%s: %s\n%s\n", m.where(), m.id, m.diff())
+		}
+		return nil
+	}
+	dir, err := os.MkdirTemp("", "mutants")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // what is left over is in the folder for what may be left over
+	g := &gate{suite: suite{root, schedules, timeout}, dir: dir}
+	return g.sampled(ctx, list, reasons, s)
 }
 
 // findRoot is the folder of go.mod, here or above.
@@ -171,12 +220,29 @@ func (g *gate) tryAll(ctx context.Context, chosen []mutant, parallel int) (kille
 
 // try seeds one bug and returns the tests that fail then; none: it survived.
 func (g *gate) try(ctx context.Context, m *mutant) ([]kill, error) {
+	source, err := m.source(g.root)
+	if err != nil {
+		return nil, err
+	}
+	plan := waves(m.pkg())
+	if !g.every {
+		plan = append(again(g.last[m.name]), plan...)
+	}
+	kills, err := g.seed(ctx, m.file, source, plan)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", m.name, err)
+	}
+	return kills, nil
+}
+
+// seed runs the waves with one file replaced, until one kills.
+func (g *gate) seed(ctx context.Context, file string, source []byte, plan []wave) ([]kill, error) {
 	dir, err := os.MkdirTemp(g.dir, "")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // with the folder around it
-	overlay, err := m.overlay(g.root, dir)
+	overlay, err := overlay(g.root, dir, file, source)
 	if err != nil {
 		return nil, err
 	}
@@ -189,14 +255,10 @@ func (g *gate) try(ctx context.Context, m *mutant) ([]kill, error) {
 		}
 		return g.run(ctx, bins[w.pkg], w, g.every)
 	}
-	plan := waves(m.pkg())
-	if !g.every {
-		plan = append(again(g.last[m.name]), plan...)
-	}
 	for _, w := range plan {
 		kills, err := run(w)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", m.name, err)
+			return nil, err
 		}
 		for _, k := range kills {
 			if !strings.HasSuffix(k, byTimeout) {
@@ -205,10 +267,12 @@ func (g *gate) try(ctx context.Context, m *mutant) ([]kill, error) {
 			// It hangs, or the machine is busy: what hangs does so alone, too.
 			alone := again([]kill{k})
 			if len(alone) == 0 {
-				return nil, fmt.Errorf("%s: %s: see -timeout", m.name, k)
+				return nil, fmt.Errorf("%s: see -timeout", k)
 			}
+			alone[0].timeout = min(alone[0].timeout, w.timeout)
 			if kills, err := run(alone[0]); err != nil || len(kills) == 0 {
-				return nil, errors.Join(err, fmt.Errorf("%s: the tests take longer than %v, but %s ends when it is run alone: see -timeout", m.name, g.timeout, k))
+				return nil, errors.Join(err, fmt.Errorf("the tests take longer than %v, but %s ends when it is run alone: see -timeout",
+					min(g.timeout, w.timeout), k))
 			}
 		}
 		if len(kills) > 0 {

@@ -48,11 +48,16 @@ func (m *mutant) overlay(root, dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return overlay(root, dir, m.file, source)
+}
+
+// overlay writes an overlay that replaces one file.
+func overlay(root, dir, file string, source []byte) (string, error) {
 	mutated, list := filepath.Join(dir, "mutated.go"), filepath.Join(dir, "overlay.json")
 	if err := os.WriteFile(mutated, source, 0o600); err != nil {
 		return "", err
 	}
-	b, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, m.file): mutated}})
+	b, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, file): mutated}})
 	if err != nil {
 		return "", err
 	}

@@ -56,19 +56,31 @@ type suite struct {
 	timeout   time.Duration // of the tests of one folder
 }
 
-// build makes the test binary of a folder. Its error is the compiler's: a mutant that does not compile is an error of the list.
-func (s *suite) build(ctx context.Context, dir, pkg, overlay string) (string, error) {
+var errCompile = errors.New("does not compile")
+
+// build makes the test binary of a folder. Its error is the compiler's: a mutant that does not compile is an error of
+// the list. What an operator makes needs not compile; then the error matches errCompile.
+func (s *suite) build(ctx context.Context, dir, pkg, overlay string, flags ...string) (string, error) {
 	bin := filepath.Join(dir, pkg+".test")
-	args := []string{"test", "-c", "-o", bin, "-ldflags=-s -w"}
+	args := append([]string{"test", "-c", "-o", bin, "-ldflags=-s -w"}, flags...)
 	if overlay != "" {
 		args = append(args, "-overlay="+overlay)
 	}
 	cmd := exec.CommandContext(ctx, "go", append(args, "./"+pkg)...)
 	cmd.Dir = s.root
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%s does not compile: %w\n%s", pkg, err, out)
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		return "", fmt.Errorf("%s %w: %w\n%s", pkg, errCompile, err, out)
 	}
 	return bin, nil
+}
+
+// bounded is a command with a bound of its memory, where the system has one: a mutant that loops may take all there is.
+func bounded(ctx context.Context, bin string, args ...string) *exec.Cmd {
+	const kilobytes = "8388608"
+	return exec.CommandContext(ctx, "sh", append([]string{"-c", "ulimit -v " + kilobytes + ` 2>/dev/null; exec "$0" "$@"`, bin}, args...)...)
 }
 
 // run runs a wave and returns which tests fail: the first one, after which the rest is stopped, or all of them.
@@ -85,7 +97,7 @@ func (s *suite) run(ctx context.Context, bin string, w wave, every bool) ([]kill
 	if w.pkg == "dynalock" {
 		args = append(args, fmt.Sprintf("-sim.schedules=%d", s.schedules))
 	}
-	cmd := exec.CommandContext(ctx, bin, args...)
+	cmd := bounded(ctx, bin, args...)
 	cmd.Dir = filepath.Join(s.root, w.pkg)
 	cmd.Env = append(os.Environ(), "DYNALOCK_TEST_SERVER=embedded")
 	out, err := cmd.StdoutPipe()
