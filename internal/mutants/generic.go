@@ -285,12 +285,15 @@ func funcName(fn *ast.FuncDecl) string {
 func (e *enumeration) visit(n ast.Node) {
 	switch n := n.(type) {
 	case *ast.IfStmt:
+		e.statements([]ast.Stmt{n.Init})
 		e.negate(n.Cond)
 	case *ast.ForStmt:
+		e.statements([]ast.Stmt{n.Post})
 		if n.Cond != nil {
 			e.negate(n.Cond)
 		}
 	case *ast.SwitchStmt:
+		e.statements([]ast.Stmt{n.Init})
 		if n.Tag == nil {
 			for _, clause := range n.Body.List {
 				for _, cond := range clause.(*ast.CaseClause).List {
@@ -447,7 +450,7 @@ func isText(x ast.Expr) bool {
 	return false
 }
 
-// statements leaves out one statement of a block.
+// statements leaves out one statement of a list.
 func (e *enumeration) statements(list []ast.Stmt) {
 	for _, stmt := range list {
 		op := opDrop
