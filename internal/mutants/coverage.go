@@ -140,7 +140,8 @@ func (c *coverage) note(index map[place]*block, module string, profile []byte, t
 		file, rest, ok := strings.Cut(strings.TrimPrefix(line, module+"/"), ":")
 		var begin, end place
 		var statements, count int
-		n, err := fmt.Sscanf(rest, "%d.%d,%d.%d %d %d", &begin.line, &begin.column, &end.line, &end.column, &statements, &count)
+		n, err := fmt.Sscanf(rest, "%d.%d,%d.%d %d %d",
+			&begin.line, &begin.column, &end.line, &end.column, &statements, &count)
 		if !ok || n != 6 {
 			return fmt.Errorf("profile of %s: %q: %w", t.name, line, err)
 		}
@@ -203,14 +204,14 @@ func (c *coverage) sorted(tests []*test) []*test {
 	return tests
 }
 
-// plan makes waves of the tests that come by a mutant: those of the folder itself first, the short ones before the long.
+// plan makes waves of the tests that come by a mutant: those of its folder first, the short ones before the long.
 func plan(pkg string, tests []*test) (plan []wave) {
 	for _, of := range slices.Compact([]string{pkg, "dynalock"}) {
 		var names []string
 		var took, bound time.Duration = 0, time.Second
 		end := func() {
 			if len(names) > 0 {
-				plan = append(plan, wave{of, strings.Join(names, "$|") + "$", "", 20*time.Second + 10*took})
+				plan = append(plan, wave{pkg: of, run: strings.Join(names, "$|") + "$", timeout: 20*time.Second + 10*took})
 			}
 			names, took, bound = nil, 0, 4*bound
 		}

@@ -305,7 +305,8 @@ func (e *enumeration) visit(n ast.Node) {
 		e.truths(n.Results)
 	case *ast.AssignStmt:
 		e.truths(n.Rhs)
-		if with, ok := map[token.Token]string{token.ADD_ASSIGN: "-=", token.SUB_ASSIGN: "+="}[n.Tok]; ok && !isText(n.Rhs[0]) {
+		with, ok := map[token.Token]string{token.ADD_ASSIGN: "-=", token.SUB_ASSIGN: "+="}[n.Tok]
+		if ok && !isText(n.Rhs[0]) {
 			e.swap(opArith, n, n.TokPos, n.Tok.String(), with)
 		}
 	case *ast.BinaryExpr:

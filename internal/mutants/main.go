@@ -10,8 +10,9 @@
 // The second mode knows nothing of the protocol. Its mutants are made by operators at every place of the syntax tree
 // that they fit, and of those a sample is drawn:
 //
-//	scripts/mutants -generic 300 -seed 7    the first 300 in the order of this seed; -rate says how many have to be killed
+//	scripts/mutants -generic 300 -seed 7    the first 300 in the order of this seed; fails if fewer than -rate are killed
 //	scripts/mutants -generic 9 -run regexp  those whose id matches
+//	scripts/mutants -generic 300 -deep 2000 what survives meets so many schedules of the simulation, as in .ci/run
 //	scripts/mutants -list [-run regexp]     shows them, with their ids, and runs nothing
 //
 // Those that no caller could tell from the source are listed in equivalent.txt and not counted.
@@ -54,6 +55,7 @@ func main() {
 	flag.IntVar(&draw.count, "generic", 0, "try this many mutants that operators make, and none of the list")
 	flag.Uint64Var(&draw.seed, "seed", 1, "which ones, with -generic")
 	flag.Float64Var(&draw.rate, "rate", 97, "how many of a hundred have to be killed, with -generic")
+	flag.IntVar(&draw.deep, "deep", 0, "let what survives meet this many schedules of TestSimulation, with -generic")
 	flag.BoolVar(&draw.list, "list", false, "show the mutants that operators make, and try none")
 	schedules := flag.Int("schedules", 400, "how many schedules of the simulation; the tests run a tenth of them")
 	timeout := flag.Duration("timeout", 4*time.Minute, "how long the tests of one folder may take; a mutant that hangs is killed by that")
@@ -271,8 +273,8 @@ func (g *gate) seed(ctx context.Context, file string, source []byte, plan []wave
 			}
 			alone[0].timeout = min(alone[0].timeout, w.timeout)
 			if kills, err := run(alone[0]); err != nil || len(kills) == 0 {
-				return nil, errors.Join(err, fmt.Errorf("the tests take longer than %v, but %s ends when it is run alone: see -timeout",
-					min(g.timeout, w.timeout), k))
+				return nil, errors.Join(err, fmt.Errorf(
+					"the tests take longer than %v, but %s ends when it is run alone: see -timeout", min(g.timeout, w.timeout), k))
 			}
 		}
 		if len(kills) > 0 {
@@ -287,7 +289,7 @@ func again(kills []kill) (plan []wave) {
 	for _, pkg := range []string{"heartbeat", "dynalock"} {
 		if names := named(kills, pkg); len(names) > 0 {
 			names = names[:min(len(names), 3)]
-			plan = append(plan, wave{pkg, strings.Join(names, "$|") + "$", "", time.Minute})
+			plan = append(plan, wave{pkg: pkg, run: strings.Join(names, "$|") + "$", timeout: time.Minute})
 		}
 	}
 	return plan

@@ -61,6 +61,7 @@ func gone(reasons map[string]string, list []*generic) []string {
 type result struct {
 	*generic
 	kills []kill
+	deep  bool // only the long simulation killed it
 	took  time.Duration
 	err   error // it was not tried to the end; errCompile: it is none
 }
@@ -74,6 +75,7 @@ type sample struct {
 	seed     uint64
 	run      string // only those whose id matches
 	rate     float64
+	deep     int  // schedules of TestSimulation for what survives
 	list     bool // show them only
 	parallel int
 }
@@ -125,6 +127,10 @@ func (g *gate) sampled(ctx context.Context, list []*generic, reasons map[string]
 		} else {
 			r.kills, r.err = g.seed(ctx, m.file, m.source, plan(m.pkg(), tests))
 		}
+		if s.deep > 0 && len(tests) > 0 && len(r.kills) == 0 && r.err == nil {
+			r.kills, r.err = g.seed(ctx, m.file, m.source, []wave{deep(s.deep)})
+			r.deep = r.killed()
+		}
 		r.took = time.Since(start)
 		show(r, len(tests))
 		return r
@@ -133,9 +139,14 @@ func (g *gate) sampled(ctx context.Context, list []*generic, reasons map[string]
 	return errors.Join(report(os.Stdout, results, aside, reasons, s.rate), ctx.Err())
 }
 
+// deep is the simulation with n schedules; with -test.short, which all waves run with, a tenth of what is said runs.
+func deep(n int) wave {
+	return wave{pkg: "dynalock", run: "TestSimulation$", timeout: time.Hour, schedules: 10 * n}
+}
+
 // compiles builds the package of a mutant and nothing else.
 func (g *gate) compiles(ctx context.Context, m *generic) error {
-	_, err := g.seed(ctx, m.file, m.source, []wave{{m.pkg(), "^$", "", time.Minute}})
+	_, err := g.seed(ctx, m.file, m.source, []wave{{pkg: m.pkg(), run: "$", timeout: time.Minute}})
 	return err
 }
 
@@ -194,6 +205,8 @@ func show(r *result, tests int) {
 		return
 	case r.err != nil:
 		said = fmt.Sprintf("ERROR    %s %v: %v", r.where(), took, r.err)
+	case r.deep:
+		said = fmt.Sprintf("killed   %s %v by nothing but the long simulation", r.where(), took)
 	case r.killed():
 		said = fmt.Sprintf("killed   %s %v by %s", r.where(), took, some(r.kills))
 	case tests == 0:
@@ -213,7 +226,7 @@ func report(w io.Writer, results []*result, aside []*generic, reasons map[string
 	var total tally
 	files, operators := map[string]*tally{}, map[operator]*tally{}
 	slices.SortFunc(results, func(a, b *result) int { return a.place.compare(b.place) })
-	none := 0
+	none, long := 0, 0
 	for _, r := range results {
 		switch {
 		case errors.Is(r.err, errCompile):
@@ -224,6 +237,10 @@ func report(w io.Writer, results []*result, aside []*generic, reasons map[string
 			continue
 		case !r.killed():
 			fmt.Fprintf(w, "survived: %s\n    %s\n%s\n", r.where(), r.id, r.diff())
+		}
+		if r.deep {
+			long++
+			fmt.Fprintf(w, "killed by nothing but the long simulation: %s\n    %s\n%s\n", r.where(), r.id, r.diff())
 		}
 		for _, t := range []*tally{&total, of(files, r.file), of(operators, r.op)} {
 			t.all++
@@ -237,8 +254,9 @@ func report(w io.Writer, results []*result, aside []*generic, reasons map[string
 	}
 	table(w, files)
 	table(w, operators)
-	fmt.Fprintf(w, "%d of %d generic mutants killed: %s; %d equivalent ones aside, %d that do not compile not counted\n",
-		total.killed, total.all, percent(total.killed, total.all), len(aside), none)
+	fmt.Fprintf(w, "%d of %d generic mutants killed, %d of them by nothing but the long simulation: %s; "+
+		"%d equivalent ones aside, %d that do not compile not counted\n",
+		total.killed, total.all, long, percent(total.killed, total.all), len(aside), none)
 	if total.all == 0 {
 		failed = append(failed, errors.New("no mutant was tried"))
 	} else if share := 100 * float64(total.killed) / float64(total.all); share < rate {

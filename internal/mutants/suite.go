@@ -37,14 +37,18 @@ const (
 type wave struct {
 	pkg, run, skip string
 	timeout        time.Duration // where it is shorter than that of the suite
+	schedules      int           // of the simulation, where there are more than those of the suite
 }
 
 // waves are what is run on a mutant of a package, one after the other until one kills.
 func waves(pkg string) []wave {
 	const most = time.Hour
-	w := []wave{{"dynalock", "", realTime + "|" + long, most}, {"dynalock", long, realTime, most}}
+	w := []wave{
+		{pkg: "dynalock", skip: realTime + "|" + long, timeout: most},
+		{pkg: "dynalock", run: long, skip: realTime, timeout: most},
+	}
 	if pkg == "heartbeat" {
-		w = append([]wave{{"heartbeat", "", "", most}}, w...)
+		w = append([]wave{{pkg: "heartbeat", timeout: most}}, w...)
 	}
 	return w
 }
@@ -95,7 +99,7 @@ func (s *suite) run(ctx context.Context, bin string, w wave, every bool) ([]kill
 		args = append(args, "-test.run=^("+w.run+")")
 	}
 	if w.pkg == "dynalock" {
-		args = append(args, fmt.Sprintf("-sim.schedules=%d", s.schedules))
+		args = append(args, fmt.Sprintf("-sim.schedules=%d", max(s.schedules, w.schedules)))
 	}
 	cmd := bounded(ctx, bin, args...)
 	cmd.Dir = filepath.Join(s.root, w.pkg)
