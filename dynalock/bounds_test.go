@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/internal/testserver"
 )
 
 // Each limit that a comment or an error tells, from both sides.
@@ -244,4 +247,104 @@ func TestTheTextsOfStatesAndKindsAreWhatTheySay(t *testing.T) {
 	} {
 		check(t, state.String() == want, "%d is %q, want %q", state, state, want)
 	}
+}
+
+func TestATableThatIsNotReadyIsLookedAtSoonAndThenEveryTwoSeconds(t *testing.T) {
+	steps := []time.Duration{100, 200, 400, 800, 1600, 2000, 2000, 2000} // milliseconds
+	want := func(e *env, looks []time.Time) {
+		e.Helper()
+		if len(looks) <= len(steps) {
+			e.Fatalf("%d looks, want more than %d", len(looks), len(steps))
+		}
+		for i, step := range steps {
+			gap := looks[i+1].Sub(looks[i]) - step*time.Millisecond
+			check(e, gap >= 0 && gap <= 20*time.Millisecond, "look %d came %v after its %v", i+1, gap, step*time.Millisecond)
+		}
+	}
+	t.Run("being created", func(t *testing.T) {
+		virtual(t, func(e *env) {
+			var looks []time.Time
+			db := described{DynamoDB: e.connect(), change: func(d *types.TableDescription) {
+				looks = append(looks, time.Now())
+				d.TableStatus = types.TableStatusCreating
+			}}
+			wantErr(e, dynalock.CreateTable(e.within(20*time.Second), db, "slow"), context.DeadlineExceeded)
+			want(e, looks)
+		})
+	})
+	t.Run("another change under way", func(t *testing.T) {
+		virtual(t, func(e *env) {
+			var looks []time.Time
+			db, wire := testserver.Tap(e.connect())
+			note := func(string, []byte) bool {
+				looks = append(looks, time.Now())
+				return true
+			}
+			wire.Inject(testserver.Fault{
+				Kind: testserver.FailBefore, Op: "UpdateTimeToLive", Status: 400, Type: "ResourceInUseException", Match: note,
+			})
+			wantErr(e, dynalock.CreateTable(e.within(20*time.Second), db, e.table, withTTL), context.DeadlineExceeded)
+			want(e, looks)
+		})
+	})
+}
+
+func TestATimeToLiveIsAskedForAgainThreeTimesWhereAnotherMayHaveBeenFasterAndNotWhereItIsForbidden(t *testing.T) {
+	for code, want := range map[string]int{"ValidationException": 4, "AccessDeniedException": 1} {
+		t.Run(code, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				db, wire := testserver.Tap(e.connect())
+				wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateTimeToLive", Status: 400, Type: code})
+				wantErr(e, dynalock.CreateTable(e.ctx, db, e.table, withTTL), dynalock.ErrStore)
+				got := wire.Count("UpdateTimeToLive")
+				check(e, got == want, "asked for %d times, want %d", got, want)
+			})
+		})
+	}
+}
+
+func TestAnObserverOfAnElectionSeesEachChangeOnceAndLooksEveryMaxPoll(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.MaxPoll = 100 * time.Millisecond })
+		leader, _ := e.client(func(o *dynalock.Options) { o.Owner = "leader" })
+		var seen []dynalock.Record
+		var ends []error
+		ctx, cancel := context.WithCancel(e.ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for r, err := range c.Election("key").Observe(ctx) {
+				if err != nil {
+					ends = append(ends, err)
+				} else {
+					seen = append(seen, r)
+				}
+			}
+		}()
+		time.Sleep(time.Second)
+		n := wire.Count("GetItem")
+		check(e, n >= 9 && n <= 11, "%d looks in a second, want one every 100 ms", n)
+		l := e.acquire(leader, "key")
+		time.Sleep(2 * lease) // its heartbeats are no change
+		must(e, l.SetData(e.ctx, []byte("value")))
+		time.Sleep(time.Second)
+		denied := testserver.Fault{Kind: testserver.FailBefore, Op: "GetItem", Status: 400, Type: "AccessDeniedException"}
+		remove := wire.Inject(denied)
+		time.Sleep(time.Second)
+		remove()
+		must(e, l.Release(e.ctx))
+		time.Sleep(time.Second)
+		cancel()
+		<-done
+		var got []string
+		for _, r := range seen {
+			got = append(got, fmt.Sprint(r.State, " ", string(r.Data)))
+		}
+		want := []string{"free ", "held ", "held value", "free value"}
+		check(e, slices.Equal(got, want), "seen were %q, want %q", got, want)
+		check(e, len(ends) >= 9 && len(ends) <= 11, "%d errors in a second without permission", len(ends))
+		for _, err := range ends {
+			wantErr(e, err, dynalock.ErrStore)
+		}
+	})
 }
