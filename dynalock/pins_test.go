@@ -30,7 +30,7 @@ func outrun(e *env, wire *testserver.Wire) {
 }
 
 func TestATryThatSomebodyOutrunsEachTimeIsToldSoAfterFiveWritesAndWaitsForNone(t *testing.T) {
-	virtual(t, func(e *env) {
+	onServer(t, func(e *env) {
 		c, wire := e.client(long)
 		outrun(e, wire)
 		start := time.Now()
@@ -38,7 +38,9 @@ func TestATryThatSomebodyOutrunsEachTimeIsToldSoAfterFiveWritesAndWaitsForNone(t
 		wantErr(e, err, dynalock.ErrHeld)
 		check(e, !errors.Is(err, dynalock.ErrStore), "error is %v", err)
 		check(e, wire.Count("UpdateItem") == 5, "%d writes, want 5", wire.Count("UpdateItem"))
-		check(e, time.Since(start) <= 20*time.Millisecond, "it took %v, want no wait", time.Since(start))
+		if e.embedded != nil {
+			check(e, time.Since(start) <= 20*time.Millisecond, "it took %v, want no wait", time.Since(start))
+		}
 	})
 }
 
@@ -113,7 +115,7 @@ func TestACallThatFailsAfterALostAnswerGivesBackWhatTheLostWriteBringsLater(t *t
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			virtual(t, func(e *env) {
+			onServer(t, func(e *env) {
 				c, wire := e.client()
 				meanwhile := func(string, []byte) bool {
 					if tt.row != nil {
