@@ -6,7 +6,9 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -347,4 +349,44 @@ func TestAnObserverOfAnElectionSeesEachChangeOnceAndLooksEveryMaxPoll(t *testing
 			wantErr(e, err, dynalock.ErrStore)
 		}
 	})
+}
+
+func TestACandidateWhoseRunEndsWhileOthersGoFirstIsNotAskedForItsHealthAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		var asked atomic.Int64
+		k := e.candidate("a", func(o *dynalock.ElectionOptions) {
+			o.Health = func(context.Context) error {
+				asked.Add(1)
+				return nil
+			}
+		})
+		<-k.leads
+		must(e, k.Resign(e.ctx))
+		synctest.Wait()
+		before := asked.Load()
+		k.stop()
+		err := <-k.stopped
+		check(e, err == context.Canceled, "error is %v, want the context's and no more", err) //nolint:errorlint // exactly it
+		check(e, asked.Load() == before, "Health was asked %d times after the end", asked.Load()-before)
+	})
+}
+
+func TestAHeldErrorSaysSinceWhenAndWhyWhereThatIsKnown(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		record dynalock.Record
+		says   []string
+		not    string
+	}{
+		{dynalock.Record{Key: "key", Owner: "me"}, []string{"key", "me"}, "since"},
+		{dynalock.Record{Key: "key", AcquiredAt: since}, []string{"since 2026-11-30T12:00:00Z"}, "("},
+		{dynalock.Record{AcquiredAt: since, Reason: "nightly"}, []string{"since 2026-11-30T12:00:00Z", "nightly"}, "0001"},
+	} {
+		text := (&dynalock.HeldError{Record: tt.record}).Error()
+		for _, part := range tt.says {
+			check(t, strings.Contains(text, part), "%q is not in %q", part, text)
+		}
+		check(t, !strings.Contains(text, tt.not), "%q is in %q", tt.not, text)
+	}
 }
