@@ -86,8 +86,10 @@ func TestTheSmallestAndTheLargestValueOfEveryOptionAreAllowedAndTheNextOnesAreNo
 			func(o o) { o.MaxClockSkew = day + 1 },
 		}},
 		{"Retention", []func(o){
+			func(o o) { o.Retention = 15 * time.Minute },
 			func(o o) { o.Retention = 10 * 365 * day },
 		}, []func(o){
+			func(o o) { o.Retention = 15*time.Minute - 1 },
 			func(o o) { o.Retention = 10*365*day + 1 },
 		}},
 		{"PartitionKey", []func(o){

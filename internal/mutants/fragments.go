@@ -21,7 +21,8 @@ func isExpressionName(name string) bool {
 type expression struct {
 	text string
 	at   []int
-	uses []place // where functions name the constant
+	name map[int]edit // the constants that it is made of, by where their text begins: their names in the source
+	uses []place      // where functions name the constant
 	used []string
 }
 
@@ -58,6 +59,11 @@ func (s *sources) expressions() map[string]expression {
 					return
 				}
 				of := flatten(v.Name)
+				if x.name == nil {
+					x.name = map[int]edit{}
+				}
+				begin := files[name].file.Offset(v.Pos())
+				x.name[len(x.text)] = edit{begin, begin + len(v.Name), of.text}
 				x.text += of.text
 				x.at = append(x.at, slices.Repeat([]int{-1}, len(of.text))...)
 				x.used = append(x.used, v.Name)
@@ -136,6 +142,11 @@ func (e *enumeration) fragments() {
 			begin, end, with := c.begin, c.end, ""
 			if slices.Contains(x.at[begin:end], -1) {
 				begin, end, with = c.operand.begin, c.operand.end, always
+				if name, ok := x.name[begin]; ok && name.with == c.name && c.and { // all of another constant
+					m := e.mutate(opExpr, spec, c.name, edit{name.begin, name.end, strconv.Quote(always)})
+					m.old, m.new, m.places = c.name, always, x.uses
+					continue
+				}
 				if slices.Contains(x.at[begin:end], -1) || !c.and {
 					continue
 				}
@@ -187,7 +198,7 @@ func operandCuts(text string, lo, hi int, around []int) []*cut {
 	}
 	var seps []sep
 	var inner []*cut
-	depth, open := 0, 0
+	depth, open, between := 0, 0, false
 	for i := lo; i < hi; i++ {
 		switch {
 		case text[i] == '(':
@@ -198,6 +209,10 @@ func operandCuts(text string, lo, hi int, around []int) []*cut {
 			if depth--; depth == 0 && !isCall(text[lo:open]) {
 				inner = append(inner, operandCuts(text, open+1, i, []int{open, i})...)
 			}
+		case depth == 0 && strings.HasPrefix(text[i:hi], " BETWEEN "):
+			between = true
+		case depth == 0 && between && strings.HasPrefix(text[i:hi], " AND "):
+			between = false // this AND is its own
 		case depth == 0 && strings.HasPrefix(text[i:hi], " AND "):
 			seps = append(seps, sep{i, i + len(" AND "), true})
 		case depth == 0 && strings.HasPrefix(text[i:hi], " OR "):

@@ -110,6 +110,7 @@ func TestFragmentsOfAnExpressionAreLeftOutOneByOne(t *testing.T) {
 		" AND #a = :a":                     {""},
 		"#a = :a AND (f(#b) OR #c = :c)":   {"(f(#b) OR #c = :c)", "#a = :a", "#a = :a AND #c = :c", "#a = :a AND f(#b)"},
 		"(#a = :a OR #b = :b OR #c = :c)":  {"(#b = :b OR #c = :c)", "(#a = :a OR #c = :c)", "(#a = :a OR #b = :b)"},
+		"#a BETWEEN :a AND :b AND #c = :c": {"#c = :c", "#a BETWEEN :a AND :b"},
 		"#a IN (:a, :b) OR #b = :b":        {"#b = :b", "#a IN (:a, :b)"},
 		"SET #a = f(#a, :a) + :b, #b = :b": {"SET #b = :b", "SET #a = f(#a, :a) + :b"},
 		"SET #a = :a":                      nil,
@@ -143,14 +144,18 @@ func TestAFragmentIsLeftOutOfTheLiteralsItLiesIn(t *testing.T) {
 condA = "#a = :a AND (#b = :b OR " +
 	"#c = :c) AND "
 condB = condA + "#d = :d"
+condC = "#e = :e"
+condD = "#f = :f AND " + condC
 )
-func f() { g(condB) }
+func f() { g(condB, condD) }
 `
 	want := map[string]string{
 		"condA #a = :a":              `"(#b = :b OR " + "#c = :c) AND "`,
 		"condA (#b = :b OR #c = :c)": `"#a = :a AND " + ""`,
 		"condA #b = :b":              `"#a = :a AND " + "#c = :c AND "`,
 		"condA #c = :c":              `"#a = :a AND #b = :b" + " AND "`,
+		"condD #f = :f":              `"" + condC`,
+		"condD #e = :e":              `"#f = :f AND " + "attribute_exists(#key)"`,
 		"condB #d = :d":              `condA + "attribute_exists(#key)"`,
 	}
 	for _, m := range made(t, text) {
@@ -167,8 +172,8 @@ func f() { g(condB) }
 			t.Errorf("%s: the constant is %s, want %s", key, got, want[key])
 		}
 		delete(want, key)
-		if len(m.places) != 1 || m.places[0].line != 8 {
-			t.Errorf("%s is used at %v, want line 8 alone", key, m.places)
+		if len(m.places) != 1 || m.places[0].line != 10 {
+			t.Errorf("%s is used at %v, want line 10 alone", key, m.places)
 		}
 	}
 	if len(want) > 0 {
