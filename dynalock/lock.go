@@ -197,8 +197,6 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	switch a.verdict {
 	case applied:
 		l.open = []uint64{next}
-	default: // whatever was answered, it may be in the item
-		l.open = append(l.open, next)
 	case refused:
 		now := l.c.decode(l.key, a.item)
 		id, n := splitVersion(now.Version)
@@ -211,6 +209,8 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 		case now.State == Held && len(l.open) > maxOpen && slices.Contains(l.open, n):
 			a.verdict, l.open[0] = rejected, n // one that was not named: the next attempt names it
 		}
+	default: // whatever was answered, it may be in the item
+		l.open = append(l.open, next)
 	}
 	l.mu.Unlock()
 	return a

@@ -485,7 +485,7 @@ func deleting(o *dynalock.AcquireOptions) { o.DeleteOnRelease = true }
 // outlives tells for how long the TTL of an item keeps it.
 func outlives(e *env, key string) time.Duration {
 	e.Helper()
-	return time.Unix(int64(stored(e.item(key), "ttl")), 0).Sub(time.Now())
+	return time.Until(time.Unix(int64(stored(e.item(key), "ttl")), 0))
 }
 
 func TestDeleteOnReleaseLeavesTheItemOfThisTenureToTheTTLAfterEveryCopyOfAnOldRequest(t *testing.T) {

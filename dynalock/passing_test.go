@@ -292,9 +292,9 @@ func (x *slow) Retrieve(ctx context.Context) (aws.Credentials, error) {
 	return aws.Credentials{AccessKeyID: "made", SecretAccessKey: "up", Source: "test"}, nil
 }
 
-func (x *slow) client(e *env, optFns ...func(*dynalock.Options)) *dynalock.Client {
+func (x *slow) client(e *env) *dynalock.Client {
 	db := dynamodb.New(e.connect().Options(), func(o *dynamodb.Options) { o.Credentials = x })
-	c, err := dynalock.New(db, e.table, optFns...)
+	c, err := dynalock.New(db, e.table)
 	must(e, err)
 	e.Cleanup(func() { _ = c.Close(context.WithoutCancel(e.ctx)) })
 	return c

@@ -160,8 +160,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "strangers-heartbeat-counts", file: "dynalock/store.go", ref: "Lock.Held",
-		old: "if a.err == nil && isStranger(meta) {",
-		new: "if a.err == nil && a.item == nil && isStranger(meta) && timeout < 0 {",
+		old: "if a.err == nil && isStranger(meta) || decided && isStrange(a.err) {",
+		new: "if decided && isStrange(a.err) {",
 		bug: "A proxy that answers everything with nothing keeps a lock.",
 	},
 	{

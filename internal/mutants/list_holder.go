@@ -251,7 +251,7 @@ var holderMutants = []mutant{
 	{
 		name: "retention-forgotten", file: "dynalock/release.go", ref: "Options.Retention",
 		old: "l.c.retain(w, keep)\n",
-		new: "_ = l.c.retain\n",
+		new: "_ = keep\n",
 		bug: "A release sets no TTL, though retention is asked for.",
 	},
 	{

@@ -82,8 +82,8 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "date-of-a-stranger", file: "dynalock/service.go", ref: "Tokens",
-		old: " || resp.ServiceRequestID() == \"\"",
-		new: "",
+		old: " || isStrange(err) {\n\t\treturn time.Time{}",
+		new: " {\n\t\treturn time.Time{}",
 		bug: "The date of an error page of a proxy is taken for DynamoDB's.",
 	},
 	{
@@ -169,5 +169,59 @@ var lateMutants = []mutant{
 		old: "\t\tif a.undo {\n\t\t\tw.update += setLower\n\t\t}\n",
 		new: "",
 		bug: "A row whose token is a fraction is not left as it was found.",
+	},
+	{
+		name: "passing-answer-is-final", file: "dynalock/store.go", ref: "EventRetry",
+		old: "if c.known.mayPass(op, &a) {",
+		new: "if a.sent.Mono < 0 && c.known.mayPass(op, &a) {",
+		bug: "One answer about credentials ends an hour's wait.",
+	},
+	{
+		name: "misconfigured-client-waits", file: "dynalock/store.go", ref: "Client.Acquire",
+		old: "\tif served == 0 {\n\t\treturn false\n\t}\n",
+		new: "",
+		bug: "A client that was never served waits for ever with credentials that are not valid.",
+	},
+	{
+		name: "permission-is-waited-for", file: "dynalock/store.go", ref: "Lock.Transact",
+		old: "return served&op != 0",
+		new: "return served != 0",
+		bug: "A permission that a role never had is waited for.",
+	},
+	{
+		name: "skew-is-final", file: "dynalock/store.go", ref: "Client.TryAcquire",
+		old: "a.skew.Abs() > maxSigned && !s.skewed.Swap(true)",
+		new: "a.skew.Abs() > 1e6*maxSigned && !s.skewed.Swap(true)",
+		bug: "A machine whose clock is minutes off gets no lock, though the SDK has corrected it.",
+	},
+	{
+		name: "skew-is-waited-for", file: "dynalock/store.go", ref: "Client.TryAcquire",
+		old: "a.skew.Abs() > maxSigned && !s.skewed.Swap(true)",
+		new: "a.skew.Abs() > maxSigned",
+		bug: "A client with a wrong key and a wrong clock waits for ever.",
+	},
+	{
+		name: "refusal-of-a-stranger", file: "dynalock/store.go", ref: "DynamoDB",
+		old: " || decided && isStrange(a.err) {",
+		new: " {",
+		bug: "A server without request ids gives locks that are all lost.",
+	},
+	{
+		name: "provider-that-failed-once", file: "dynalock/store.go", ref: "Lock.Release",
+		old: "case isStrange(a.err), strings.Contains(a.err.Error(), noIdentity):",
+		new: "case isStrange(a.err):",
+		bug: "A provider of credentials that fails once leaves a release undone.",
+	},
+	{
+		name: "credentials-count-as-the-request", file: "dynalock/store.go", ref: "Client.TryAcquire",
+		old: "\tctx, cancel := context.WithTimeout(ctx, c.patience())\n\tdefer cancel()\n\tfound",
+		new: "\tctx, cancel := context.WithTimeout(ctx, time.Second)\n\tdefer cancel()\n\tfound",
+		bug: "Credentials that take longer than a request end it.",
+	},
+	{
+		name: "why-a-wait-ended-is-forgotten", file: "dynalock/acquire.go", ref: "Client.Acquire",
+		old: "\tif a.lastErr != nil { // nothing was heard since",
+		new: "\tif a.lastErr != nil && a.last == nil { // nothing was heard since",
+		bug: "A wait that ends while the credentials are refused does not say so.",
 	},
 }
