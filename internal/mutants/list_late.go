@@ -171,7 +171,7 @@ var lateMutants = []mutant{
 		bug: "A row whose token is a fraction is not left as it was found.",
 	},
 	{
-		name: "passing-answer-is-final", file: "dynalock/store.go", ref: "EventRetry",
+		name: "passing-answer-is-final", file: "dynalock/store.go", ref: "Client.Acquire",
 		old: "if c.known.mayPass(op, &a) {",
 		new: "if a.sent.Mono < 0 && c.known.mayPass(op, &a) {",
 		bug: "One answer about credentials ends an hour's wait.",
@@ -203,7 +203,7 @@ var lateMutants = []mutant{
 	{
 		name: "refusal-of-a-stranger", file: "dynalock/store.go", ref: "DynamoDB",
 		old: " || decided && isStrange(a.err) {",
-		new: " {",
+		new: " || decided && a.err == nil {",
 		bug: "A server without request ids gives locks that are all lost.",
 	},
 	{
