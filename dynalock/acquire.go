@@ -70,10 +70,9 @@ type acquisition struct {
 	admit       []string // versions that the write may replace although the lock is not free
 	resume      string   // the acquisition id that Resume continues, and its token
 	resumeToken uint64
-	dead        *Record // whose lock admit takes over
-	previous    string  // the version that was taken over
-	asked       bool    // a request was sent
-	hold        time.Duration
+	dead        *Record       // whose lock admit takes over
+	previous    string        // the version that was taken over
+	asked       bool          // a request was sent
 	began       time.Duration // monotonic clock at the call
 	last        *Record       // who was in the way when last looked
 	retry       time.Duration // how long to wait before the next look
@@ -114,20 +113,18 @@ func (a *acquisition) expressions(o *offer) *write {
 	if a.floor == 0 {
 		a.floor = floor
 	}
-	waiters := max(0, c.waiters(a.key)-1)
-	if a.hold > 0 { // Little's law: who waited for n usual tenures had about n others before it
-		waiters = max(waiters, int(min((c.now()-a.began)/a.hold, 1000)))
-	}
 	w := &write{update: updAcquire, values: item{
 		":next": str(versionOf(a.id, a.sent)), ":owner": str(a.owner()),
-		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor),
-		":made": num(a.made), ":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(waiters),
+		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor), ":made": num(a.made),
+		":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(c.waiters(a.key)),
 	}}
 	admit := a.admit
 	if o != nil {
 		admit = o.versions
 		w.update += setHold
-		w.values[":hold"] = num(o.hold.Microseconds())
+		w.values[":hold"], w.values[":waiters"] = num(o.hold.Microseconds()), num(o.waiters)
+	} else {
+		w.update += setTurn
 	}
 	free := condReleased + condAWSLabs
 	if a.dialect == DialectDynamolock {
@@ -388,7 +385,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		a.doubtful(n, sent)
 		return nil
 	}
-	c.holds(l)
+	c.holds(l, &r)
 	if l.Err() != nil { // over before it was noted
 		c.vacate(l, false)
 		c.forget(l)
@@ -505,7 +502,7 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	if a.last == nil {
 		c.emit(a.values, Event{Kind: EventWaiting, Key: a.key, By: &r})
 	}
-	a.last, a.hold, a.lastErr = &r, r.hold, nil // no store error: this is an answer
+	a.last, a.lastErr = &r, nil // no store error: this is an answer
 	still, tenure := c.observe(&r, got.Mono)
 	expired := c.opt.MaxClockSkew > 0 && !r.ExpiresAt.IsZero() && got.Wall.Sub(r.ExpiresAt) > c.opt.MaxClockSkew
 	if still >= r.Lease || expired {

@@ -194,3 +194,30 @@ func heap() uint64 {
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
+
+// Many goroutines that wait for one key, and whose contexts end at once: until the last has returned.
+func BenchmarkEndOfManyWaits(b *testing.B) {
+	const many = 40_000
+	c, _ := benchClient(b, func(o *dynalock.Options) { o.Lease, o.MinPoll, o.MaxPoll = time.Hour, time.Hour, time.Hour })
+	l, err := c.Acquire(b.Context(), "key")
+	must(b, err)
+	for b.Loop() {
+		b.StopTimer()
+		ctx, cancel := context.WithCancel(b.Context())
+		var wg sync.WaitGroup
+		for range many {
+			wg.Go(func() {
+				if l, err := c.Acquire(ctx, "key"); err == nil {
+					b.Error("held twice", l.Release(b.Context()))
+				}
+			})
+		}
+		for dynalock.Waiting(c, "key") < many {
+			time.Sleep(time.Millisecond)
+		}
+		b.StartTimer()
+		cancel()
+		wg.Wait()
+	}
+	must(b, l.Release(b.Context()))
+}

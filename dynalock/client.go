@@ -35,12 +35,12 @@ type Client struct {
 	ctx  context.Context // of work in the background; ends with Close
 	stop context.CancelCauseFunc
 
-	mu       sync.Mutex         // guards what follows; never held over I/O or a wait
-	closing  chan struct{}      // closed when Close begins
-	tasks    int                // calls and goroutines that Close waits for
-	idle     chan struct{}      // closed when closing and tasks has come to 0
-	tenures  map[*Lock]struct{} // not by key: two tenures of one key are two locks
-	holders  map[string]*Lock   // by key: the latest tenure of this client, for local hand-over
+	mu       sync.Mutex       // guards what follows; never held over I/O or a wait
+	closing  chan struct{}    // closed when Close begins
+	tasks    int              // calls and goroutines that Close waits for
+	idle     chan struct{}    // closed when closing and tasks has come to 0
+	tenures  map[string]*Lock // by acquisition id, not by key: two tenures of one key are two locks
+	holders  map[string]*Lock // by key: the latest tenure of this client, for local hand-over
 	queues   map[string]*queue
 	watches  map[string]watch
 	isClosed chan struct{} // Close is done
@@ -77,7 +77,7 @@ func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 		closing:     make(chan struct{}),
 		idle:        make(chan struct{}),
 		isClosed:    make(chan struct{}),
-		tenures:     map[*Lock]struct{}{},
+		tenures:     map[string]*Lock{},
 		holders:     map[string]*Lock{},
 		queues:      map[string]*queue{},
 		watches:     map[string]watch{},
@@ -410,7 +410,7 @@ func (c *Client) Close(ctx context.Context) error {
 	close(c.closing)
 	c.tasks++ // this call: until it is done, work in the background can begin
 	held := make([]*Lock, 0, len(c.tenures))
-	for l := range c.tenures {
+	for _, l := range c.tenures {
 		held = append(held, l)
 	}
 	c.mu.Unlock()

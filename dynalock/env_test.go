@@ -106,7 +106,12 @@ func (e *env) within(d time.Duration) context.Context {
 
 func (e *env) acquire(c *dynalock.Client, key string, optFns ...func(*dynalock.AcquireOptions)) *dynalock.Lock {
 	e.Helper()
-	l, err := c.Acquire(e.within(30*time.Second), key, optFns...)
+	return e.acquireWithin(c, 30*time.Second, key, optFns...)
+}
+
+func (e *env) acquireWithin(c *dynalock.Client, d time.Duration, key string, optFns ...func(*dynalock.AcquireOptions)) *dynalock.Lock {
+	e.Helper()
+	l, err := c.Acquire(e.within(d), key, optFns...)
 	must(e.T, err)
 	return l
 }

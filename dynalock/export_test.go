@@ -39,6 +39,16 @@ func Watches(c *Client) int {
 	return len(c.watches)
 }
 
+// Waiting is how many goroutines of c wait for key.
+func Waiting(c *Client, key string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q := c.queues[key]; q != nil {
+		return q.waiting.Len()
+	}
+	return 0
+}
+
 // Tokens is of how many keys the largest token is remembered.
 func Tokens(c *Client) int {
 	c.service.mu.Lock()

@@ -112,6 +112,9 @@ const (
 	updPause   = updJob + ", #paused = :paused"
 	updUnpause = updJob + ", #unpaused = :next REMOVE #paused"
 
+	// setTurn counts how often the lock changed processes: a tenure that was not handed over within one begins a turn.
+	setTurn = ", #turn = if_not_exists(#turn, :0) + :1"
+
 	setAttempt  = ", #attempt = if_not_exists(#attempt, :0) + :1"
 	setAttempts = ", #attempt = :attempts"
 	setUnbegun  = ", #attempt = #attempt - :1"
@@ -140,7 +143,7 @@ const (
 var attributeNames = map[string]string{
 	"#owner": attrOwner, "#lease": attrLease, "#version": attrVersion, "#released": attrReleased, "#data": attrData,
 	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
-	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters,
+	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters, "#turn": attrTurn,
 	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
 	"#static": attrStatic, "#void": attrVoid, "#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
 }

@@ -28,7 +28,8 @@ const (
 	attrExpires    = "expiresAt"       // N unix milliseconds, the holder's clock
 	attrReason     = "reason"          // S
 	attrHold       = "holdAverage"     // N microseconds, moving average over the last tenures
-	attrWaiters    = "waiters"         // N
+	attrWaiters    = "waiters"         // N other processes that wait, an estimate
+	attrTurn       = "turn"            // N how often the lock was not handed over within a process
 	attrReleasedBy = "releasedBy"      // S the operator who freed it
 	attrSuccessor  = "successor"       // S the candidate that an election's leader is to hand over to
 	attrYielded    = "yielded"         // S the version with which the leader stood down in favour of the successor
@@ -48,7 +49,7 @@ const (
 var reservedAttributes = map[string]bool{
 	attrOwner: true, attrLease: true, attrVersion: true, attrReleased: true, attrData: true, attrToken: true,
 	attrStamp: true, attrAcquired: true, attrRenewed: true, attrExpires: true, attrReason: true, attrHold: true,
-	attrWaiters: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
+	attrWaiters: true, attrTurn: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
 	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrUnpaused: true,
 	attrStarted: true, attrPeriod: true, attrVoid: true, attrStatic: true,
 }
@@ -164,6 +165,7 @@ func (c *Client) decode(key string, it item) Record {
 		r.ReleasedBy = extra.str(attrReleasedBy)
 		r.static = extra.str(attrStatic) == "1"
 		r.Waiters = int(min(extra.uint(attrWaiters), math.MaxInt32))
+		r.turn = extra.uint(attrTurn)
 		r.successor = extra.str(attrSuccessor)
 		runs := parser{it: it}
 		r.attempt = int(min(runs.uint(attrAttempt), math.MaxInt32))

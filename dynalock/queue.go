@@ -1,19 +1,31 @@
 package dynalock
 
 import (
+	"container/list"
 	"context"
-	"slices"
 	"time"
 )
 
 // queue is the line of goroutines of this process that wait for one key. To DynamoDB they are one waiter: only the
 // first looks at the table, and while this process itself holds the lock nobody does.
+//
+// A process has the lock for a turn: from the tenure that found it free, over those that its goroutines hand to one
+// another, to the release for everybody. The item counts the turns of all processes.
 type queue struct {
-	waiting   []*waiter
-	streak    int    // hand-overs since other processes last had a chance
-	limit     int    // how many of those there may be
-	lastToken uint64 // of the tenure that ended the last streak
-	yielding  bool   // the streak has ended: the first waits until notBefore, to give other processes that chance
+	waiting    list.List // of *waiter; the first looks
+	candidates map[string]map[*waiter]struct{}
+
+	turn    uint64 // of this process, the latest; before there was one, the turn that it saw first
+	seen    uint64 // the latest turn of anybody
+	waiters int    // how many other processes wait, as the item of this turn says
+
+	streak int           // hand-overs of this turn
+	began  time.Duration // when it did
+	looked time.Duration // by when each other process that waits has sent another look
+	trip   time.Duration // how long the last request took that began a tenure
+
+	yielding  bool          // the turn is over: the first waits until notBefore, to give other processes a chance
+	pause     time.Duration // how long they need for it
 	notBefore time.Duration
 	freed     bool // the local holder gave the lock back: the next step is a write, not a look
 }
@@ -23,24 +35,27 @@ type waiter struct {
 	key       string
 	candidate string        // in an election
 	wake      chan struct{} // something changed: look again
-	offer     *offer        // guarded by Client.mu
+	place     *list.Element // guarded, like offer, by Client.mu
+	offer     *offer
 }
 
 // offer is a releasing holder's proposal to hand the lock over in one write.
 type offer struct {
 	versions []string      // what the item's version may be
 	hold     time.Duration // the new average
+	waiters  int           // other processes that wait
 	dialect  Dialect       // of the item
 	made     int64         // stamp that the new tenure must not be before
 	done     chan verdict  // cap 1: what became of the first write of the new tenure
 }
 
-// Hand-over within a process costs one request in place of two and needs no poll, but other processes wait too.
-// After handoverLimit tenures the lock is released for everybody; when nobody else took it in the meantime (the
-// tokens have no gap) the limit doubles.
+// Hand-over within a process costs one request in place of two and needs no poll, but other processes wait too, and
+// nothing in the item says so. A turn ends after handOvers of them, but not before it has lasted turnPauses times as
+// long as the others then need to find the lock free: a process that is alone idles for a thirtieth of the time, and
+// one that comes waits for no more than such a turn.
 const (
-	handoverLimit    = 16
-	maxHandoverLimit = 1024
+	handOvers  = 16
+	turnPauses = 32
 )
 
 func (w *waiter) signal() {
@@ -50,17 +65,38 @@ func (w *waiter) signal() {
 	}
 }
 
+// first is who looks, nil in an empty line.
+func (q *queue) first() *waiter {
+	if e := q.waiting.Front(); e != nil {
+		return e.Value.(*waiter) //nolint:forcetypeassert // nothing else is in the list
+	}
+	return nil
+}
+
+// wakeFirst has whoever is first see what has changed.
+func (q *queue) wakeFirst() {
+	if w := q.first(); w != nil {
+		w.signal()
+	}
+}
+
 // enqueue takes a place in the line.
 func (c *Client) enqueue(key, candidate string) *waiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.queues[key]
 	if q == nil {
-		q = &queue{limit: handoverLimit}
+		q = &queue{began: c.now(), looked: c.now(), candidates: map[string]map[*waiter]struct{}{}}
 		c.queues[key] = q
 	}
 	w := &waiter{key: key, candidate: candidate, wake: make(chan struct{}, 1)}
-	q.waiting = append(q.waiting, w)
+	w.place = q.waiting.PushBack(w)
+	if candidate != "" {
+		if q.candidates[candidate] == nil {
+			q.candidates[candidate] = map[*waiter]struct{}{}
+		}
+		q.candidates[candidate][w] = struct{}{}
+	}
 	return w
 }
 
@@ -69,13 +105,13 @@ func (c *Client) promote(key, candidate string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.queues[key]
-	if q == nil {
+	if q == nil || q.candidates[candidate] == nil {
 		return
 	}
-	if i := slices.IndexFunc(q.waiting, func(w *waiter) bool { return w.candidate == candidate }); i > 0 {
-		w := q.waiting[i]
-		q.waiting = slices.Insert(slices.Delete(q.waiting, i, i+1), 0, w)
+	for w := range q.candidates[candidate] { // one, where names are as unique as they should be
+		q.waiting.MoveToFront(w.place)
 		w.signal()
+		return
 	}
 }
 
@@ -84,15 +120,22 @@ func (c *Client) leave(w *waiter) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.queues[w.key]
-	q.waiting = slices.DeleteFunc(q.waiting, func(x *waiter) bool { return x == w })
+	wasFirst := q.first() == w
+	q.waiting.Remove(w.place)
+	if same := q.candidates[w.candidate]; same != nil {
+		if delete(same, w); len(same) == 0 {
+			delete(q.candidates, w.candidate)
+		}
+	}
 	if w.offer != nil {
 		w.offer.done <- declined
 		w.offer = nil
 	}
-	if len(q.waiting) > 0 {
-		q.waiting[0].signal()
-	} else if c.holders[w.key] == nil {
+	switch {
+	case q.waiting.Len() == 0 && c.holders[w.key] == nil:
 		delete(c.queues, w.key)
+	case wasFirst:
+		q.wakeFirst()
 	}
 }
 
@@ -101,13 +144,16 @@ func (c *Client) leave(w *waiter) {
 // local holder has just given the lock back.
 func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *offer, freed bool, err error) {
 	for {
+		if err := ctx.Err(); err != nil { // whoever was first has gone, too: the lock is of no use to this one either
+			return nil, false, err
+		}
 		c.mu.Lock()
 		q := c.queues[w.key]
 		if o, w.offer = w.offer, nil; o != nil {
 			c.mu.Unlock()
 			return o, false, nil
 		}
-		ready := q.waiting[0] == w && c.holders[w.key] == nil
+		ready := q.first() == w && c.holders[w.key] == nil
 		at := due
 		if q.freed {
 			at = c.now()
@@ -144,43 +190,40 @@ func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *of
 	}
 }
 
-// waiters is how many goroutines of this process wait for key.
+// waiters is how many other processes wait for key, as far as is known: those that had a turn since this one had its
+// last. The goroutines of this one are no matter of theirs.
 func (c *Client) waiters(key string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if q := c.queues[key]; q != nil {
-		return len(q.waiting)
+	if q := c.queues[key]; q != nil && q.seen > q.turn {
+		return int(min(q.seen-q.turn, 1000))
 	}
 	return 0
 }
 
-// holds notes a tenure that has begun.
-func (c *Client) holds(l *Lock) {
+// holds notes a tenure that has begun, and what its item says.
+func (c *Client) holds(l *Lock, r *Record) {
 	c.service.saw(l.key, l.token, l.id, l.made)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tenures[l] = struct{}{}
+	c.tenures[l.id] = l
 	c.holders[l.key] = l
 	if q := c.queues[l.key]; q != nil {
-		q.freed = false
-		if q.yielding { // others had their chance: did they use it?
-			q.yielding = false
-			if l.token == q.lastToken+1 {
-				q.limit = min(2*q.limit, maxHandoverLimit)
-			} else {
-				q.limit = handoverLimit
-			}
+		now := c.now()
+		q.freed, q.yielding, q.trip = false, false, min(now-l.began.Mono, c.opt.MaxPoll)
+		if q.turn != r.turn { // it was not handed over
+			q.turn, q.seen, q.waiters, q.streak, q.began, q.looked = r.turn, r.turn, r.Waiters, 0, now, now
 		}
 	}
 	delete(c.watches, l.key)
 }
 
-// offerTo proposes the lock to the first local waiter; nil when there is none, or when it is the turn of others.
+// offerTo proposes the lock to the first local waiter; false when there is none, or when it is the turn of others.
 func (c *Client) offerTo(l *Lock, o *offer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.queues[l.key]
-	if q == nil || len(q.waiting) == 0 || c.holders[l.key] != l {
+	if q == nil || q.waiting.Len() == 0 || c.holders[l.key] != l {
 		return false
 	}
 	select {
@@ -188,13 +231,18 @@ func (c *Client) offerTo(l *Lock, o *offer) bool {
 		return false
 	default:
 	}
-	if q.streak++; q.streak > q.limit { // for as long as others may wait between two looks, and their requests take
-		q.streak, q.lastToken = 0, l.token
-		q.yielding, q.notBefore = true, c.now()+2*c.pollBound(l.hold, 0, len(q.waiting))
+	// Who looked during this tenure looks again at most this long after it, who looked earlier by q.looked.
+	now := c.now()
+	q.looked = max(q.looked, now+c.pollBound(l.hold, now-l.began.Mono, q.waiters))
+	pause := q.looked - now + 2*q.trip // for such a look, and the write that follows
+	if q.streak++; q.streak > handOvers && now-q.began >= turnPauses*pause {
+		q.yielding, q.pause = true, pause
 		return false
 	}
-	q.waiting[0].offer = o
-	q.waiting[0].signal()
+	o.waiters = q.waiters
+	w := q.first()
+	w.offer = o
+	w.signal()
 	return true
 }
 
@@ -209,11 +257,11 @@ func (c *Client) vacate(l *Lock, released bool) {
 	q := c.queues[l.key]
 	switch {
 	case q == nil:
-	case len(q.waiting) == 0:
+	case q.waiting.Len() == 0:
 		delete(c.queues, l.key)
 	default:
-		q.freed = released
-		q.waiting[0].signal()
+		q.freed, q.notBefore = released, c.now()+q.pause
+		q.wakeFirst()
 	}
 }
 
@@ -222,7 +270,7 @@ func (c *Client) vacate(l *Lock, released bool) {
 func (c *Client) forget(l *Lock) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.tenures, l)
+	delete(c.tenures, l.id)
 }
 
 // watch is what is known of a lock that somebody else holds. It outlives the call that saw it, so that a process
@@ -243,6 +291,11 @@ func (c *Client) observe(r *Record, got time.Duration) (still, tenure time.Durat
 	c.service.saw(r.Key, r.Token, r.id(), r.stamp())
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if q := c.queues[r.Key]; q != nil && r.turn > 0 {
+		if q.seen = r.turn; q.turn == 0 {
+			q.turn = r.turn
+		}
+	}
 	w, ok := c.watches[r.Key]
 	if !ok || w.record.tenure() != r.tenure() {
 		w.began = got

@@ -49,12 +49,14 @@ type Record struct {
 	// ExpiresAt by the holder's clock. Zero where the row was last written by another library.
 	AcquiredAt, RenewedAt, ExpiresAt time.Time
 
-	// Waiters is an estimate of how many wait, made when the lock was acquired.
+	// Waiters is an estimate of how many other processes wait, made when this process began to hold the lock: how many
+	// turns others had since it held the lock last.
 	Waiters int
 	Data    []byte
 
 	static    bool          // see AcquireOptions.NoHeartbeat
 	hold      time.Duration // the lock's usual hold time, 0 where unknown
+	turn      uint64        // counts the processes that held it, one after the other; 0 where unknown
 	dialect   Dialect
 	previous  string // the version that a take-over replaced
 	successor string // see Election.HandOver

@@ -123,10 +123,5 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 func (c *Client) tenure(id string) *Lock {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for l := range c.tenures {
-		if l.id == id {
-			return l
-		}
-	}
-	return nil
+	return c.tenures[id]
 }
