@@ -214,14 +214,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 			a.cleanUp(bg)
 			return
 		}
-		if a.options.claim > 0 {
-			out.lock.endWith(func(w *write) { // a run that never began counts for nothing
-				w.update = updRelease + setHold + setAttempts
-				w.values[":attempts"] = num(out.lock.attempt - 1) // not one less: it may be sent again
-				a.c.retain(w, a.options.keep)
-				w.update += updReleaseRemove
-			})
-		}
+		out.lock.unbegin()
 		if err := out.lock.Release(bg); err != nil {
 			a.c.forget(out.lock) // nobody repeats it
 			a.c.opt.Logger.WarnContext(bg, "lock won after its caller had gone was not released", "key", a.key, "error", err)
@@ -241,6 +234,19 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 	case <-a.c.closing:
 		return outcome{}, ErrClosed
 	}
+}
+
+// unbegin has the release of a run that never began take its attempt back: it counts for nothing.
+func (l *Lock) unbegin() {
+	if l.options.claim == 0 {
+		return
+	}
+	l.endWith(func(w *write) {
+		w.update = updRelease + setHold + setAttempts
+		w.values[":attempts"] = num(l.attempt - 1) // not one less: it may be sent again
+		l.c.retain(w, l.options.keep)
+		w.update += updReleaseRemove
+	})
 }
 
 // send makes the request and makes of its answer what it says.
@@ -739,7 +745,8 @@ func (l *Lock) record() *Record {
 
 // Do holds key while fn runs and releases it after fn returned, even when ctx is done or fn panics. fn's context
 // has the values and the cancellation of ctx, and is cancelled, too, when the lease can no longer be trusted
-// ([context.Cause] is then a [*LostError]).
+// ([context.Cause] is then a [*LostError]), and when [Client.Close] begins (ErrClosed), which waits for fn. A function
+// that calls Close itself passes a context derived from its own.
 //
 // The error is fn's, joined with a [*LostError] (ErrLost) if the lock was lost, whatever fn returned, and with the
 // error of the release if that failed or, after the end of ctx, goes on in the background. Errors before fn ran are
@@ -748,14 +755,18 @@ func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context
 	if fn == nil {
 		return invalid([]error{errors.New("fn is nil, allowed: a function")})
 	}
-	l, err := c.Acquire(ctx, key, optFns...)
+	d := c.undertake(ctx, key)
+	defer d.end()
+	l, err := c.Acquire(d.caller, key, optFns...)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.finally(ctx)) }()
-	fnCtx, cancel := l.guard(ctx)
-	defer cancel()
-	return fn(fnCtx, l)
+	defer d.guard(l)()
+	if d.stopped() { // before fn had begun
+		return ErrClosed
+	}
+	return fn(d.ctx, l)
 }
 
 // finally releases a lock after the function that it guarded, and returns what the caller has to know: that it was

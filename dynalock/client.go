@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -43,7 +45,10 @@ type Client struct {
 	holders  map[string]*Lock // by key: the latest tenure of this client, for local hand-over
 	queues   map[string]*queue
 	watches  map[string]watch
-	isClosed chan struct{} // Close is done
+	duties   map[*duty]struct{}      // functions that Close waits for
+	undone   map[*Lock]time.Duration // tenures whose release failed, and when their leases are over
+	tidying  bool                    // a goroutine waits for that
+	isClosed chan struct{}           // Close is done
 }
 
 // New makes a client for a table. It does no I/O. A bad option is an error that names every bad field and matches
@@ -81,6 +86,8 @@ func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 		holders:     map[string]*Lock{},
 		queues:      map[string]*queue{},
 		watches:     map[string]watch{},
+		duties:      map[*duty]struct{}{},
+		undone:      map[*Lock]time.Duration{},
 	}
 	c.ctx, c.stop = context.WithCancelCause(context.Background())
 	return c, nil
@@ -148,8 +155,15 @@ func (c *Client) background(ctx context.Context, f func(ctx context.Context)) bo
 func (c *Client) spawn(f func()) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	return c.spawnLocked(f)
+}
+
+// spawnLocked is spawn for a caller that has c.mu.
+func (c *Client) spawnLocked(f func()) bool {
 	select {
 	case <-c.idle:
+		return false
+	case <-c.ctx.Done(): // Close has given up
 		return false
 	default:
 	}
@@ -391,14 +405,30 @@ func (c *Client) sleepOr(ctx context.Context, d time.Duration, closing <-chan st
 	}
 }
 
-// Close stops the waiters (their calls return [ErrClosed]), releases every lock that is held, all of them even when
-// some fail, and joins every goroutine of the client. Its error joins what could not be released; such a lock ends
-// with its lease. It returns when ctx ends, too, with what was left undone. A second Close waits for the first.
+// Close stops the waiters (their calls return [ErrClosed]), tells the functions of [Client.Do], [Client.Once] and
+// [Election.Run] to stop (the cause of their contexts is ErrClosed) and waits for them, releases every lock that is
+// held, all of them even when some fail, and joins every goroutine of the client. A lock that is held while such a
+// function runs, its own and what it acquired with its context, is kept until the function has returned, and then
+// released.
+//
+// The error joins what could not be done before ctx ended, of many the first few and a count: a lock that could not be
+// released, and a function that has not returned. Such a lock is not renewed any more and ends with its lease. A lock
+// whose release failed before is tried again, unless its lease is over. A second Close waits for the first.
+//
+// A function that calls Close itself has to pass a context derived from its own: then Close does not wait for that
+// function, or for those in which it was called in turn, and releases their locks at once. With any other context it
+// waits for the very function that waits for it, until that context ends. Called so while another Close is under way
+// and waits for the function, it does nothing and returns ErrClosed.
 func (c *Client) Close(ctx context.Context) error {
+	inside := c.dutyOf(ctx)
 	c.mu.Lock()
 	select {
 	case <-c.closing:
+		awaited := c.awaited(inside)
 		c.mu.Unlock()
+		if awaited {
+			return fmt.Errorf("%w: another Close is under way and waits for the function that calls this one", ErrClosed)
+		}
 		select {
 		case <-c.isClosed:
 			return nil
@@ -409,15 +439,37 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	close(c.closing)
 	c.tasks++ // this call: until it is done, work in the background can begin
-	held := make([]*Lock, 0, len(c.tenures))
-	for _, l := range c.tenures {
-		held = append(held, l)
-	}
+	defer c.excuse(inside)()
+	duties := slices.Collect(maps.Keys(c.duties))
+	tried := map[*Lock]bool{}
+	held, _ := c.heldApart(tried)
 	c.mu.Unlock()
 
+	for _, d := range duties {
+		d.cancel(ErrClosed)
+	}
 	late, done := linger(ctx, closeGrace*3/4) // the releases are sent, and a healthy store heard, also when ctx was over before
 	defer done()
-	err := c.releaseAll(late, held)
+	errs := c.releaseAll(late, held)
+	for _, d := range duties {
+		select {
+		case <-d.over:
+			continue
+		default:
+		}
+		select {
+		case <-d.over:
+		case <-late.Done():
+			errs = append(errs, fmt.Errorf("dynalock: the function that holds %q has not returned: its lock ends with its lease", d.key))
+		}
+	}
+	c.mu.Lock()
+	rest, left := c.heldApart(tried)
+	c.mu.Unlock()
+	for _, l := range left { // released while its function runs, it could be another one's at the same time
+		l.revoke(ErrClosed, nil)
+	}
+	err := few(append(errs, c.releaseAll(late, rest)...))
 	c.exit()
 	go func() { // ends when everything is joined; requests obey their contexts
 		<-c.idle
@@ -437,8 +489,42 @@ func (c *Client) Close(ctx context.Context) error {
 	case <-c.isClosed:
 		return errors.Join(err, ctx.Err())
 	case <-grace.C:
-		return errors.Join(err, ctx.Err(), errors.New("dynalock: requests that ignore their context are still under way"))
 	}
+	c.mu.Lock()
+	requests := c.tasks > len(c.duties)
+	c.mu.Unlock()
+	if requests {
+		err = errors.Join(err, errors.New("dynalock: requests that ignore their context are still under way"))
+	}
+	return errors.Join(err, ctx.Err())
+}
+
+// heldApart are the tenures that Close may release and has not tried yet, and those that it must not release because a
+// function runs under them. A tenure whose release failed and whose lease is over is neither. The caller has c.mu.
+func (c *Client) heldApart(tried map[*Lock]bool) (held, busy []*Lock) {
+	now := c.now()
+	for _, l := range c.tenures {
+		until, failed := c.undone[l]
+		switch {
+		case tried[l] || failed && until <= now:
+		case c.awaited(c.dutyOf(l.ctx)):
+			busy = append(busy, l)
+		default:
+			held, tried[l] = append(held, l), true
+		}
+	}
+	return held, busy
+}
+
+// maxTold is how many errors of locks and functions Close tells one by one.
+const maxTold = 10
+
+// few joins errors, of many the first few and how many more there are.
+func few(errs []error) error {
+	if more := len(errs) - maxTold; more > 0 {
+		errs = append(errs[:maxTold:maxTold], fmt.Errorf("dynalock: and %d more locks that were not released, or functions that have not returned", more))
+	}
+	return errors.Join(errs...)
 }
 
 // closeGrace is how long after the end of its context a call waits for what it has just cancelled or is about to hear.
@@ -455,7 +541,7 @@ func linger(ctx context.Context, d time.Duration) (context.Context, func()) {
 }
 
 // releaseAll releases many locks, a bounded number at a time, until ctx ends.
-func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
+func (c *Client) releaseAll(ctx context.Context, held []*Lock) []error {
 	var (
 		wg   sync.WaitGroup
 		mu   sync.Mutex
@@ -492,5 +578,5 @@ func (c *Client) releaseAll(ctx context.Context, held []*Lock) error {
 	}
 	close(next)
 	wg.Wait()
-	return errors.Join(errs...)
+	return errs
 }

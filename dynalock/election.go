@@ -140,24 +140,23 @@ func (e *Election) awaitHealth(ctx context.Context, timeout time.Duration) error
 
 // serve wins one term and serves it. over tells that Run is to return err.
 func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) error) (over bool, err error) {
-	t := &term{done: make(chan struct{})}
-	tctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	t.ctx, t.cancel = tctx, cancel
-	l, err := e.c.Acquire(ctx, e.key, func(o *AcquireOptions) {
+	d := e.c.undertake(ctx, e.key)
+	defer d.end()
+	t := &term{done: make(chan struct{}), ctx: d.ctx, cancel: d.cancel}
+	l, err := e.c.Acquire(d.caller, e.key, func(o *AcquireOptions) {
 		o.Data, o.Lease, o.candidate = e.opt.Value, e.opt.Lease, e.opt.Candidate
 		if e.opt.Value == nil {
 			o.Data = []byte{} // not the value of the leader before
 		}
 		o.seen = func(r Record) { e.asked(t, r.successor) }
 		o.health = e.opt.Health
-		o.unhealthy = func(err error) { cancel(fmt.Errorf("%w: %w", ErrUnhealthy, err)) }
+		o.unhealthy = func(err error) { d.cancel(fmt.Errorf("%w: %w", ErrUnhealthy, err)) }
 	})
 	if err != nil {
 		return true, err
 	}
 	t.lock = l
-	defer context.AfterFunc(l.Context(), func() { cancel(context.Cause(l.Context())) })()
+	defer d.guard(l)()
 	e.setTerm(t)
 	defer close(t.done)
 	defer e.setTerm(nil)
@@ -173,9 +172,12 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 		}
 	}()
 
-	err = lead(tctx, l)
+	if d.stopped() { // before lead had begun
+		return true, ErrClosed
+	}
+	err = lead(d.ctx, l)
 
-	cause := context.Cause(tctx)
+	cause := context.Cause(d.ctx)
 	switch {
 	case ctx.Err() != nil:
 		if err == nil || errors.Is(err, ctx.Err()) {
@@ -184,6 +186,11 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 		return true, errors.Join(ctx.Err(), err)
 	case cause == nil:
 		return true, err
+	case errors.Is(cause, ErrClosed):
+		if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
+			return true, ErrClosed
+		}
+		return true, errors.Join(ErrClosed, err)
 	}
 	e.c.opt.Logger.WarnContext(ctx, "term ended", "key", e.key, "token", l.token, "holder", e.opt.Candidate, "cause", cause, "error", err)
 	return false, nil

@@ -49,6 +49,13 @@ func Waiting(c *Client, key string) int {
 	return 0
 }
 
+// Tenures is how many tenures c keeps.
+func Tenures(c *Client) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.tenures)
+}
+
 // Tokens is of how many keys the largest token is remembered.
 func Tokens(c *Client) int {
 	c.service.mu.Lock()

@@ -44,6 +44,7 @@ type Lock struct {
 	gone    bool         // the item is known not to be ours
 	final   func(*write) // what ends the tenure in place of a plain release
 	rel     *release
+	over    time.Duration // once its release has begun: when its lease is, by the monotonic clock
 }
 
 // release is a release under way, or done.

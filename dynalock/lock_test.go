@@ -1269,31 +1269,6 @@ func TestCloseReleasesAllOfManyLocksAFewAtATimeThoughTheFirstFails(t *testing.T)
 	})
 }
 
-func TestCloseReleasesALockWhoseReleaseFailedAndWasNotRepeated(t *testing.T) {
-	for name, f := range map[string]testserver.Fault{
-		"refused":  {Kind: testserver.FailBefore, Status: 400, Type: "ValidationException"},
-		"too long": {Kind: testserver.LoseRequest},
-	} {
-		for end, mended := range map[string]bool{"mended": true, "not mended": false} {
-			t.Run(name+"/"+end, func(t *testing.T) {
-				virtual(t, func(e *env) {
-					c, wire := e.client()
-					l := e.acquire(c, "key")
-					mend := wire.Inject(f)
-					wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
-					if !mended {
-						wantErr(e, c.Close(e.ctx), dynalock.ErrStore)
-						return
-					}
-					mend()
-					must(e, c.Close(e.ctx))
-					check(e, text(e.item("key")["isReleased"]) == "1", "Close left it held")
-				})
-			})
-		}
-	}
-}
-
 func TestAForcedReleaseWhoseAnswerIsLostIsNoChange(t *testing.T) {
 	onServer(t, func(e *env) {
 		holder, _ := e.client(long)

@@ -56,6 +56,9 @@ type Observer interface {
 // emit logs an event and tells the observer.
 func (c *Client) emit(ctx context.Context, e Event) {
 	e.Owner = c.opt.Owner
+	if c.dutyOf(ctx) != nil { // who is told is not in the function that runs under the lock
+		ctx = context.WithValue(ctx, dutyKey{c}, (*duty)(nil))
+	}
 	if c.opt.Observer != nil {
 		c.opt.Observer.Observe(ctx, e)
 	}

@@ -104,11 +104,13 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	if err := c.mayStart(ctx, job, period, o.AtLeast); err != nil {
 		return run, err
 	}
+	d := c.undertake(ctx, periodKey(job, period))
+	defer d.end()
 	acquire := c.Acquire
 	if o.NoWait {
 		acquire = c.TryAcquire
 	}
-	l, err := acquire(ctx, periodKey(job, period), func(a *AcquireOptions) {
+	l, err := acquire(d.caller, periodKey(job, period), func(a *AcquireOptions) {
 		a.Lease, a.NoHeartbeat, a.Reason = o.Lease, o.NoHeartbeat, o.Reason
 		a.claim, a.keep, a.job = o.MaxAttempts, o.Keep, job
 	})
@@ -125,18 +127,26 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		}
 		return run, err
 	}
+	returned := d.guard(l)
+	if d.stopped() { // before fn had begun
+		returned()
+		l.unbegin()
+		return run, errors.Join(ErrClosed, l.finally(ctx))
+	}
 	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, l.attempt, l.token
 
-	fnCtx, cancel := l.guard(ctx)
 	err = errExited
 	defer func() {
-		cancel()
+		returned()
 		if errors.Is(err, errExited) { // nobody hears of it, but the lock must not stay
 			_ = l.conclude(ctx, &run, o.Keep, err)
 		}
 	}()
-	err = protect(func() error { return fn(fnCtx, l) })
-	cancel()
+	err = protect(func() error { return fn(d.ctx, l) })
+	returned()
+	if err != nil && d.stopped() { // by Close, before it was done
+		return run, errors.Join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key), l.finally(ctx))
+	}
 	err = l.conclude(ctx, &run, o.Keep, err)
 	return run, err
 }
@@ -163,16 +173,6 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 		run.FinishedAt = time.Time{}
 	}
 	return errors.Join(err, ended)
-}
-
-// guard makes the context for a function that runs under the lock.
-func (l *Lock) guard(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })
-	return ctx, func() {
-		stop()
-		cancel(nil)
-	}
 }
 
 // protect makes an error of a panic.

@@ -415,19 +415,16 @@ func TestAFunctionThatEndsItsGoroutineLeavesNoLock(t *testing.T) {
 }
 
 func TestARunThatWasReleasedIsNotRecordedAndItsCallerIsTold(t *testing.T) {
-	for name, release := range map[string]func(e *env, c *dynalock.Client, l *dynalock.Lock){
-		"by the function": func(e *env, _ *dynalock.Client, l *dynalock.Lock) { must(e, l.Release(e.ctx)) },
-		"by Close": func(e *env, c *dynalock.Client, l *dynalock.Lock) {
-			go func() { _ = c.Close(e.within(lease)) }() // joins Once itself
-			<-l.Done()
-		},
+	for name, release := range map[string]func(ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error{
+		"by the function":          func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
+		"by its own call of Close": func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
 				a, _ := e.client()
 				b, _ := e.client()
-				run, err := a.Once(e.ctx, "job", "1", func(_ context.Context, l *dynalock.Lock) error {
-					release(e, a, l)
+				run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+					must(e, release(ctx, a, l))
 					return nil
 				})
 				wantErr(e, err, dynalock.ErrReleased)
@@ -649,15 +646,15 @@ func TestARunThatAnOperatorFreedWhileItsEndWasInDoubtIsLost(t *testing.T) {
 }
 
 func TestARunWhoseLockIsReleasedMeanwhileSaysThatItIsNotFinished(t *testing.T) {
-	for name, release := range map[string]func(e *env, c *dynalock.Client, l *dynalock.Lock) error{
-		"by Close":        func(e *env, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(e.ctx) },
-		"by the function": func(e *env, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(e.ctx) },
+	for name, release := range map[string]func(ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error{
+		"by Close":        func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
+		"by the function": func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			onServer(t, func(e *env) {
 				a, _ := e.client()
 				run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
-					must(e, release(e, a, l))
+					must(e, release(ctx, a, l))
 					<-ctx.Done() // soon after the lock's own
 					wantErr(e, context.Cause(ctx), dynalock.ErrReleased)
 					return nil

@@ -271,6 +271,46 @@ func (c *Client) forget(l *Lock) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.tenures, l.id)
+	delete(c.undone, l)
+}
+
+// outlast keeps a tenure whose release failed, for Close to try again, until its lease is over: then it is nobody's.
+func (c *Client) outlast(l *Lock, until time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.tenures[l.id] != l: // lost before
+	case until <= c.now():
+		delete(c.tenures, l.id)
+	default:
+		c.undone[l] = until
+		if !c.tidying {
+			c.tidying = c.spawnLocked(c.tidy)
+		}
+	}
+}
+
+// tidy drops the tenures whose release failed once their leases are over, a second late at most.
+func (c *Client) tidy() {
+	for {
+		c.mu.Lock()
+		now := c.now()
+		wait := maxLease
+		for l, until := range c.undone {
+			if wait = min(wait, until-now); until <= now {
+				delete(c.tenures, l.id)
+				delete(c.undone, l)
+			}
+		}
+		if len(c.undone) == 0 {
+			c.tidying = false
+		}
+		more := c.tidying
+		c.mu.Unlock()
+		if !more || c.rest(c.ctx, max(wait, time.Second)) != nil {
+			return
+		}
+	}
 }
 
 // watch is what is known of a lock that somebody else holds. It outlives the call that saw it, so that a process

@@ -48,6 +48,9 @@ func (l *Lock) startRelease() *release {
 	}
 	r := &release{done: make(chan struct{})}
 	l.rel = r
+	if l.err == nil { // nothing renews it from here on
+		l.over = l.c.now() + l.timing.lease
+	}
 	l.mu.Unlock()
 	started := l.c.background(l.ctx, func(bg context.Context) {
 		r.err = l.release(bg)
@@ -64,6 +67,10 @@ func (l *Lock) startRelease() *release {
 func (l *Lock) finish(r *release) {
 	_, retry := r.err.(*StoreError) //nolint:errorlint // exactly what release returned
 	if retry {
+		l.mu.Lock()
+		over := l.over
+		l.mu.Unlock()
+		l.c.outlast(l, over)
 		l.mu.Lock()
 		l.rel = nil
 		l.mu.Unlock()
