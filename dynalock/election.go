@@ -68,13 +68,15 @@ func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Electio
 // Run campaigns, and runs lead for every term that it wins, until ctx is done or lead returns while its term lasts;
 // then Run returns lead's error. lead's context ends when ctx does, when the lease can no longer be trusted
 // ([context.Cause] is a [*LostError]), and when the term is to end in good order (ErrResigned, ErrHandedOver,
-// ErrUnhealthy). Run waits for lead to return before it gives the lock up, and keeps the lease meanwhile, unless
-// Health fails: by the clocks, no two leaders act at once. A lead that ignores its context keeps others from leading,
-// until its lease is lost.
+// ErrUnhealthy, and ErrClosed when [Client.Close] begins). Run waits for lead to return before it gives the lock up, and
+// keeps the lease meanwhile, unless Health fails: by the clocks, no two leaders act at once. A lead that ignores its
+// context keeps others from leading, until its lease is lost. A lead that calls Close itself has to pass a context
+// derived from its own.
 //
 // After a term that ended otherwise Run campaigns again, and what lead returned goes to the log. The term's number
-// is the lock's token. When ctx is done the error matches ctx.Err(), joined with lead's where that says more; other
-// errors are those of [Client.Acquire] and [Lock.Release]. One Run at a time: a second one is ErrInvalid.
+// is the lock's token. When ctx is done the error matches ctx.Err(), and after Close ErrClosed, joined with lead's where
+// that says more; other errors are those of [Client.Acquire] and [Lock.Release]. One Run at a time: a second one is
+// ErrInvalid.
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
 	if err := checkCandidate(e.opt.Candidate); err != nil {
 		return err

@@ -80,8 +80,12 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 // is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
 // finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
 // writes with the lock ([Lock.Transact]). A function that runs out of time has no result yet: if it releases the lock
-// itself (or [Client.Close] does), its run is left unfinished, the error matches ErrReleased, and the run is begun
-// again like a crashed one, only without the wait for the lease.
+// itself (or calls [Client.Close] itself, with a context derived from its own), its run is left unfinished, the error
+// matches ErrReleased, and the run is begun again like a crashed one, only without the wait for the lease.
+//
+// Close, called elsewhere, ends fn's context (the cause is ErrClosed) and waits for fn. If fn then returns nil, its
+// period is finished; if it returns an error, its run is left unfinished in the same way, and the error matches
+// ErrClosed, too.
 //
 // An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost or ErrReleased (Ran
 // says whether fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted,
@@ -145,6 +149,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	err = protect(func() error { return fn(d.ctx, l) })
 	returned()
 	if err != nil && d.stopped() { // by Close, before it was done
+		run.Err = label(err.Error())
 		return run, errors.Join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key), l.finally(ctx))
 	}
 	err = l.conclude(ctx, &run, o.Keep, err)

@@ -66,6 +66,7 @@ type tenure struct {
 	releasing  bool              // its owner has called Release
 	call       *waitingCall      // that asked for it
 	givenBack  bool              // a release or a clean-up was sent
+	backAt     time.Duration     // when the first of them was
 	pending    int               // requests to begin it of which its client does not know that they were refused
 	read       bool              // the call that asked for it has seen it in a read
 	since      heartbeat.Reading // when it was given to somebody

@@ -168,7 +168,7 @@ func (k *checker) caused(cp *campaign, t *tenure, cause error) {
 		ok = cp.sick
 	case errors.Is(cause, dynalock.ErrLost):
 		ok = errors.Is(t.lock.Err(), dynalock.ErrLost)
-	case errors.Is(cause, dynalock.ErrReleased):
+	case errors.Is(cause, dynalock.ErrClosed):
 		ok = t.client.closing
 	}
 	if !ok {

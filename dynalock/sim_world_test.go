@@ -274,6 +274,9 @@ func (w *world) close(c *simClient) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range c.held { // one that reached its MaxHold is lost, whatever its release says
+		if t.givenBack && w.now()-t.backAt >= t.trust { // its release failed, and it is nobody's any more
+			continue
+		}
 		if first && t.limit == 0 && err == nil && t.ended == "" && !errors.Is(t.lock.Err(), dynalock.ErrLost) && !c.crashed() {
 			w.check.fail(ruleNil, t.key, "%s: Close returned nil, but the item shows %s", c.name, w.check.key(t.key))
 		}
@@ -399,7 +402,7 @@ func (w *world) send(c *simClient, q *request) {
 		k.count.meet(q.site, f, 1)
 		c.disturb()
 	}
-	if t := k.tenures[idOf(cmp.Or(q.version, first(q.seen)))]; q.site.ends() && t != nil && t.working != nil && !c.closing && !c.crashed() {
+	if t := k.tenures[idOf(cmp.Or(q.version, first(q.seen)))]; q.site.ends() && t != nil && t.working != nil && !c.crashed() {
 		k.fail(ruleFunction, q.key, "%s %s while the function under it runs", q.site, t.id)
 	}
 	if s := k.sent[q.version]; s != nil {
@@ -409,7 +412,9 @@ func (w *world) send(c *simClient, q *request) {
 		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, last: now, informed: c.answered, trip: c.trip}
 		t := k.tenure(idOf(q.version), q.key, c)
 		t.call = cmp.Or(t.call, q.call)
-		t.givenBack = t.givenBack || q.site.ends() || q.site == siteCleanUp
+		if (q.site.ends() || q.site == siteCleanUp) && !t.givenBack {
+			t.givenBack, t.backAt = true, now
+		}
 		if q.site.begins() {
 			t.pending++
 		}

@@ -148,8 +148,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "do-keeps-the-lock-after-a-panic", file: "dynalock/acquire.go", ref: "Client.Do",
-		old: "defer func() { err = errors.Join(err, l.finally(ctx)) }()\n\tfnCtx, cancel := l.guard(ctx)\n\tdefer cancel()\n\treturn fn(fnCtx, l)",
-		new: "fnCtx, cancel := l.guard(ctx)\n\tdefer cancel()\n\terr = fn(fnCtx, l)\n\treturn errors.Join(err, l.finally(ctx))",
+		old: "defer func() { err = errors.Join(err, l.finally(ctx)) }()\n\tdefer d.guard(l)()\n",
+		new: "defer func() {\n\t\tif r := recover(); r != nil {\n\t\t\tpanic(r)\n\t\t}\n\t\terr = errors.Join(err, l.finally(ctx))\n\t}()\n\tdefer d.guard(l)()\n",
 		bug: "A function that panics leaves the lock held.",
 	},
 	{
@@ -184,8 +184,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "stale-data-is-written", file: "dynalock/acquire.go", ref: "peer 11",
-		old: "a.last, a.hold, a.lastErr = &r, r.hold, nil",
-		new: "a.options.Data = r.Data\n\ta.last, a.hold, a.lastErr = &r, r.hold, nil",
+		old: "a.last, a.lastErr = &r, nil",
+		new: "a.options.Data = r.Data\n\ta.last, a.lastErr = &r, nil",
 		bug: "A waiter writes back the data that it read when it began to wait.",
 	},
 	{

@@ -88,8 +88,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "close-forgets-the-failed-release", file: "dynalock/client.go", ref: "Client.Close",
-		old: "for l := range c.tenures {\n\t\theld",
-		new: "for _, l := range c.holders {\n\t\theld",
+		old: "for _, l := range c.tenures {\n\t\tuntil",
+		new: "for _, l := range c.holders {\n\t\tuntil",
 		bug: "Close leaves a lock held whose release has failed before, and says nothing.",
 	},
 	{
@@ -301,5 +301,77 @@ var holderMutants = []mutant{
 		old: "w.cond = condTenure + condToken\n\t\tw.values",
 		new: "w.cond = \"NOT #released = :one\"\n\t\tw.values",
 		bug: "A handle whose tenure is over takes the lock from its successor.",
+	},
+	{
+		name: "close-releases-under-a-function", file: "dynalock/client.go", ref: "Client.Close",
+		old: "case c.awaited(c.dutyOf(l.ctx)):",
+		new: "case c.awaited(nil):",
+		bug: "Close gives up the lock of a function that still runs.",
+	},
+	{
+		name: "close-does-not-tell-functions", file: "dynalock/client.go", ref: "Client.Close",
+		old: "\t\td.cancel(ErrClosed)\n",
+		new: "\t\t_ = d\n",
+		bug: "Close waits for functions that it does not tell to stop.",
+	},
+	{
+		name: "close-keeps-the-lock-of-a-function", file: "dynalock/client.go", ref: "Client.Close",
+		old: "\t\tl.revoke(ErrClosed, nil)\n",
+		new: "\t\t_ = l\n",
+		bug: "The lock of a function that Close could not wait for is renewed on.",
+	},
+	{
+		name: "close-waits-for-its-caller", file: "dynalock/duty.go", ref: "Client.Close",
+		old: "\t\tif c.awaits(d) {\n\t\t\td.closes = true\n\t\t\tdelete(c.duties, d)\n\t\t\tc.tasks--\n\t\t}\n",
+		new: "\t\t_ = c.awaits(d)\n",
+		bug: "Close from a function under a lock waits for that function.",
+	},
+	{
+		name: "close-excuses-only-the-innermost", file: "dynalock/duty.go", ref: "Client.Close",
+		old: "\tfor ; d != nil; d = d.outer {\n\t\tif c.awaits(d) {\n\t\t\td.closes",
+		new: "\tfor ; d == inside && d != nil; d = d.outer {\n\t\tif c.awaits(d) {\n\t\t\td.closes",
+		bug: "Close from a function within a function waits for the outer one.",
+	},
+	{
+		name: "function-begins-in-a-closing-client", file: "dynalock/acquire.go", ref: "Client.Close",
+		old: "if d.stopped() { // before fn had begun\n",
+		new: "if d.stopped() && l == nil {\n",
+		bug: "A function is begun after Close has told it to stop.",
+	},
+	{
+		name: "observers-context-is-the-functions", file: "dynalock/observer.go", ref: "Client.Close",
+		old: "if c.dutyOf(ctx) != nil {",
+		new: "if c.dutyOf(ctx) == nil {",
+		bug: "Close with the context of an observer does not wait for the function whose lock it observes.",
+	},
+	{
+		name: "told-to-stop-is-done", file: "dynalock/once.go", ref: "Client.Once",
+		old: "if err != nil && d.stopped() {",
+		new: "if err != nil && d.stopped() && l == nil {",
+		bug: "A run that Close ended before it was done is finished, with the error that it was told to stop.",
+	},
+	{
+		name: "failed-releases-stay", file: "dynalock/queue.go", ref: "Client.Close",
+		old: "if wait = min(wait, until-now); until <= now {",
+		new: "if wait = min(wait, until-now); until > now+maxLease {",
+		bug: "A lock whose release failed stays in memory until Close.",
+	},
+	{
+		name: "close-releases-what-is-nobodys", file: "dynalock/client.go", ref: "Client.Close",
+		old: "failed && until <= now:",
+		new: "failed && until > now+maxLease:",
+		bug: "Close tries to release locks whose leases are over, and reports them.",
+	},
+	{
+		name: "failed-release-is-not-kept", file: "dynalock/queue.go", ref: "Client.Close",
+		old: "case until <= c.now():",
+		new: "case until <= c.now()+maxLease:",
+		bug: "A lock whose release failed is not tried again by Close.",
+	},
+	{
+		name: "error-of-many-lines", file: "dynalock/client.go", ref: "Client.Close",
+		old: "more := len(errs) - maxTold; more > 0",
+		new: "more := len(errs) - maxTold; more > len(errs)",
+		bug: "The error of Close has a line for each of thousands of locks.",
 	},
 }

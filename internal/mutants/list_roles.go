@@ -15,15 +15,15 @@ var roleMutants = []mutant{
 		bug: "A function that panics takes the process with it, and its run is repeated.",
 	},
 	{
-		name: "guarded-context-outlives-the-lock", file: "dynalock/once.go", ref: "Client.Do",
-		old: "stop := context.AfterFunc(l.ctx, func() { cancel(context.Cause(l.ctx)) })",
-		new: "stop := func() bool { return l.ctx == nil }",
+		name: "guarded-context-outlives-the-lock", file: "dynalock/duty.go", ref: "Client.Do",
+		old: "if !closes {",
+		new: "if closes && !d.closes {",
 		bug: "The context of a function that runs under the lock is not cancelled when the lock is lost.",
 	},
 	{
 		name: "lock-given-up-before-the-leader-stops", file: "dynalock/election.go", ref: "Election.Run",
-		old: "err = lead(tctx, l)\n",
-		new: "led := make(chan error, 1)\n\tgo func() { led <- lead(tctx, l) }()\n\tselect {\n\tcase err = <-led:\n\tcase <-tctx.Done():\n\t}\n",
+		old: "err = lead(d.ctx, l)\n",
+		new: "led := make(chan error, 1)\n\tgo func() { led <- lead(d.ctx, l) }()\n\tselect {\n\tcase err = <-led:\n\tcase <-d.ctx.Done():\n\t}\n",
 		bug: "Run gives the lock up when the term ends, though its function still runs.",
 	},
 	{
@@ -124,8 +124,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "late-claims-count", file: "dynalock/acquire.go", ref: "OnceOptions.MaxAttempts",
-		old: "num(out.lock.attempt - 1)",
-		new: "num(out.lock.attempt)",
+		old: "num(l.attempt - 1) // not one less: it may be sent again",
+		new: "num(l.attempt)",
 		bug: "A claim that was answered after its caller had gone counts as an attempt.",
 	},
 	{
@@ -142,8 +142,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "attempts-expire-with-a-late-claim", file: "dynalock/acquire.go", ref: "Options.Retention",
-		old: "a.c.retain(w, a.options.keep)\n\t\t\t\tw.update",
-		new: "a.c.retain(w, 0)\n\t\t\t\tw.update",
+		old: "l.c.retain(w, l.options.keep)\n\t\tw.update",
+		new: "l.c.retain(w, 0)\n\t\tw.update",
 		bug: "The same for a claim that was answered after its caller had gone.",
 	},
 	{
@@ -166,8 +166,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "second-in-line-is-not-handed-to", file: "dynalock/queue.go", ref: "Election.HandOver",
-		old: "}); i > 0 {",
-		new: "}); i > len(q.waiting) {",
+		old: "q.waiting.MoveToFront(w.place)\n",
+		new: "",
 		bug: "A candidate that is second in its client's line never learns that it is to lead.",
 	},
 	{

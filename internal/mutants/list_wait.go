@@ -82,8 +82,8 @@ var waitMutants = []mutant{
 	},
 	{
 		name: "hand-over-without-bound", file: "dynalock/queue.go", ref: "Release and hand-over",
-		old: "if q.streak++; q.streak > q.limit {",
-		new: "if q.streak++; q.streak < 0 {",
+		old: "if q.streak++; q.streak > handOvers && ",
+		new: "if q.streak++; q.streak < 0 && ",
 		bug: "The goroutines of one process pass the lock among themselves for ever, and other processes starve.",
 	},
 	{
@@ -100,14 +100,14 @@ var waitMutants = []mutant{
 	},
 	{
 		name: "next-in-line-is-not-woken", file: "dynalock/queue.go", ref: "Waiting",
-		old: "if len(q.waiting) > 0 {\n\t\tq.waiting[0].signal()\n\t} else if",
-		new: "if len(q.waiting) > 0 {\n\t\t_ = q\n\t} else if",
+		old: "case wasFirst:\n\t\tq.wakeFirst()\n",
+		new: "case wasFirst:\n",
 		bug: "When the first in line gives up, nobody looks at the lock any more.",
 	},
 	{
 		name: "loss-wakes-nobody", file: "dynalock/queue.go", ref: "Waiting",
-		old: "q.freed = released\n\t\tq.waiting[0].signal()\n",
-		new: "if q.freed = released; released {\n\t\t\tq.waiting[0].signal()\n\t\t}\n",
+		old: "q.freed, q.notBefore = released, c.now()+q.pause\n\t\tq.wakeFirst()\n",
+		new: "if q.freed, q.notBefore = released, c.now()+q.pause; released {\n\t\t\tq.wakeFirst()\n\t\t}\n",
 		bug: "When the local holder is lost, or its release fails, the next in line waits on for it.",
 	},
 	{
@@ -142,8 +142,50 @@ var waitMutants = []mutant{
 	},
 	{
 		name: "every-goroutine-looks", file: "dynalock/queue.go", ref: "Waiting",
-		old: "ready := q.waiting[0] == w && c.holders[w.key] == nil",
+		old: "ready := q.first() == w && c.holders[w.key] == nil",
 		new: "ready := c.holders[w.key] == nil",
 		bug: "Every goroutine of a process looks at the table, not only the first in line.",
+	},
+	{
+		name: "goroutines-are-waiters", file: "dynalock/queue.go", ref: "Waiting",
+		old: "if q := c.queues[key]; q != nil && q.seen > q.turn {\n\t\treturn int(min(q.seen-q.turn, 1000))",
+		new: "if q := c.queues[key]; q != nil {\n\t\treturn q.waiting.Len()",
+		bug: "The goroutines of one process count as other processes that wait.",
+	},
+	{
+		name: "own-turns-are-those-of-others", file: "dynalock/acquire.go", ref: "Record.Waiters",
+		old: "} else {\n\t\tw.update += setTurn\n\t}",
+		new: "}\n\tw.update += setTurn",
+		bug: "Every tenure that is handed over within a process counts as a turn.",
+	},
+	{
+		name: "turns-are-as-long-as-the-pauses", file: "dynalock/queue.go", ref: "Release and hand-over",
+		old: "now-q.began >= turnPauses*pause",
+		new: "now-q.began >= pause",
+		bug: "A process lets the lock lie idle for a large part of the time, in case that others wait.",
+	},
+	{
+		name: "turns-that-grow", file: "dynalock/queue.go", ref: "Release and hand-over",
+		old: "r.turn, r.turn, r.Waiters, 0, now, now",
+		new: "r.turn, r.turn, r.Waiters, -int(min(r.turn, 10))*handOvers, now, now",
+		bug: "The longer a process is alone, the longer a newcomer waits.",
+	},
+	{
+		name: "leaver-wakes-the-first", file: "dynalock/queue.go", ref: "Waiting",
+		old: "case wasFirst:\n",
+		new: "default:\n\t\t_ = wasFirst\n",
+		bug: "Each waiter that gives up wakes the first in line.",
+	},
+	{
+		name: "last-come-first-served", file: "dynalock/queue.go", ref: "Waiting",
+		old: "w.place = q.waiting.PushBack(w)",
+		new: "w.place = q.waiting.PushFront(w)",
+		bug: "The goroutines of a client are served in the reverse order.",
+	},
+	{
+		name: "wait-goes-on-after-its-context", file: "dynalock/queue.go", ref: "Client.Acquire",
+		old: "if err := ctx.Err(); err != nil { // whoever",
+		new: "if err := ctx.Err(); err != nil && w == nil { // whoever",
+		bug: "A waiter that becomes the first in line sends a write after its context has ended.",
 	},
 }
