@@ -22,8 +22,8 @@ import (
 )
 
 // Client takes, keeps and releases locks in one table. It is safe for concurrent use; a process needs one per
-// table and namespace. It runs a constant number of goroutines while it holds locks, however many, and none while
-// it holds none.
+// table and namespace. It runs a constant number of goroutines while it holds locks, however many, or may still try
+// again to release some, and none otherwise.
 type Client struct {
 	db      DynamoDB
 	table   string

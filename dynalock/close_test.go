@@ -385,7 +385,7 @@ func TestWhatLeadReturnsWhenCloseEndsItsTermIsTold(t *testing.T) {
 // invalid refuses every request in a way that no repetition mends.
 var invalid = testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException"}
 
-func TestCloseTriesARelaseThatFailedAgainUntilItsLeaseIsOver(t *testing.T) {
+func TestCloseTriesAReleaseThatFailedAgainUntilItsLeaseIsOver(t *testing.T) {
 	for name, f := range map[string]testserver.Fault{"refused": invalid, "too long": {Kind: testserver.LoseRequest}} {
 		for end, mended := range map[string]bool{"mended": true, "not mended": false} {
 			for when, later := range map[string]time.Duration{"at once": 0, "after its lease": lease} {
