@@ -437,7 +437,8 @@ func TestAReleaseThatIsRepeatedAfterItsLeaseTellsTheTruth(t *testing.T) {
 				}
 				other, _ := e.client()
 				next := e.acquire(other, "key")
-				wantErr(e, l.Release(e.ctx), dynalock.ErrLost)
+				err := l.Release(e.ctx) // nil, too: one of those before may have been applied after all
+				check(e, err == nil || errors.Is(err, dynalock.ErrLost), "%v", err)
 				check(e, next.Held(), "the successor lost it")
 				must(e, next.Renew(e.ctx))
 			})
