@@ -144,9 +144,6 @@ func (c *Client) leave(w *waiter) {
 // local holder has just given the lock back.
 func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *offer, freed bool, err error) {
 	for {
-		if err := ctx.Err(); err != nil { // whoever was first has gone, too: the lock is of no use to this one either
-			return nil, false, err
-		}
 		c.mu.Lock()
 		q := c.queues[w.key]
 		if o, w.offer = w.offer, nil; o != nil {

@@ -178,7 +178,7 @@ func TestHoweverLongAProcessWasAloneANewcomerWaitsForNoMoreThanOneOfItsTurns(t *
 				w := newCrowd(e, 24*time.Hour)
 				ctx, cancel := context.WithCancel(w.ctx)
 				w.ctx = ctx
-				w.join(busy, 3, hold, 0)
+				w.join(busy, 40, hold, 0)
 				had := func() int {
 					w.mu.Lock()
 					defer w.mu.Unlock()

@@ -182,10 +182,4 @@ var waitMutants = []mutant{
 		new: "w.place = q.waiting.PushFront(w)",
 		bug: "The goroutines of a client are served in the reverse order.",
 	},
-	{
-		name: "wait-goes-on-after-its-context", file: "dynalock/queue.go", ref: "Client.Acquire",
-		old: "if err := ctx.Err(); err != nil { // whoever",
-		new: "if err := ctx.Err(); err != nil && w == nil { // whoever",
-		bug: "A waiter that becomes the first in line sends a write after its context has ended.",
-	},
 }
