@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"syscall"
 
@@ -65,7 +66,7 @@ func (w *wire) roundTrip(r *http.Request) (*http.Response, error) {
 	if !s.begin() {
 		return nil, errClosed
 	}
-	m := s.receive(w.client, r.Header.Get("X-Amz-Target"), body)
+	m := s.receive(w.client, r.Header, body)
 	if m.plan.immediate() {
 		defer s.running.Done()
 		return s.exchange(m).response(r), nil
@@ -79,8 +80,11 @@ func (w *wire) roundTrip(r *http.Request) (*http.Response, error) {
 	}()
 	select {
 	case reply := <-answer:
-		if reply.outcome == reset {
+		switch reply.outcome {
+		case reset:
 			return nil, errReset
+		case timedOut:
+			return nil, errTimedOut
 		}
 		return reply.response(r), nil
 	case <-ctx.Done():
@@ -90,10 +94,11 @@ func (w *wire) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// The errors of a connection that breaks, and of a host that is gone.
+// The errors of a connection that breaks, of one that gives up, and of a host that is gone.
 var (
-	errReset  = &net.OpError{Op: "read", Net: "dynalocktest", Err: syscall.ECONNRESET}
-	errClosed = &net.OpError{Op: "dial", Net: "dynalocktest", Err: syscall.ECONNREFUSED}
+	errReset    = &net.OpError{Op: "read", Net: "dynalocktest", Err: syscall.ECONNRESET}
+	errTimedOut = &net.OpError{Op: "read", Net: "dynalocktest", Err: os.ErrDeadlineExceeded}
+	errClosed   = &net.OpError{Op: "dial", Net: "dynalocktest", Err: syscall.ECONNREFUSED}
 )
 
 func (r reply) response(request *http.Request) *http.Response {

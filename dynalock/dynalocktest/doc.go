@@ -8,14 +8,14 @@
 // # Virtual time
 //
 // In process the server runs inside a testing/synctest bubble. Make it there; its time is the bubble's, also in the Date header that
-// the SDK takes for the server's time. Everything that waits, waits on channels and timers, so the bubble's clock advances over
+// the SDK takes for the server's time, unless ServerOptions.ClockOffset sets the two apart. Everything that waits, waits on channels and timers, so the bubble's clock advances over
 // latencies, leases and lost answers alike. A request goes its own way: when its caller gives up, it is still applied when its time
 // comes, as on a real network. After Close, or when the bubble's time has passed over them, no goroutine of the server is left.
 //
 // # Faults
 //
 // Inject makes things go wrong: slow, lost, duplicated and late requests, lost answers, broken connections, errors before or after
-// the write was applied, throttling, conflicts. A Fault says which requests it hits, by operation, table, key and client, and how
+// the write was applied, throttling, conflicts, and answers of a proxy in between. A Fault says which requests it hits, by operation, table, key and client, and how
 // many of them:
 //
 //	// The first heartbeat of worker-2 is applied, but its answer is lost.
@@ -26,6 +26,10 @@
 //
 //	// worker-1 hears nothing, but what it writes arrives: a partition one way.
 //	heal := server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostResponse, Client: "worker-1"})
+//
+//	// A write is applied, and its repetition by a proxy is throttled. A copy of it arrives four minutes later.
+//	server.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorAfter, Code: "ThrottlingException", Times: 1})
+//	server.Inject(dynalocktest.Fault{Kind: dynalocktest.Duplicated, Delay: 4 * time.Minute, Times: 1})
 //
 // Clients are told apart by the name given to ClientFor; over HTTP by the access key id that they sign with. In process a lost
 // answer leaves the caller waiting until its context ends. Over HTTP the connection stays open until the client closes it; a reset
@@ -46,6 +50,12 @@
 // does what the service does. The texts of validation messages are DynamoDB Local's, which differ from the service's in places:
 // match codes, not texts.
 //
+// A signed request that arrives more than five minutes from the time in its signature (X-Amz-Date), by the server's clock, is
+// refused with InvalidSignatureException and applies nothing, as by the service, which DynamoDB Local does not do. So no copy
+// of a request applies later than that. The SDK corrects the clock by the Date of that answer: within the same call if its
+// retries are on, and else from the client's next call on. A request without a signature or without X-Amz-Date is taken. A
+// transaction with a ClientRequestToken applies once within ten minutes.
+//
 // Operations: CreateTable, DescribeTable, UpdateTable, DeleteTable, ListTables, UpdateTimeToLive, DescribeTimeToLive,
 // UpdateContinuousBackups, DescribeContinuousBackups, TagResource, UntagResource, ListTagsOfResource, DescribeLimits, GetItem,
 // PutItem, UpdateItem, DeleteItem, Query, Scan, BatchGetItem, BatchWriteItem, TransactGetItems and TransactWriteItems.
@@ -55,7 +65,7 @@
 // Tables are active at once, throughput is never exceeded and transactions never conflict by themselves: Throttled and Conflict
 // faults do that. There are no secondary indexes, streams, backups, global tables or PartiQL, and none of the parameters from before
 // expressions (Expected, AttributeUpdates, KeyConditions and their like); each is refused with an error that says so. Items expire only when
-// ExpireItems is called. Signatures and permissions are not checked, nor that a transaction stays below 4 MB. Scans go through the
+// ExpireItems is called. Nothing but the time of a signature is checked, no permissions, nor that a transaction stays below 4 MB. Scans go through the
 // partitions in an order that is stable but not the service's. UPDATED_OLD and UPDATED_NEW give whole attributes where an update wrote
 // into a list or map, as DynamoDB Local does. Nothing is stored on disk.
 package dynalocktest

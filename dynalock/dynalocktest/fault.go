@@ -1,8 +1,10 @@
 package dynalocktest
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -13,7 +15,8 @@ import (
 // Kind is what a Fault does to a request.
 type Kind string
 
-// The kinds of faults. A request that no answer comes back to waits until its caller gives up.
+// The kinds of faults. A request that no answer comes back to waits until its caller gives up. A request, or a copy of it,
+// that arrives more than five minutes after it was signed is refused, whatever delayed it.
 const (
 	// SlowRequest applies the request Delay after it was sent, also when the caller has given up by then.
 	SlowRequest Kind = "slow request"
@@ -23,13 +26,25 @@ const (
 	LostRequest Kind = "lost request"
 	// LostResponse applies the request after Delay and never answers.
 	LostResponse Kind = "lost response"
-	// Duplicated applies and answers the request, and applies it once more Delay later. With another fault that loses or refuses the
-	// request only the late copy is applied.
+	// TimedOut tells the caller at once that the request timed out, and applies it Delay later. Over HTTP it breaks the connection.
+	TimedOut Kind = "timed out"
+	// Duplicated applies and answers the request, and applies it once more Delay later. With another fault that loses or
+	// refuses the request only the late copy is applied.
 	Duplicated Kind = "duplicated"
 	// ErrorBefore answers with the error Code, after Delay, and does not apply the request.
 	ErrorBefore Kind = "error before"
-	// ErrorAfter applies the request, and answers with the error Code after Delay.
+	// ErrorAfter applies the request, and answers with the error Code after Delay, as something between the caller and
+	// DynamoDB does that repeats requests: the first one is applied, and the repetition is refused.
 	ErrorAfter Kind = "error after"
+	// StrangerBefore has somebody else answer after Delay, such as a proxy or a captive portal: with Status, Body as
+	// text/html, a Date that is DateOffset apart from the server's, and without the headers X-Amzn-Requestid and
+	// X-Amz-Crc32. The request is not applied.
+	StrangerBefore Kind = "stranger before"
+	// StrangerAfter applies the request, and has a stranger answer after Delay.
+	StrangerAfter Kind = "stranger after"
+	// Stripped takes the headers X-Amzn-Requestid and X-Amz-Crc32 off whatever the server answers, as some proxies do, and
+	// sets its Date DateOffset apart. Delay is not used.
+	Stripped Kind = "stripped"
 	// ResetBefore breaks the connection after Delay; the request is not applied.
 	ResetBefore Kind = "reset before"
 	// ResetAfter applies the request and breaks the connection after Delay.
@@ -41,7 +56,10 @@ const (
 	Conflict Kind = "conflict"
 )
 
-var kinds = []Kind{SlowRequest, SlowResponse, LostRequest, LostResponse, Duplicated, ErrorBefore, ErrorAfter, ResetBefore, ResetAfter, Throttled, Conflict}
+var kinds = []Kind{
+	SlowRequest, SlowResponse, LostRequest, LostResponse, TimedOut, Duplicated, ErrorBefore, ErrorAfter, StrangerBefore, StrangerAfter,
+	Stripped, ResetBefore, ResetAfter, Throttled, Conflict,
+}
 
 // Fault says what goes wrong with which requests. Where several faults match one request their delays add up, and the first one
 // injected that decides its outcome does so alone.
@@ -65,9 +83,15 @@ type Fault struct {
 	Delay  time.Duration
 	Jitter time.Duration
 
-	// Code of ErrorBefore and ErrorAfter; default InternalServerError. InternalServerError has HTTP status 500, ServiceUnavailable
-	// 503, all others 400.
+	// Code of ErrorBefore and ErrorAfter, any that DynamoDB has; default InternalServerError.
 	Code string
+	// Status is the HTTP status of an answer. Default of ErrorBefore and ErrorAfter: 500 for InternalServerError, 503 for
+	// ServiceUnavailable, 400 for all others. Default of a stranger's answer: 502.
+	Status int
+	// Body of a stranger's answer; default empty.
+	Body string
+	// DateOffset is added to the Date of a stranger's or stripped answer.
+	DateOffset time.Duration
 }
 
 // injected is a fault with its counters, guarded by Server.mu.
@@ -101,7 +125,12 @@ type plan struct {
 	delay         time.Duration
 	outcome       outcome
 	code          string // of the error answered instead of the true answer
-	conflicts     []bool // by target, with Code TransactionConflictException
+	status        int    // of that error, if not the code's own, or of the stranger's answer
+	stranger      bool   // answers instead, with body
+	body          string
+	stripped      bool
+	date          time.Duration // apart from the server's
+	conflicts     []bool        // by target, with Code TransactionConflictException
 	decided       bool
 }
 
@@ -181,6 +210,10 @@ func (p *plan) suffer(f *injected, m *message, delay time.Duration) {
 	case Duplicated:
 		p.again, p.delay = true, delay
 		return
+	case Stripped:
+		p.stripped = true
+		p.date += f.DateOffset
+		return
 	}
 	if p.decided {
 		return
@@ -192,6 +225,9 @@ func (p *plan) suffer(f *injected, m *message, delay time.Duration) {
 	case LostResponse:
 		p.before += delay
 		p.outcome = lost
+	case TimedOut:
+		p.apply, p.outcome = false, timedOut
+		p.again, p.delay = true, delay
 	case ResetBefore:
 		p.before += delay
 		p.apply, p.outcome = false, reset
@@ -200,10 +236,19 @@ func (p *plan) suffer(f *injected, m *message, delay time.Duration) {
 		p.outcome = reset
 	case ErrorAfter:
 		p.after += delay
-		p.code = f.Code
+		p.code, p.status = f.Code, f.Status
 	case ErrorBefore, Throttled, Conflict:
 		p.before += delay
-		p.apply, p.code = false, f.Code
+		p.apply, p.code, p.status = false, f.Code, f.Status
+	case StrangerBefore, StrangerAfter:
+		if p.apply = f.Kind == StrangerAfter; p.apply {
+			p.after += delay
+		} else {
+			p.before += delay
+		}
+		p.status = cmp.Or(f.Status, http.StatusBadGateway)
+		p.stranger, p.code, p.body = true, fmt.Sprintf("HTTP %d", p.status), f.Body
+		p.date += f.DateOffset
 	}
 	switch {
 	case f.Kind == Throttled:
@@ -222,6 +267,14 @@ var failureTexts = map[string]string{
 	"ThrottlingException":                    "Rate of requests exceeds the allowed throughput.",
 	"RequestLimitExceeded":                   "Throughput exceeds the current throughput limit for your account.",
 	"TransactionConflictException":           "Transaction is ongoing for the item",
+	"TransactionInProgressException":         "The transaction with the given request token is already in progress.",
+	"ResourceNotFoundException":              "Requested resource not found",
+	"AccessDeniedException":                  "User is not authorized to perform this operation on resource because no identity-based policy allows the action",
+	"ExpiredTokenException":                  "The security token included in the request is expired",
+	"UnrecognizedClientException":            "The security token included in the request is invalid.",
+	"MissingAuthenticationTokenException":    "Request must contain a valid (registered) AWS Access Key ID.",
+	"IncompleteSignatureException":           "The request signature does not conform to AWS standards.",
+	"InvalidSignatureException":              "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
 }
 
 // failure is the injected answer.
@@ -236,5 +289,6 @@ func (m *message) failure() (int, []byte) {
 	if m.plan.conflicts != nil && strings.HasPrefix(m.name, "Transact") {
 		e = engine.Conflict(m.plan.conflicts)
 	}
+	e.Status = cmp.Or(m.plan.status, e.Status)
 	return e.Status, e.Body()
 }

@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -12,6 +16,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/aws/smithy-go"
@@ -43,15 +48,20 @@ func counter(t *testing.T, s *dynalocktest.Server, key string) string {
 
 func code(err error) string {
 	var api smithy.APIError
+	var answer *awshttp.ResponseError
 	switch {
 	case err == nil:
 		return "ok"
+	case errors.As(err, &answer) && answer.HTTPStatusCode() > 0 && answer.ServiceRequestID() == "":
+		return fmt.Sprintf("HTTP %d", answer.HTTPStatusCode())
 	case errors.As(err, &api):
 		return api.ErrorCode()
 	case errors.Is(err, context.DeadlineExceeded):
 		return "deadline"
 	case errors.Is(err, syscall.ECONNRESET):
 		return "reset"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "timeout"
 	}
 	return err.Error()
 }
@@ -76,6 +86,10 @@ func TestEachFaultDoesWhatItsKindSays(t *testing.T) {
 		{dynalocktest.Fault{Kind: dynalocktest.ErrorBefore}, "InternalServerError", 0, "0", "0"},
 		{dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Code: "ServiceUnavailable", Delay: time.Second}, "ServiceUnavailable", time.Second, "0", "0"},
 		{dynalocktest.Fault{Kind: dynalocktest.ErrorAfter, Code: "ThrottlingException"}, "ThrottlingException", 0, "1", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.TimedOut, Delay: 20 * time.Second}, "timeout", 0, "0", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.StrangerBefore, Delay: time.Second}, "HTTP 502", time.Second, "0", "0"},
+		{dynalocktest.Fault{Kind: dynalocktest.StrangerAfter, Status: 504, Delay: time.Second}, "HTTP 504", time.Second, "1", "1"},
+		{dynalocktest.Fault{Kind: dynalocktest.Stripped, Delay: time.Second}, "ok", 0, "1", "1"},
 		{dynalocktest.Fault{Kind: dynalocktest.ResetBefore, Delay: time.Second}, "reset", time.Second, "0", "0"},
 		{dynalocktest.Fault{Kind: dynalocktest.ResetAfter}, "reset", 0, "1", "1"},
 		{dynalocktest.Fault{Kind: dynalocktest.Throttled}, "ProvisionedThroughputExceededException", 0, "0", "0"},
@@ -290,5 +304,188 @@ func TestAFaultOfNoKnownKindIsRefusedByNameAndHitsNothing(t *testing.T) {
 			}()
 			server.Inject(dynalocktest.Fault{Kind: kind})
 		}()
+	}
+}
+
+// refusals are the errors that DynamoDB answers a request with that it does not apply, with their HTTP status.
+var refusals = map[string]int{
+	"ProvisionedThroughputExceededException": 400, "ThrottlingException": 400, "RequestLimitExceeded": 400,
+	"TransactionConflictException": 400, "TransactionInProgressException": 400,
+	"ExpiredTokenException": 400, "AccessDeniedException": 400, "UnrecognizedClientException": 400,
+	"InvalidSignatureException": 400, "IncompleteSignatureException": 400, "MissingAuthenticationTokenException": 400,
+	"ResourceNotFoundException": 400, "InternalServerError": 500, "ServiceUnavailable": 503,
+}
+
+func TestAnyRefusalIsAnsweredWithItsStatusAndTextBeforeOrAfterTheWriteApplied(t *testing.T) {
+	for refusal, status := range refusals {
+		for kind, applied := range map[dynalocktest.Kind]string{dynalocktest.ErrorBefore: "0", dynalocktest.ErrorAfter: "1"} {
+			for _, asked := range []int{0, 403} {
+				t.Run(fmt.Sprint(kind, " ", refusal, " ", asked), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						s := dynalocktest.NewServer()
+						defer s.Close()
+						db := createLocks(t, s)
+						s.Inject(dynalocktest.Fault{Kind: kind, Operation: "UpdateItem", Code: refusal, Status: asked, Times: 1})
+						want := status
+						if asked != 0 {
+							want = asked
+						}
+						var api smithy.APIError
+						var answer *awshttp.ResponseError
+						err := count(t.Context(), db, "a")
+						if !errors.As(err, &api) || !errors.As(err, &answer) {
+							t.Fatalf("got %v", err)
+						}
+						if api.ErrorCode() != refusal || api.ErrorMessage() == "" || answer.HTTPStatusCode() != want || answer.ServiceRequestID() == "" {
+							t.Errorf("got %v, want %d %s with a text and a request id", err, want, refusal)
+						}
+						if got := counter(t, s, "a"); got != applied {
+							t.Errorf("applied %s times, want %s", got, applied)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
+// answerTo sends one unsigned request to a server on a socket.
+func answerTo(t *testing.T, web *httptest.Server, operation, body string) (*http.Response, string) {
+	t.Helper()
+	response, err := http.DefaultClient.Do(request(t, web.URL, operation, body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	got, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(got)
+}
+
+const (
+	dayAhead   = 24 * time.Hour
+	createBody = `{"TableName":"more","BillingMode":"PAY_PER_REQUEST","AttributeDefinitions":[{"AttributeName":"key",` +
+		`"AttributeType":"S"}],"KeySchema":[{"AttributeName":"key","KeyType":"HASH"}]}`
+)
+
+// dateOff tells how far the Date of an answer is from now.
+func dateOff(t *testing.T, r *http.Response) time.Duration {
+	t.Helper()
+	at, err := http.ParseTime(r.Header.Get("Date"))
+	if err != nil {
+		t.Errorf("Date: %v", err)
+	}
+	return time.Until(at).Round(time.Hour)
+}
+
+func TestAStrangerAnswersWithItsOwnStatusBodyAndDateAndNothingOfDynamoDB(t *testing.T) {
+	t.Parallel()
+	s := dynalocktest.NewServer()
+	web := httptest.NewServer(s)
+	defer web.Close()
+	defer s.Close()
+	for kind, applied := range map[dynalocktest.Kind]bool{dynalocktest.StrangerBefore: false, dynalocktest.StrangerAfter: true} {
+		for _, status := range []int{200, 403, 502, 503} {
+			for _, page := range []string{"", "<html>who are you?</html>"} {
+				remove := s.Inject(dynalocktest.Fault{Kind: kind, Status: status, Body: page, DateOffset: dayAhead})
+				response, body := answerTo(t, web, "ListTables", `{}`)
+				remove()
+				if response.StatusCode != status || body != page || dateOff(t, response) != dayAhead {
+					t.Errorf("%s: %d %q of %s, want %d %q a day ahead", kind, response.StatusCode, body, response.Header.Get("Date"), status, page)
+				}
+				for name := range response.Header {
+					if strings.HasPrefix(name, "X-Amz") || name == "Content-Type" && response.Header.Get(name) != "text/html" {
+						t.Errorf("%s has a header %s: %s", kind, name, response.Header.Get(name))
+					}
+				}
+				requests := s.Requests()
+				last := requests[len(requests)-1]
+				if want := map[bool]string{true: "", false: fmt.Sprintf("HTTP %d", status)}[applied]; last.Applied != applied || last.Error != want {
+					t.Errorf("%s: the server remembers %+v, want the error %q", kind, last, want)
+				}
+			}
+		}
+	}
+}
+
+func TestAStrippedAnswerIsTheServersOwnWithoutItsHeaders(t *testing.T) {
+	t.Parallel()
+	s := dynalocktest.NewServer()
+	web := httptest.NewServer(s)
+	defer web.Close()
+	defer s.Close()
+	answers := map[bool][]string{}
+	for _, stripped := range []bool{false, true} {
+		remove := func() {}
+		if stripped {
+			remove = s.Inject(dynalocktest.Fault{Kind: dynalocktest.Stripped, DateOffset: dayAhead})
+		}
+		for _, op := range []string{"ListTables", "NoSuchOperation", "DescribeTable"} {
+			response, body := answerTo(t, web, op, `{"TableName":"none"}`)
+			answers[stripped] = append(answers[stripped], fmt.Sprint(response.StatusCode, body))
+			has := response.Header.Get("X-Amzn-Requestid") != "" || response.Header.Get("X-Amz-Crc32") != ""
+			if want := map[bool]time.Duration{true: dayAhead}[stripped]; has == stripped || dateOff(t, response) != want {
+				t.Errorf("stripped %t: %s has %v, want a Date that is %v ahead", stripped, op, response.Header, want)
+			}
+		}
+		remove()
+	}
+	if !slices.Equal(answers[true], answers[false]) {
+		t.Errorf("stripped %q, whole %q", answers[true], answers[false])
+	}
+	s.Inject(dynalocktest.Fault{Kind: dynalocktest.Stripped})
+	s.Inject(dynalocktest.Fault{Kind: dynalocktest.Throttled})
+	if response, body := answerTo(t, web, "ListTables", `{}`); response.Header.Get("X-Amzn-Requestid") != "" || response.StatusCode != 400 {
+		t.Errorf("an injected error that is stripped: %d %s %v", response.StatusCode, body, response.Header)
+	}
+}
+
+func TestACopyOfEveryOperationArrivesLaterWhileTheOriginalIsAnswered(t *testing.T) {
+	const (
+		table = `{"TableName":"locks"`
+		key   = table + `,"Key":{"key":{"S":"a"}}`
+		arn   = `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/locks"`
+		put   = `{"Put":{"TableName":"locks","Item":{"key":{"S":"a"}}}}`
+	)
+	for operation, body := range map[string]string{
+		"BatchGetItem": `{"RequestItems":{"locks":{"Keys":[{"key":{"S":"a"}}]}}}`, "CreateTable": createBody,
+		"BatchWriteItem": `{"RequestItems":{"locks":[{"DeleteRequest":{"Key":{"key":{"S":"a"}}}}]}}`,
+		"DeleteItem":     key + `}`, "DeleteTable": table + `}`, "DescribeContinuousBackups": table + `}`, "DescribeLimits": `{}`,
+		"DescribeTable": table + `}`, "DescribeTimeToLive": table + `}`, "GetItem": key + `}`, "ListTables": `{}`,
+		"ListTagsOfResource": arn + `}`, "PutItem": table + `,"Item":{"key":{"S":"a"}}}`, "Scan": table + `}`,
+		"Query":       table + `,"KeyConditionExpression":"#k = :a","ExpressionAttributeNames":{"#k":"key"},"ExpressionAttributeValues":{":a":{"S":"a"}}}`,
+		"TagResource": arn + `,"Tags":[{"Key":"team","Value":"y"}]}`, "UntagResource": arn + `,"TagKeys":["team"]}`,
+		"TransactGetItems": `{"TransactItems":[{"Get":` + key + `}}]}`, "TransactWriteItems": `{"TransactItems":[` + put + `]}`,
+		"UpdateContinuousBackups": table + `,"PointInTimeRecoverySpecification":{"PointInTimeRecoveryEnabled":true}}`,
+		"UpdateItem":              key + `}`, "UpdateTable": table + `,"DeletionProtectionEnabled":true}`,
+		"UpdateTimeToLive": table + `,"TimeToLiveSpecification":{"AttributeName":"ttl","Enabled":true}}`,
+	} {
+		t.Run(operation, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := dynalocktest.NewServer()
+				defer s.Close()
+				db := createLocks(t, s)
+				const delay = 4 * time.Minute
+				s.Inject(dynalocktest.Fault{Kind: dynalocktest.Duplicated, Operation: operation, Delay: delay, Times: 1})
+				start := time.Now()
+				response, err := db.Options().HTTPClient.Do(request(t, "http://dynalocktest.invalid", operation, body))
+				if err != nil || response.StatusCode != http.StatusOK || !time.Now().Equal(start) {
+					t.Fatalf("the original is answered with %v, %v after %v", response, err, time.Since(start))
+				}
+				time.Sleep(delay)
+				synctest.Wait()
+				var at []time.Duration
+				for _, r := range s.Requests()[1:] {
+					if r.Operation == operation && r.Applied {
+						at = append(at, r.At.Sub(start))
+					}
+				}
+				if want := []time.Duration{0, delay}; !slices.Equal(at, want) {
+					t.Errorf("applied after %v, want %v", at, want)
+				}
+			})
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/engine"
@@ -26,6 +27,10 @@ type ServerOptions struct {
 	// History is how many of the last requests Requests remembers. Default 10,000; negative: none. Each remembered write holds its
 	// item as it was before and after in memory: 10,000 writes of 390 KB keep 4 GB. Where items are large, take fewer or none.
 	History int
+	// ClockOffset sets the server's clock apart from that of its clients: ahead of time.Now, or behind it. Default 0. The
+	// server dates its answers, judges signatures, tokens and times to live, and stamps tables by its own clock. For a client
+	// its machine's clock is off by as much, the other way. SetClockOffset changes it.
+	ClockOffset time.Duration
 	// OnRequest, if set, is called for every request in the order in which they were applied, one call at a time and before the
 	// answer leaves. It runs inside the server's lock: it must be short and must not use the server or a client of it.
 	OnRequest func(Request)
@@ -36,6 +41,7 @@ type Server struct {
 	opts   ServerOptions
 	engine *engine.Engine
 	closed chan struct{}
+	offset atomic.Int64 // of the server's clock, in nanoseconds
 
 	mu      sync.Mutex // guards what follows; never held over a wait or a call of the engine
 	faults  []*injected
@@ -60,14 +66,23 @@ func NewServer(optFns ...func(*ServerOptions)) *Server {
 	if opts.History == 0 {
 		opts.History = defaultHistory
 	}
-	return &Server{
+	s := &Server{
 		opts:    opts,
-		engine:  engine.New(),
 		closed:  make(chan struct{}),
 		history: history{limit: max(0, opts.History)},
 		random:  rand.New(rand.NewPCG(opts.Seed, opts.Seed)),
 	}
+	s.SetClockOffset(opts.ClockOffset)
+	s.engine = engine.New(s.now)
+	return s
 }
+
+// SetClockOffset sets the server's clock ahead of time.Now by offset, or behind it: see ServerOptions.ClockOffset. For a
+// client that is running, its machine's clock has jumped the other way, as after a sleep.
+func (s *Server) SetClockOffset(offset time.Duration) { s.offset.Store(int64(offset)) }
+
+// now is the time by the server's clock.
+func (s *Server) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
 
 // ExpireItems deletes the items whose time to live is over, in the tables for which it is enabled, and tells how many: what the
 // service does by itself some time after the expiry, usually within two days, the server does only here. Deletions are requests of
@@ -116,10 +131,13 @@ func (s *Server) sleep(d time.Duration) bool {
 
 // reply is what becomes of a request on its way back.
 type reply struct {
-	outcome outcome
-	status  int
-	body    []byte
-	id      string
+	outcome  outcome
+	status   int
+	body     []byte
+	id       string
+	date     time.Time
+	stranger bool // not the server's own
+	stripped bool // of what only DynamoDB's answers have
 }
 
 type outcome uint8
@@ -128,6 +146,7 @@ const (
 	answered outcome = iota
 	lost             // no answer, ever
 	reset            // the connection breaks
+	timedOut         // the caller is told that its time is over
 )
 
 // exchange carries one request there and its answer back. When the server is closed meanwhile there is no answer.
@@ -135,7 +154,7 @@ func (s *Server) exchange(m *message) reply {
 	if !s.sleep(m.plan.before) {
 		return reply{outcome: lost}
 	}
-	r := reply{outcome: m.plan.outcome, id: m.id}
+	r := reply{outcome: m.plan.outcome, id: m.id, stranger: m.plan.stranger, stripped: m.plan.stripped}
 	if m.plan.apply {
 		r.status, r.body = s.apply(m)
 	} else {
@@ -144,20 +163,28 @@ func (s *Server) exchange(m *message) reply {
 	if m.plan.again {
 		s.later(m)
 	}
-	if m.plan.code != "" {
+	switch {
+	case m.plan.stranger:
+		r.status, r.body = m.plan.status, []byte(m.plan.body)
+	case m.plan.code != "":
 		r.status, r.body = m.failure()
 	}
 	if !s.sleep(m.plan.after) {
 		return reply{outcome: lost}
 	}
+	r.date = s.now().Add(m.plan.date)
 	return r
 }
 
 // apply executes the request and takes notes in the order of execution.
 func (s *Server) apply(m *message) (int, []byte) {
-	if m.call == nil {
-		s.note(m.request(m.invalid.Code))
-		return m.invalid.Status, m.invalid.Body()
+	refused := m.signature.check(s.now())
+	if refused == nil {
+		refused = m.invalid
+	}
+	if refused != nil {
+		s.note(m.request(refused.Code))
+		return refused.Status, refused.Body()
 	}
 	return m.call.Apply(func(a engine.Applied) { s.noteApplied(m, a) })
 }
@@ -177,20 +204,22 @@ func (s *Server) later(m *message) {
 
 // message is a request on its way.
 type message struct {
-	id      string
-	client  string
-	name    string // of the operation
-	targets []engine.Target
-	call    *engine.Call
-	invalid *engine.Error // why there is no call
-	plan    plan
+	id        string
+	client    string
+	signature signature
+	name      string // of the operation
+	targets   []engine.Target
+	call      *engine.Call
+	invalid   *engine.Error // why there is no call
+	plan      plan
 }
 
 const targetPrefix = "DynamoDB_20120810."
 
 // receive reads a request and decides its fate.
-func (s *Server) receive(client, header string, body []byte) *message {
-	m := &message{client: client, name: strings.TrimPrefix(header, targetPrefix)}
+func (s *Server) receive(client string, header http.Header, body []byte) *message {
+	name := strings.TrimPrefix(header.Get("X-Amz-Target"), targetPrefix)
+	m := &message{client: client, signature: signatureOf(header), name: name}
 	m.call, m.invalid = s.engine.Prepare(m.name, body)
 	if m.call != nil {
 		m.targets = m.call.Targets()
@@ -204,8 +233,9 @@ func (s *Server) receive(client, header string, body []byte) *message {
 	return m
 }
 
-// ServeHTTP serves the protocol on a socket. The client's name is the access key id of its signature; signatures are not checked.
-// A lost answer holds the connection until the client closes it or the server is closed; a reset closes it at once.
+// ServeHTTP serves the protocol on a socket. The client's name is the access key id of its signature; of a signature only
+// the time is checked. A lost answer holds the connection until the client closes it or the server is closed; a reset
+// closes it at once, and so does the fault TimedOut.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.begin() {
 		hangUp(w)
@@ -219,7 +249,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.WriteString(w, "healthy: dynalocktest\n") // as the service answers health checks
 		return
 	}
-	m := s.receive(accessKey(r.Header.Get("Authorization")), r.Header.Get("X-Amz-Target"), body)
+	m := s.receive(accessKey(r.Header.Get("Authorization")), r.Header, body)
 	reply := s.exchange(m)
 	switch reply.outcome {
 	case lost:
@@ -228,7 +258,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-s.closed:
 		}
 		hangUp(w)
-	case reset:
+	case reset, timedOut:
 		hangUp(w)
 	}
 	reply.header(w.Header())
@@ -248,11 +278,17 @@ func hangUp(w http.ResponseWriter) {
 }
 
 func (r reply) header(h http.Header) {
-	h.Set("Content-Type", "application/x-amz-json-1.0")
 	h.Set("Content-Length", strconv.Itoa(len(r.body)))
-	h.Set("X-Amz-Crc32", strconv.FormatUint(uint64(crc32.ChecksumIEEE(r.body)), 10))
-	h.Set("X-Amzn-Requestid", r.id)
-	h.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	h.Set("Date", r.date.UTC().Format(http.TimeFormat))
+	if r.stranger {
+		h.Set("Content-Type", "text/html")
+		return
+	}
+	h.Set("Content-Type", "application/x-amz-json-1.0")
+	if !r.stripped {
+		h.Set("X-Amz-Crc32", strconv.FormatUint(uint64(crc32.ChecksumIEEE(r.body)), 10))
+		h.Set("X-Amzn-Requestid", r.id)
+	}
 }
 
 // accessKey takes the access key id out of a signature's header.

@@ -11,16 +11,17 @@ import (
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 )
 
-// Engine holds the tables. Its clock is time.Now.
+// Engine holds the tables.
 type Engine struct {
+	now    func() time.Time
 	mu     sync.Mutex
 	tables map[string]*table
 	tokens tokens
 	seq    int64
 }
 
-// New makes an engine without tables.
-func New() *Engine { return &Engine{tables: map[string]*table{}} }
+// New makes an engine without tables, whose clock is now.
+func New(now func() time.Time) *Engine { return &Engine{now: now, tables: map[string]*table{}} }
 
 // Call is a request whose body has been read. It may be applied more than once.
 type Call struct {
@@ -115,7 +116,7 @@ func (c *Call) apply(observe func(Applied)) (answer any, failed *Error) {
 	run, err := c.in.plan(c.engine)
 	c.engine.mu.Lock()
 	defer c.engine.mu.Unlock()
-	t := &tx{engine: c.engine, now: time.Now()}
+	t := &tx{engine: c.engine, now: c.engine.now()}
 	if err == nil {
 		answer, err = run(t)
 	}

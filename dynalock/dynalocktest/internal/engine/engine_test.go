@@ -36,7 +36,7 @@ func must(tb testing.TB, e *Engine, operation, body string) (map[string]any, App
 // withTables makes an engine with a table "locks" by key and one "range" by key and sk, a number.
 func withTables(tb testing.TB) *Engine {
 	tb.Helper()
-	e := New()
+	e := New(time.Now)
 	must(tb, e, "CreateTable", `{"TableName":"locks","BillingMode":"PAY_PER_REQUEST","AttributeDefinitions":[{"AttributeName":"key","AttributeType":"S"}],
 		"KeySchema":[{"AttributeName":"key","KeyType":"HASH"}]}`)
 	must(tb, e, "CreateTable", `{"TableName":"range","BillingMode":"PAY_PER_REQUEST",

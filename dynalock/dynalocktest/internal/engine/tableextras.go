@@ -72,7 +72,7 @@ const tooOld = 5 * 365 * 24 * time.Hour
 func (e *Engine) Expire(observe func(Applied)) int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	t := &tx{engine: e, now: time.Now()}
+	t := &tx{engine: e, now: e.now()}
 	for _, name := range sorted(e.tables) {
 		table := e.tables[name]
 		if table.ttl == "" {
