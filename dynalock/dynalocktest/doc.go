@@ -7,16 +7,17 @@
 //
 // # Virtual time
 //
-// In process the server runs inside a testing/synctest bubble. Make it there; its time is the bubble's, also in the Date header that
-// the SDK takes for the server's time, unless ServerOptions.ClockOffset sets the two apart. Everything that waits, waits on channels and timers, so the bubble's clock advances over
-// latencies, leases and lost answers alike. A request goes its own way: when its caller gives up, it is still applied when its time
-// comes, as on a real network. After Close, or when the bubble's time has passed over them, no goroutine of the server is left.
+// In process the server runs inside a testing/synctest bubble. Make it there; its time is the bubble's, also in the
+// Date header that the SDK takes for the server's time, unless ServerOptions.ClockOffset sets the two apart.
+// Everything that waits, waits on channels and timers, so the bubble's clock advances over latencies, leases and lost
+// answers alike. A request goes its own way: when its caller gives up, it is still applied when its time comes, as on
+// a real network. After Close, or when the bubble's time has passed over them, no goroutine of the server is left.
 //
 // # Faults
 //
-// Inject makes things go wrong: slow, lost, duplicated and late requests, lost answers, broken connections, errors before or after
-// the write was applied, throttling, conflicts, and answers of a proxy in between. A Fault says which requests it hits, by operation, table, key and client, and how
-// many of them:
+// Inject makes things go wrong: slow, lost, duplicated and late requests, lost answers, broken connections, errors
+// before or after the write was applied, throttling, conflicts, and answers of a proxy in between. A Fault says which
+// requests it hits, by operation, table, key and client, and how many of them:
 //
 //	// The first heartbeat of worker-2 is applied, but its answer is lost.
 //	server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostResponse, Operation: "UpdateItem", Client: "worker-2", Times: 1})
@@ -50,11 +51,11 @@
 // does what the service does. The texts of validation messages are DynamoDB Local's, which differ from the service's in places:
 // match codes, not texts.
 //
-// A signed request that arrives more than five minutes from the time in its signature (X-Amz-Date), by the server's clock, is
-// refused with InvalidSignatureException and applies nothing, as by the service, which DynamoDB Local does not do. So no copy
-// of a request applies later than that. The SDK corrects the clock by the Date of that answer: within the same call if its
-// retries are on, and else from the client's next call on. A request without a signature or without X-Amz-Date is taken. A
-// transaction with a ClientRequestToken applies once within ten minutes.
+// A signed request that arrives more than five minutes from the time in its signature (X-Amz-Date), by the server's
+// clock, is refused with InvalidSignatureException and applies nothing, as by the service, which DynamoDB Local does
+// not do. So no copy of a request applies later than that. The SDK corrects the clock by the Date of that answer:
+// within the same call if its retries are on, and else from the client's next call on. A request without a signature
+// or without X-Amz-Date is taken. A transaction with a ClientRequestToken applies once within ten minutes.
 //
 // Operations: CreateTable, DescribeTable, UpdateTable, DeleteTable, ListTables, UpdateTimeToLive, DescribeTimeToLive,
 // UpdateContinuousBackups, DescribeContinuousBackups, TagResource, UntagResource, ListTagsOfResource, DescribeLimits, GetItem,
@@ -62,10 +63,11 @@
 //
 // # What is not
 //
-// Tables are active at once, throughput is never exceeded and transactions never conflict by themselves: Throttled and Conflict
-// faults do that. There are no secondary indexes, streams, backups, global tables or PartiQL, and none of the parameters from before
-// expressions (Expected, AttributeUpdates, KeyConditions and their like); each is refused with an error that says so. Items expire only when
-// ExpireItems is called. Nothing but the time of a signature is checked, no permissions, nor that a transaction stays below 4 MB. Scans go through the
-// partitions in an order that is stable but not the service's. UPDATED_OLD and UPDATED_NEW give whole attributes where an update wrote
-// into a list or map, as DynamoDB Local does. Nothing is stored on disk.
+// Tables are active at once, throughput is never exceeded and transactions never conflict by themselves: Throttled
+// and Conflict faults do that. There are no secondary indexes, streams, backups, global tables or PartiQL, and none
+// of the parameters from before expressions (Expected, AttributeUpdates, KeyConditions and their like); each is
+// refused with an error that says so. Items expire only when ExpireItems is called. Nothing but the time of a
+// signature is checked, no permissions, nor that a transaction stays below 4 MB. Scans go through the partitions in
+// an order that is stable but not the service's. UPDATED_OLD and UPDATED_NEW give whole attributes where an update
+// wrote into a list or map, as DynamoDB Local does. Nothing is stored on disk.
 package dynalocktest

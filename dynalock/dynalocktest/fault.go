@@ -15,8 +15,8 @@ import (
 // Kind is what a Fault does to a request.
 type Kind string
 
-// The kinds of faults. A request that no answer comes back to waits until its caller gives up. A request, or a copy of it,
-// that arrives more than five minutes after it was signed is refused, whatever delayed it.
+// The kinds of faults. A request that no answer comes back to waits until its caller gives up. A request, or a copy
+// of it, that arrives more than five minutes after it was signed is refused, whatever delayed it.
 const (
 	// SlowRequest applies the request Delay after it was sent, also when the caller has given up by then.
 	SlowRequest Kind = "slow request"
@@ -26,7 +26,8 @@ const (
 	LostRequest Kind = "lost request"
 	// LostResponse applies the request after Delay and never answers.
 	LostResponse Kind = "lost response"
-	// TimedOut tells the caller at once that the request timed out, and applies it Delay later. Over HTTP it breaks the connection.
+	// TimedOut tells the caller at once that the request timed out, and applies it Delay later. Over HTTP it breaks the
+	// connection.
 	TimedOut Kind = "timed out"
 	// Duplicated applies and answers the request, and applies it once more Delay later. With another fault that loses or
 	// refuses the request only the late copy is applied.
@@ -57,8 +58,8 @@ const (
 )
 
 var kinds = []Kind{
-	SlowRequest, SlowResponse, LostRequest, LostResponse, TimedOut, Duplicated, ErrorBefore, ErrorAfter, StrangerBefore, StrangerAfter,
-	Stripped, ResetBefore, ResetAfter, Throttled, Conflict,
+	SlowRequest, SlowResponse, LostRequest, LostResponse, TimedOut, Duplicated, ErrorBefore, ErrorAfter,
+	StrangerBefore, StrangerAfter, Stripped, ResetBefore, ResetAfter, Throttled, Conflict,
 }
 
 // Fault says what goes wrong with which requests. Where several faults match one request their delays add up, and the first one
@@ -269,12 +270,13 @@ var failureTexts = map[string]string{
 	"TransactionConflictException":           "Transaction is ongoing for the item",
 	"TransactionInProgressException":         "The transaction with the given request token is already in progress.",
 	"ResourceNotFoundException":              "Requested resource not found",
-	"AccessDeniedException":                  "User is not authorized to perform this operation on resource because no identity-based policy allows the action",
+	"AccessDeniedException":                  "User is not authorized to perform this action",
 	"ExpiredTokenException":                  "The security token included in the request is expired",
 	"UnrecognizedClientException":            "The security token included in the request is invalid.",
 	"MissingAuthenticationTokenException":    "Request must contain a valid (registered) AWS Access Key ID.",
 	"IncompleteSignatureException":           "The request signature does not conform to AWS standards.",
-	"InvalidSignatureException":              "The request signature we calculated does not match the signature you provided. Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
+	"InvalidSignatureException": "The request signature we calculated does not match the signature you provided. " +
+		"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.",
 }
 
 // failure is the injected answer.

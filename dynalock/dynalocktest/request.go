@@ -16,11 +16,11 @@ type Request struct {
 	Table     string    // of the first item named
 	Key       string    // the partition key of the first item named, as text; "" for requests on no item
 	At        time.Time // by time.Now, whatever ServerOptions.ClockOffset is
-	// Applied tells that the request reached the tables: it was executed, or refused by them. It is false for requests that
-	// were lost, malformed, signed too long ago, or answered with an injected error.
+	// Applied tells that the request reached the tables: it was executed, or refused by them. It is false for requests
+	// that were lost, malformed, signed too long ago, or answered with an injected error.
 	Applied bool
-	// Error is the code of the error that the tables, or an injected fault, answered with; "" for success. Where a stranger
-	// answered, and the request was not applied, it is "HTTP 502" or whatever the status was.
+	// Error is the code of the error that the tables, or an injected fault, answered with; "" for success. Where a
+	// stranger answered, and the request was not applied, it is "HTTP 502" or whatever the status was.
 	Error string
 	// Writes are the items that the request changed.
 	Writes []Write

@@ -27,9 +27,9 @@ type ServerOptions struct {
 	// History is how many of the last requests Requests remembers. Default 10,000; negative: none. Each remembered write holds its
 	// item as it was before and after in memory: 10,000 writes of 390 KB keep 4 GB. Where items are large, take fewer or none.
 	History int
-	// ClockOffset sets the server's clock apart from that of its clients: ahead of time.Now, or behind it. Default 0. The
-	// server dates its answers, judges signatures, tokens and times to live, and stamps tables by its own clock. For a client
-	// its machine's clock is off by as much, the other way. SetClockOffset changes it.
+	// ClockOffset sets the server's clock apart from that of its clients: ahead of time.Now, or behind it. Default 0.
+	// The server dates its answers, judges signatures, tokens and times to live, and stamps tables by its own clock. For
+	// a client its machine's clock is off by as much, the other way. SetClockOffset changes it.
 	ClockOffset time.Duration
 	// OnRequest, if set, is called for every request in the order in which they were applied, one call at a time and before the
 	// answer leaves. It runs inside the server's lock: it must be short and must not use the server or a client of it.
@@ -77,8 +77,8 @@ func NewServer(optFns ...func(*ServerOptions)) *Server {
 	return s
 }
 
-// SetClockOffset sets the server's clock ahead of time.Now by offset, or behind it: see ServerOptions.ClockOffset. For a
-// client that is running, its machine's clock has jumped the other way, as after a sleep.
+// SetClockOffset sets the server's clock ahead of time.Now by offset, or behind it: see ServerOptions.ClockOffset.
+// For a client that is running, its machine's clock has jumped the other way, as after a sleep.
 func (s *Server) SetClockOffset(offset time.Duration) { s.offset.Store(int64(offset)) }
 
 // now is the time by the server's clock.
@@ -233,9 +233,9 @@ func (s *Server) receive(client string, header http.Header, body []byte) *messag
 	return m
 }
 
-// ServeHTTP serves the protocol on a socket. The client's name is the access key id of its signature; of a signature only
-// the time is checked. A lost answer holds the connection until the client closes it or the server is closed; a reset
-// closes it at once, and so does the fault TimedOut.
+// ServeHTTP serves the protocol on a socket. The client's name is the access key id of its signature; of a signature
+// only the time is checked. A lost answer holds the connection until the client closes it or the server is closed; a
+// reset closes it at once, and so does the fault TimedOut.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.begin() {
 		hangUp(w)

@@ -24,7 +24,7 @@ func signatureOf(h http.Header) signature {
 	return signature{at}
 }
 
-// check refuses a signature of another time, as DynamoDB does. Like the time in a signature, the server's is in whole seconds.
+// check refuses a signature of another time, as DynamoDB does. The times of both are in whole seconds.
 func (s signature) check(now time.Time) *engine.Error {
 	now = now.UTC().Truncate(time.Second)
 	oldest, newest := now.Add(-signatureLife), now.Add(signatureLife)

@@ -18,24 +18,33 @@ import (
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 )
 
-// onBoth runs a test on the embedded server and, where there is one, on DynamoDB Local, with a table of its own.
-func onBoth(t *testing.T, test func(t *testing.T, db *dynamodb.Client, table string)) {
-	create := func(t *testing.T, db *dynamodb.Client, table string) {
-		t.Helper()
-		if _, err := db.CreateTable(t.Context(), &dynamodb.CreateTableInput{
-			TableName:            &table,
-			KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
-			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("key"), AttributeType: types.ScalarAttributeTypeS}},
+// onTable is a test with an empty table of its own.
+type onTable struct {
+	*testing.T
+
+	db    *dynamodb.Client
+	table string
+}
+
+// onBoth runs a test on the embedded server and, where there is one, on DynamoDB Local.
+func onBoth(t *testing.T, test func(onTable)) {
+	t.Helper()
+	run := func(e onTable) {
+		key := aws.String("key")
+		if _, err := e.db.CreateTable(e.Context(), &dynamodb.CreateTableInput{
+			TableName:            &e.table,
+			KeySchema:            []types.KeySchemaElement{{AttributeName: key, KeyType: types.KeyTypeHash}},
+			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: key, AttributeType: types.ScalarAttributeTypeS}},
 			BillingMode:          types.BillingModePayPerRequest,
 		}); err != nil {
-			t.Fatal(err)
+			e.Fatal(err)
 		}
+		test(e)
 	}
 	t.Run("embedded", func(t *testing.T) {
 		s := dynalocktest.NewServer()
 		t.Cleanup(s.Close)
-		create(t, s.Client(), "tokens")
-		test(t, s.Client(), "tokens")
+		run(onTable{t, s.Client(), "tokens"})
 	})
 	endpoint := os.Getenv("DYNALOCK_TEST_ENDPOINT")
 	if endpoint == "" {
@@ -49,11 +58,10 @@ func onBoth(t *testing.T, test func(t *testing.T, db *dynamodb.Client, table str
 			Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
 		})
 		table := "tokens-" + rand.Text()
-		create(t, db, table)
 		t.Cleanup(func() {
 			_, _ = db.DeleteTable(context.WithoutCancel(t.Context()), &dynamodb.DeleteTableInput{TableName: &table})
 		})
-		test(t, db, table)
+		run(onTable{t, db, table})
 	})
 }
 
@@ -73,13 +81,13 @@ func add(table, token, n string, mustExist bool) *dynamodb.TransactWriteItemsInp
 }
 
 func TestATransactionIsAppliedOnceUnderItsTokenAndACancelledOneIsForgotten(t *testing.T) {
-	onBoth(t, func(t *testing.T, db *dynamodb.Client, table string) {
-		once, twice := rand.Text(), rand.Text()
+	onBoth(t, func(e onTable) {
+		db, table, once, twice := e.db, e.table, rand.Text(), rand.Text()
 		for i, step := range []struct {
 			in            *dynamodb.TransactWriteItemsInput
 			answer, value string
 		}{
-			{add(table, once, "1", true), "TransactionCanceledException", ""}, // cancelled, and not remembered: nothing exists yet
+			{add(table, once, "1", true), "TransactionCanceledException", ""}, // nothing exists yet
 			{add(table, twice, "1", false), "ok", "1"},
 			{add(table, once, "1", true), "ok", "2"}, // the same token and parameters apply now
 			{add(table, once, "1", true), "ok", "2"}, // and once only
@@ -88,22 +96,22 @@ func TestATransactionIsAppliedOnceUnderItsTokenAndACancelledOneIsForgotten(t *te
 			{add(table, twice, "1", false), "ok", "2"}, // the older token still counts
 			{add(table, once, "1", true), "ok", "2"},   // and a mismatch changes nothing about it
 		} {
-			_, err := db.TransactWriteItems(t.Context(), step.in)
+			_, err := db.TransactWriteItems(e.Context(), step.in)
 			if got := code(err); got != step.answer {
-				t.Errorf("step %d gets %s (%v), want %s", i, got, err, step.answer)
+				e.Errorf("step %d gets %s (%v), want %s", i, got, err, step.answer)
 			}
-			out, err := db.GetItem(t.Context(), &dynamodb.GetItemInput{
+			out, err := db.GetItem(e.Context(), &dynamodb.GetItemInput{
 				TableName: &table, Key: item{"key": str("a")}, ConsistentRead: aws.Bool(true),
 			})
 			if err != nil {
-				t.Fatal(err)
+				e.Fatal(err)
 			}
 			value := ""
 			if n, ok := out.Item["n"].(*types.AttributeValueMemberN); ok {
 				value = n.Value
 			}
 			if value != step.value {
-				t.Errorf("step %d leaves %q, want %q", i, value, step.value)
+				e.Errorf("step %d leaves %q, want %q", i, value, step.value)
 			}
 		}
 	})
@@ -149,7 +157,7 @@ func TestALateCopyOfATransactionAppliesNothing(t *testing.T) {
 		s := dynalocktest.NewServer()
 		defer s.Close()
 		db := createLocks(t, s)
-		for _, delay := range []time.Duration{0, time.Second, 5 * time.Minute, 5*time.Minute + time.Second, 11 * time.Minute} {
+		for _, delay := range []time.Duration{0, time.Second, 5 * time.Minute, 301 * time.Second, 11 * time.Minute} {
 			s.Inject(dynalocktest.Fault{Kind: dynalocktest.Duplicated, Operation: "TransactWriteItems", Delay: delay, Times: 1})
 			in := add("locks", "", "1", false)
 			in.ClientRequestToken = nil // the SDK makes a token of its own for each

@@ -2,6 +2,7 @@ package testserver
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -22,15 +23,18 @@ type Kind int
 
 // The kinds of faults.
 const (
-	Pass         Kind = iota
-	LoseRequest       // the server never sees it; the caller sees a broken connection
-	LoseResponse      // the server applies it; the caller sees a broken connection
-	HangBefore        // the server never sees it; the caller hears nothing until its context ends
-	HangAfter         // the server applies it; the caller hears nothing until its context ends
-	FailBefore        // the server never sees it; the caller gets Status and Type
-	FailAfter         // the server applies it; the caller gets Status and Type
-	KeepRequest       // the caller sees a broken connection; Deliver brings the request to the server later
-	KeepCopy          // it passes, and Deliver brings it to the server once more
+	Pass           Kind = iota
+	LoseRequest         // the server never sees it; the caller sees a broken connection
+	LoseResponse        // the server applies it; the caller sees a broken connection
+	HangBefore          // the server never sees it; the caller hears nothing until its context ends
+	HangAfter           // the server applies it; the caller hears nothing until its context ends
+	FailBefore          // the server never sees it; the caller gets Status and Type
+	FailAfter           // the server applies it; the caller gets Status and Type
+	StrangerBefore      // the server never sees it; somebody else answers with Status, Body and a Date of its own
+	StrangerAfter       // the server applies it; somebody else answers
+	Strip               // it passes, and the answer comes without the headers that only DynamoDB gives
+	KeepRequest         // the caller sees a broken connection; Deliver brings the request to the server later
+	KeepCopy            // it passes, and Deliver brings it to the server once more
 )
 
 // Fault hits the requests of a [Wire] that match.
@@ -42,9 +46,12 @@ type Fault struct {
 	Times int                               // so many are hit; 0: all, until the fault is removed
 	Delay time.Duration                     // before anything else; ended early by the request's context
 
-	// The answer of FailBefore and FailAfter: 500 and "InternalServerError" where empty.
+	// The answer of FailBefore and FailAfter: 500 and "InternalServerError" where empty. A stranger's: 502 where empty.
 	Status int
 	Type   string
+	// Body of a stranger's answer, and how far its Date is ahead.
+	Body string
+	Date time.Duration
 }
 
 // Wire counts the requests of a client and breaks those that a [Fault] hits, on the client's side and so on any server.
@@ -161,8 +168,12 @@ func (w *Wire) Do(req *http.Request) (*http.Response, error) {
 		w.keep(req, body)
 	}
 	switch f.Kind {
-	case Pass, KeepCopy:
+	case Pass, KeepCopy, Strip:
 		resp, err := w.next.Do(req)
+		if err == nil && f.Kind == Strip {
+			resp.Header.Del("X-Amzn-Requestid")
+			resp.Header.Del("X-Amz-Crc32")
+		}
 		if !w.isCut() {
 			return resp, err
 		}
@@ -170,7 +181,7 @@ func (w *Wire) Do(req *http.Request) (*http.Response, error) {
 			discard(resp)
 		}
 		f.Kind = HangAfter
-	case LoseResponse, HangAfter, FailAfter:
+	case LoseResponse, HangAfter, FailAfter, StrangerAfter:
 		resp, err := w.next.Do(req)
 		if err != nil {
 			return nil, err
@@ -183,6 +194,8 @@ func (w *Wire) Do(req *http.Request) (*http.Response, error) {
 		return nil, ctx.Err()
 	case FailBefore, FailAfter:
 		return failure(req, f), nil
+	case StrangerBefore, StrangerAfter:
+		return stranger(req, f), nil
 	}
 	return nil, fmt.Errorf("injected: %w", syscall.ECONNRESET)
 }
@@ -219,7 +232,7 @@ func (w *Wire) keep(req *http.Request, body []byte) {
 	w.kept = append(w.kept, kept)
 }
 
-// failure is an answer in the form of DynamoDB's errors.
+// failure is an answer as DynamoDB gives it to requests that it refuses.
 func failure(req *http.Request, f Fault) *http.Response {
 	if f.Status == 0 {
 		f.Status = http.StatusInternalServerError
@@ -227,14 +240,26 @@ func failure(req *http.Request, f Fault) *http.Response {
 	if f.Type == "" {
 		f.Type = "InternalServerError"
 	}
-	header := http.Header{"Content-Type": {"application/x-amz-json-1.0"}}
+	header := http.Header{"Content-Type": {"application/x-amz-json-1.0"}, "Date": {date(0)}}
 	if f.Status != http.StatusOK { // success without the server is a stranger's
 		header.Set("X-Amzn-Requestid", "INJECTED")
 	}
 	body := fmt.Sprintf(`{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"injected"}`, f.Type)
+	return answer(req, f.Status, header, body)
+}
+
+// stranger is an answer that nothing says is DynamoDB's.
+func stranger(req *http.Request, f Fault) *http.Response {
+	header := http.Header{"Content-Type": {"text/html"}, "Date": {date(f.Date)}}
+	return answer(req, cmp.Or(f.Status, http.StatusBadGateway), header, f.Body)
+}
+
+func date(ahead time.Duration) string { return time.Now().Add(ahead).UTC().Format(http.TimeFormat) }
+
+func answer(req *http.Request, status int, header http.Header, body string) *http.Response {
 	return &http.Response{
-		Status:        fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status)),
-		StatusCode:    f.Status,
+		Status:        fmt.Sprintf("%d %s", status, http.StatusText(status)),
+		StatusCode:    status,
 		Proto:         "HTTP/1.1",
 		ProtoMajor:    1,
 		ProtoMinor:    1,

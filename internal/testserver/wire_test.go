@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/smithy-go"
 )
@@ -86,6 +88,14 @@ func TestEachKindOfFaultDecidesWhatTheServerAndTheCallerSee(t *testing.T) {
 		return errors.As(err, &api) && api.ErrorCode() == "ThrottlingException"
 	}
 	passed := func(err error) bool { return err == nil }
+	estranged := func(err error) bool {
+		var answer *awshttp.ResponseError
+		if !errors.As(err, &answer) || answer.HTTPStatusCode() != http.StatusBadRequest || answer.ServiceRequestID() != "" {
+			return false
+		}
+		at, err := http.ParseTime(answer.Response.Header.Get("Date"))
+		return err == nil && time.Until(at) == time.Hour
+	}
 	for _, tt := range []struct {
 		name    string
 		kind    Kind
@@ -101,11 +111,16 @@ func TestEachKindOfFaultDecidesWhatTheServerAndTheCallerSee(t *testing.T) {
 		{"fail after", FailAfter, 1, throttled},
 		{"keep request", KeepRequest, 0, broken},
 		{"keep copy", KeepCopy, 1, passed},
+		{"stranger before", StrangerBefore, 0, estranged},
+		{"stranger after", StrangerAfter, 1, estranged},
+		{"strip", Strip, 1, passed},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				db, wire, server := tapped()
-				wire.Inject(Fault{Kind: tt.kind, Times: 1, Status: http.StatusBadRequest, Type: "ThrottlingException"})
+				wire.Inject(Fault{
+					Kind: tt.kind, Times: 1, Status: http.StatusBadRequest, Type: "ThrottlingException", Date: time.Hour,
+				})
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 				defer cancel()
 				if err := list(ctx, db); !tt.fits(err) {
@@ -119,6 +134,29 @@ func TestEachKindOfFaultDecidesWhatTheServerAndTheCallerSee(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestAStrippedAnswerLacksWhatOnlyDynamoDBGivesAndAnInjectedRefusalHasIt(t *testing.T) {
+	server := New(t)
+	db, wire := Tap(server.Client(func(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} }))
+	for _, stripped := range []bool{false, true} {
+		if stripped {
+			wire.Inject(Fault{Kind: Strip, Times: 1})
+		}
+		out, err := db.ListTables(t.Context(), &dynamodb.ListTablesInput{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if id, ok := awsmiddleware.GetRequestIDMetadata(out.ResultMetadata); ok == stripped {
+			t.Errorf("stripped %t: the answer's request id is %q", stripped, id)
+		}
+	}
+	wire.Inject(Fault{Kind: FailBefore})
+	var answer *awshttp.ResponseError
+	err := list(t.Context(), db)
+	if !errors.As(err, &answer) || answer.ServiceRequestID() == "" || answer.Response.Header.Get("Date") == "" {
+		t.Errorf("an injected refusal is %v", err)
 	}
 }
 

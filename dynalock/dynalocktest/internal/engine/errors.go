@@ -32,8 +32,9 @@ func (e *Error) Body() []byte {
 	switch e.Code {
 	case "ValidationException":
 		prefix = "com.amazon.coral.validate#"
-	case "SerializationException", "InvalidSignatureException", "IncompleteSignatureException", "MissingAuthenticationTokenException",
-		"UnrecognizedClientException", "ExpiredTokenException", "AccessDeniedException":
+	case "SerializationException", "InvalidSignatureException", "IncompleteSignatureException",
+		"MissingAuthenticationTokenException", "UnrecognizedClientException", "ExpiredTokenException",
+		"AccessDeniedException":
 		prefix = "com.amazon.coral.service#"
 	}
 	body, _ := json.Marshal(struct { // strings and items always marshal
