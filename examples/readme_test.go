@@ -159,11 +159,7 @@ func Example_shortLived() {
 
 func TestTheNightlyReportWaitsForADeadHolder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // time is virtual: this takes milliseconds
-		srv := dynalocktest.NewServer()
-		defer srv.Close()
-		if err := dynalock.CreateTable(t.Context(), srv.Client(), "locks"); err != nil {
-			t.Fatal(err)
-		}
+		srv := dynalocktest.Start(t, "locks") // it has the table, and is closed when the test ends
 		dead, err := dynalock.New(srv.ClientFor("dead"), "locks")
 		if err != nil {
 			t.Fatal(err)

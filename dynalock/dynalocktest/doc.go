@@ -1,9 +1,10 @@
 // Package dynalocktest is an embedded DynamoDB for tests of code that holds locks, and for trying such code out. It speaks the
 // service's JSON protocol, so the real SDK client stands in front of it: in process and without a socket, or over HTTP.
 //
-//	server := dynalocktest.NewServer()
-//	defer server.Close()
-//	db := server.Client() // a *dynamodb.Client
+//	db := dynalocktest.Start(t, "locks").Client() // a *dynamodb.Client, of a server with a table for the locks of a test
+//
+// Start closes the server when the test ends, and fails a test that has forgotten to release a lock or to close its client.
+// NewServer makes a server without a table, for programs that are no tests.
 //
 // # Virtual time
 //

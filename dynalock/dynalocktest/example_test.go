@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 )
 
@@ -37,6 +38,34 @@ func take(ctx context.Context, db *dynamodb.Client, key, owner string) error {
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	})
 	return err
+}
+
+// printing stands for the *testing.T of a test.
+type printing struct{ cleanup func() }
+
+func (*printing) Helper()                        {}
+func (*printing) Failed() bool                   { return false }
+func (p *printing) Cleanup(f func())             { p.cleanup = f }
+func (*printing) Errorf(text string, a ...any)   { fmt.Printf("the test fails: "+text+"\n", a...) }
+func (p *printing) Fatalf(text string, a ...any) { p.Errorf(text, a...) }
+
+// A test makes its server, table and client in one line. This one forgets to release its lock.
+func ExampleStart() {
+	t := &printing{} // in a test: its *testing.T
+	db := dynalocktest.Start(t, "locks").Client()
+
+	locks, err := dynalock.New(db, "locks", func(o *dynalock.Options) { o.Owner = "alice" })
+	if err != nil {
+		panic(err)
+	}
+	static := func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true } // nothing is left running in this example
+	lock, err := locks.Acquire(context.Background(), "nightly-report", static)
+	fmt.Println(lock.Held(), err)
+
+	t.cleanup() // by the test, when it ends
+	// Output:
+	// true <nil>
+	// the test fails: dynalocktest: at the end of the test the lock "nightly-report" of table "locks" is still held by "alice". Call Release on the lock or Close on its client; where a test leaves locks on purpose, set ServerOptions.LeaveLocks.
 }
 
 func ExampleNewServer() {

@@ -29,6 +29,7 @@ type Request struct {
 // Write is the change of one item.
 type Write struct {
 	Table, Key string
+	id         string // of the item among those of all tables
 	old, new   attr.Item
 }
 
@@ -65,7 +66,7 @@ func (s *Server) noteApplied(m *message, a engine.Applied) {
 		r.Table, r.Key = a.Writes[0].Table, a.Writes[0].Key
 	}
 	for _, w := range a.Writes {
-		r.Writes = append(r.Writes, Write{w.Table, w.Key, w.Old, w.New})
+		r.Writes = append(r.Writes, Write{w.Table, w.Key, w.ID, w.Old, w.New})
 	}
 	s.mu.Lock()
 	s.usage.consume(a)
@@ -76,6 +77,9 @@ func (s *Server) noteApplied(m *message, a engine.Applied) {
 func (s *Server) note(r Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	for _, w := range r.Writes {
+		s.watch(w)
+	}
 	s.history.add(r)
 	if s.opts.OnRequest != nil {
 		s.opts.OnRequest(r)

@@ -31,6 +31,8 @@ type ServerOptions struct {
 	// The server dates its answers, judges signatures, tokens and times to live, and stamps tables by its own clock. For
 	// a client its machine's clock is off by as much, the other way. SetClockOffset changes it.
 	ClockOffset time.Duration
+	// LeaveLocks lets a test of Start end with locks that are held, as one does whose holder has died.
+	LeaveLocks bool
 	// OnRequest, if set, is called for every request in the order in which they were applied, one call at a time and before the
 	// answer leaves. It runs inside the server's lock: it must be short and must not use the server or a client of it.
 	OnRequest func(Request)
@@ -50,6 +52,7 @@ type Server struct {
 	random  *rand.Rand
 	sent    int64
 	shut    bool
+	held    map[string]heldLock // by the item's id; nil: nobody asks
 	running sync.WaitGroup
 }
 

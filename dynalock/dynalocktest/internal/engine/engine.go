@@ -94,6 +94,7 @@ type Applied struct {
 // Write is one item changed: nil is an item that does not exist.
 type Write struct {
 	Table, Key string
+	ID         string // of the item among those of all tables
 	Old, New   attr.Item
 }
 

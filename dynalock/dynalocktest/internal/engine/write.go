@@ -129,7 +129,7 @@ func (c change) units() float64 {
 // commit stores the change.
 func (t *tx) commit(c change) {
 	c.table.put(c.key, c.new)
-	t.writes = append(t.writes, Write{Table: c.table.name, Key: c.key[c.table.hash.name].Str, Old: c.old, New: c.new})
+	t.writes = append(t.writes, Write{c.table.name, c.key[c.table.hash.name].Str, c.table.id(c.key), c.old, c.new})
 }
 
 // singleWrite are the parameters of the operations that write one item.
