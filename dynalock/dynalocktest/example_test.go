@@ -58,11 +58,13 @@ func ExampleStart() {
 	if err != nil {
 		panic(err)
 	}
-	static := func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true } // nothing is left running in this example
-	lock, err := locks.Acquire(context.Background(), "nightly-report", static)
+	ctx, cancel := context.WithCancel(context.Background())
+	lock, err := locks.Acquire(ctx, "nightly-report")
 	fmt.Println(lock.Held(), err)
 
 	t.cleanup() // by the test, when it ends
+	cancel()
+	_ = locks.Close(ctx) // too late, but for the goroutines of this example
 	// Output:
 	// true <nil>
 	// the test fails: dynalocktest: at the end of the test the lock "nightly-report" of table "locks" is still held by "alice". Call Release on the lock or Close on its client; where a test leaves locks on purpose, set ServerOptions.LeaveLocks.
