@@ -24,12 +24,10 @@ import (
 
 // DynamoDB is the part of [*dynamodb.Client] that this package calls. Lock requests are made with the SDK's
 // retries switched off: the retry of a conditional write that was applied fails its own condition. An answer over HTTP
-// without a request id, which every answer of DynamoDB has, is not believed: it is [ErrStore]. DeleteItem is not called:
-// the items of locks are deleted by their TTL.
+// without a request id, which every answer of DynamoDB has, is not believed: it is [ErrStore].
 type DynamoDB interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
-	DeleteItem(context.Context, *dynamodb.DeleteItemInput, ...func(*dynamodb.Options)) (*dynamodb.DeleteItemOutput, error)
 	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
 	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
 	CreateTable(context.Context, *dynamodb.CreateTableInput, ...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)

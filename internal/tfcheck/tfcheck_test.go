@@ -225,7 +225,6 @@ func TestTheModuleNamesTheAttributesOfTheLibrary(t *testing.T) {
 // to make a table, which this module does in its place.
 var control = map[string]bool{
 	"CreateTable": false, "UpdateTimeToLive": false, "DescribeTable": true, "DescribeTimeToLive": true,
-	"DeleteItem": false, // in the interface for those who wrap it, and not called
 }
 
 func TestThePoliciesListWhatTheLibraryCanCall(t *testing.T) {
