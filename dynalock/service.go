@@ -39,17 +39,20 @@ func serverTime(meta middleware.Metadata, err error) time.Time {
 	return t
 }
 
-// skewed tells whether DynamoDB refused the signature of a request, as it does where the signer's clock is off.
-func skewed(err error) bool {
+// misdated tells whether DynamoDB refused a request for the time in its signature: by a clock that is off, or by the Date
+// of a stranger, which the SDK believes like any other. The SDK marks such a refusal, and signs right from then on.
+func misdated(err error) bool {
+	var probable interface {
+		error
+		RetryableError() bool
+	}
 	var api smithy.APIError
-	if !errors.As(err, &api) {
-		return false
-	}
-	switch api.ErrorCode() {
-	case "RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture", "InvalidSignatureException":
-		return true
-	}
-	return false
+	return errors.As(err, &probable) && probable.RetryableError() && errors.As(err, &api) && skewCodes[api.ErrorCode()]
+}
+
+var skewCodes = map[string]bool{
+	"RequestTimeTooSkewed": true, "RequestExpired": true, "RequestInTheFuture": true, "InvalidSignatureException": true,
+	"SignatureDoesNotMatch": true, "AuthFailure": true, "AccessDeniedException": true,
 }
 
 // serviceClock estimates DynamoDB's time from the local wall clock. Each answer bounds the offset between the two

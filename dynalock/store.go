@@ -24,7 +24,7 @@ import (
 
 // DynamoDB is the part of [*dynamodb.Client] that this package calls. Lock requests are made with the SDK's
 // retries switched off: the retry of a conditional write that was applied fails its own condition. An answer over HTTP
-// without a request id, which every answer of DynamoDB has, is not believed: it is [ErrStore].
+// without a request id or a checksum, one of which every answer of DynamoDB has, is not believed: it is [ErrStore].
 type DynamoDB interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
@@ -61,7 +61,6 @@ type answer struct {
 	item    item              // ALL_NEW when applied, the refusing item when refused
 	sent    heartbeat.Reading // just before the request was sent
 	got     heartbeat.Reading // just after the answer came in
-	skew    time.Duration     // DynamoDB's clock minus the local one, where the answer tells
 	err     error
 }
 
@@ -209,11 +208,9 @@ func (o operation) String() string {
 	return "Scan"
 }
 
-// service is what a client knows of DynamoDB: which operations it has been served, and whether the local clock was once
-// taken for the reason of a refusal.
+// service is what a client knows of DynamoDB: which operations it has been served.
 type service struct {
 	served atomic.Uint32 // operations
-	skewed atomic.Bool
 	warned atomic.Int64 // monotonic clock at the last record of a refusal that may pass
 }
 
@@ -224,9 +221,6 @@ func (s *service) serves(op operation) { s.served.Or(uint32(op)) }
 // permission that was never there for this operation does not come by itself.
 func (s *service) mayPass(op operation, a *answer) bool {
 	served := operation(s.served.Load())
-	if skewed(a.err) && a.skew.Abs() > maxSigned && !s.skewed.Swap(true) {
-		return true // the SDK has taken note of the skew, for the next attempt
-	}
 	if served == 0 {
 		return false
 	}
@@ -241,9 +235,6 @@ func (s *service) mayPass(op operation, a *answer) bool {
 	}
 	return passing[api.ErrorCode()]
 }
-
-// maxSigned is by how much a signer's clock is off at least that DynamoDB refuses for it; it allows five minutes.
-const maxSigned = 4 * time.Minute
 
 // passing are the codes of answers that pass, see mayPass.
 var passing = map[string]bool{
@@ -263,7 +254,11 @@ func (c *Client) request(
 	a := answer{sent: c.opt.clock.Now(), err: err}
 	var meta middleware.Metadata
 	if err == nil {
-		a.item, meta, a.err = send(ctx, once)
+		if a.item, meta, a.err = send(ctx, once); misdated(a.err) {
+			c.service.observe(a.sent.Wall, c.opt.clock.Now().Wall, serverTime(meta, a.err), true)
+			a.sent = c.opt.clock.Now()
+			a.item, meta, a.err = send(ctx, once) // once more, signed right
+		}
 	}
 	a.got = c.opt.clock.Now()
 	a.verdict = judge(a.err)
@@ -275,10 +270,7 @@ func (c *Client) request(
 			a.verdict = fatal
 		}
 	}
-	if t := serverTime(meta, a.err); !t.IsZero() {
-		a.skew = t.Sub(a.sent.Wall.Round(0))
-		c.service.observe(a.sent.Wall, a.got.Wall, t, skewed(a.err) && a.skew.Abs() > maxSigned)
-	}
+	c.service.observe(a.sent.Wall, a.got.Wall, serverTime(meta, a.err), false)
 	switch a.verdict {
 	case applied:
 		c.known.serves(op)
