@@ -116,6 +116,18 @@ func (e *env) acquireWithin(c *dynalock.Client, d time.Duration, key string, opt
 	return l
 }
 
+// until waits for what is about to come.
+func (e *env) until(what string, done func() bool) {
+	e.Helper()
+	for range 2000 {
+		if done() {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
+	e.Fatalf("it does not come: %s", what)
+}
+
 // crash cuts a client off for good, as the death of its process would.
 func crash(wire *testserver.Wire) { wire.Cut() }
 

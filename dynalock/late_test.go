@@ -111,12 +111,7 @@ func TestALateCopyOfAnAcquireIsRefusedWhateverTheClocksSay(t *testing.T) {
 				}
 				done <- err
 			}()
-			for range 200 {
-				if record(e, c, l.Key()).State == dynalock.Held && dynalock.LocalWaiters(ahead, l.Key()) > 0 {
-					break
-				}
-				time.Sleep(time.Millisecond)
-			}
+			e.until("another waits", func() bool { return dynalock.LocalWaiters(ahead, l.Key()) > 0 })
 			dynalock.ForgetKeys(ahead) // as one does that has used very many
 			must(e, l.Release(e.ctx))
 			must(e, <-done)
@@ -207,9 +202,7 @@ func TestAnAttemptThatComesLateIsTrustedFromTheFirstAttemptOn(t *testing.T) {
 		time.Sleep(lease / 20)
 		wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 1})
 		e.delete("key")
-		for wire.Count("UpdateItem") < 2 {
-			time.Sleep(time.Millisecond)
-		}
+		e.until("another attempt", func() bool { return wire.Count("UpdateItem") > 1 })
 		deliver(e, wire)
 		l := <-got
 		check(e, l.Held() && l.Deadline().Sub(start) <= lease*4/5, "trusted for %v after the first attempt", l.Deadline().Sub(start))
@@ -466,9 +459,7 @@ func TestWhatWasAppliedAndAnsweredWithARefusalIsNoLoss(t *testing.T) {
 				l, err := c.TryAcquire(e.ctx, "key")
 				settled("TryAcquire", err)
 				if err != nil { // it was applied, and is given back
-					for record(e, c, "key").State == dynalock.Held {
-						time.Sleep(10 * time.Millisecond)
-					}
+					e.until("it is given back", func() bool { return record(e, c, "key").State == dynalock.Free })
 					l = e.acquire(c, "key")
 				}
 				for range 2 { // the first renewal, and one more
@@ -635,9 +626,7 @@ func TestATokenThatIsAFractionGivesNoLock(t *testing.T) {
 			_, err := c.TryAcquire(e.ctx, "key")
 			wantErr(e, err, dynalock.ErrForeign)
 			check(e, strings.Contains(err.Error(), "fencingToken"), "error is %v", err)
-			for text(e.item("key")["isReleased"]) != "1" {
-				time.Sleep(10 * time.Millisecond)
-			}
+			e.until("it is given back", func() bool { return text(e.item("key")["isReleased"]) == "1" })
 			check(e, text(e.item("key")["fencingToken"]) == "1.5", "the token is %s", text(e.item("key")["fencingToken"]))
 		}
 	})

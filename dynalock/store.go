@@ -211,7 +211,7 @@ func (o operation) String() string {
 // service is what a client knows of DynamoDB: which operations it has been served.
 type service struct {
 	served atomic.Uint32 // operations
-	warned atomic.Int64 // monotonic clock at the last record of a refusal that may pass
+	warned atomic.Int64  // monotonic clock at the last record of a refusal that may pass
 }
 
 func (s *service) serves(op operation) { s.served.Or(uint32(op)) }
