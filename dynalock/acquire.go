@@ -342,7 +342,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	a.previous = r.previous
 	l := &Lock{
 		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
-		hold: r.hold, attempt: r.attempt, began: sent, acquired: r.AcquiredAt, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
+		hold: r.hold, attempt: r.attempt, besides: r.uncounted, began: sent, acquired: r.AcquiredAt, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
 	}
 	l.options.Data = nil
 	for later := range a.doubt { // a renewal of an earlier look at this very tenure

@@ -118,7 +118,11 @@ const (
 	setAttempt  = ", #attempt = if_not_exists(#attempt, :0) + :1"
 	setAttempts = ", #attempt = :attempts"
 	setUnbegun  = ", #attempt = #attempt - :1"
-	setResult   = ", #finished = :now, #result = :result, #ttl = :ttl"
+	setResult   = ", #result = :result, #ttl = :ttl"
+	setFinished = ", #finished = :now"
+
+	// setUncounted notes how often a period was begun without counting as an attempt.
+	setUncounted = ", #uncounted = :uncounted"
 
 	// setToken raises the token of a tenure that nobody was given yet, setLower takes back what an acquire has made of a
 	// token that cannot be one.
@@ -146,6 +150,7 @@ var attributeNames = map[string]string{
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters, "#turn": attrTurn,
 	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
 	"#static": attrStatic, "#void": attrVoid, "#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
+	"#uncounted": attrUncounted,
 }
 
 // constantValues are those that never change.

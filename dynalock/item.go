@@ -37,6 +37,7 @@ const (
 	attrStatic     = "static"          // S "1": nothing renews the lease by itself
 	attrVoid       = "void"            // N guarded writes of this tenure up to this number are not applied any more
 	attrAttempt    = "attempt"         // N how often a run of a period was begun
+	attrUncounted  = "uncounted"       // N how often it was begun besides: it was told to stop, or opened again
 	attrFinished   = "finishedAt"      // N unix milliseconds, when such a run ended
 	attrResult     = "result"          // S the error that it ended with
 	attrPaused     = "paused"          // S why a job is paused
@@ -52,6 +53,7 @@ var reservedAttributes = map[string]bool{
 	attrWaiters: true, attrTurn: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
 	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrUnpaused: true,
 	attrStarted: true, attrPeriod: true, attrVoid: true, attrStatic: true,
+	attrUncounted: true,
 }
 
 const idBytes = 16
@@ -169,6 +171,7 @@ func (c *Client) decode(key string, it item) Record {
 		r.successor = extra.str(attrSuccessor)
 		runs := parser{it: it}
 		r.attempt = int(min(runs.uint(attrAttempt), math.MaxInt32))
+		r.uncounted = int(min(runs.uint(attrUncounted), math.MaxInt32))
 		r.finished, r.result = runs.time(attrFinished), extra.str(attrResult)
 		r.run = it[attrAttempt] != nil && runs.problem == "" && (it[attrFinished] == nil) == r.finished.IsZero()
 		r.previous = extra.str(attrPrevious)

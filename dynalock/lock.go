@@ -26,6 +26,7 @@ type Lock struct {
 	options  AcquireOptions
 	hold     time.Duration     // the lock's usual hold time before this tenure
 	attempt  int               // of a run of a period
+	besides  int               // how often that was begun without counting as an attempt
 	made     int64             // stamp of the last attempt to acquire: what this tenure writes is stamped later
 	began    heartbeat.Reading // when the write that won it was sent
 	acquired time.Time         // as the item has it

@@ -17,7 +17,21 @@ var (
 	ErrTooSoon   = errors.New("dynalock: the job's last start is too recent")                   // see OnceOptions.AtLeast
 	ErrExhausted = errors.New("dynalock: run was begun as often as allowed and never finished") // see OnceOptions.MaxAttempts
 	ErrPanicked  = errors.New("dynalock: function panicked")                                    // the error is a *PanicError
+	ErrRunFailed = errors.New("dynalock: the run of the period failed")                         // in another call; the error is a *RunError
+	ErrNotDone   = errors.New("dynalock: run is not done")                                      // its period stays open; see Client.Once
 )
+
+// RunError says that the run of a period is over, and failed. It matches [ErrRunFailed].
+type RunError struct{ Run Run }
+
+// Error tells whose run failed, when and with what error.
+func (e *RunError) Error() string {
+	return fmt.Sprintf("%v: %q of %q by %q at %s: %s", ErrRunFailed, e.Run.Period, e.Run.Job, e.Run.By,
+		e.Run.FinishedAt.UTC().Format(time.RFC3339), e.Run.Err)
+}
+
+// Is matches ErrRunFailed.
+func (*RunError) Is(target error) bool { return target == ErrRunFailed }
 
 // PanicError is what a function that panicked gives. It matches [ErrPanicked].
 type PanicError struct {
@@ -39,9 +53,16 @@ type OnceOptions struct {
 	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the
 	// time that is left of the invocation.
 	NoHeartbeat bool
-	// MaxAttempts is how often fn may be begun for a period, if the runs before crashed or were freed by an operator.
-	// 1 to 1000, default 3. A run that returned is finished, with its error if there was one, and not repeated.
+	// MaxAttempts is how often a period may be begun if the runs before did not finish: they crashed, were freed by an
+	// operator, or said ErrNotDone. 1 to 1000, default 3. A run that was told to stop does not count, 100 times a period.
 	MaxAttempts int
+	// RetryOnError is how often a function that returned an error, or panicked, is called again before the run is finished
+	// with that error: by the same call, under the same lock, RetryPause later. It is not called again once its context
+	// has ended, the job was paused, or its error matches ErrNotDone. 0 to 1000, default 0.
+	RetryOnError int
+	// RetryPause is how long the lock is held, at the price of its heartbeats, between an error of the function and its next
+	// call. 0 to 24 h, default 0.
+	RetryPause time.Duration
 	// AtLeast keeps a job from starting, for another period, within this time of its last start, for callers who
 	// derive periods from clocks that differ (what ShedLock calls lockAtLeastFor). By the service's clock, known to a
 	// second. It costs one write more. Default 0.
@@ -62,9 +83,9 @@ type Run struct {
 	Ran                   bool      // this call ran the function
 	By                    string    // label of the client that did
 	StartedAt, FinishedAt time.Time // by its clock; FinishedAt is zero while it runs, and when no end was recorded: crashed, lost
-	Attempt               int       // 1 for the first; higher after crashes
+	Attempt               int       // 1 for the first; higher when it was begun again
 	Token                 uint64    // fencing token of the attempt
-	Err                   string    // what the function returned, at most 256 bytes; empty for success
+	Err                   string    // what the function returned last, at most 256 bytes; empty for success
 }
 
 // finishedError says that a period's run is over: finished, or begun too often.
@@ -74,21 +95,30 @@ func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has ru
 
 // Once runs fn at most once per period, across all processes, whatever their clocks and however short fn is. period
 // is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
-// for the result (see NoWait) and gets a Run that tells who ran it, when and with what result, and no error.
+// for the result (see NoWait) and gets a Run that tells who ran it, when and with what result; the error is nil if the
+// run succeeded, and a [*RunError] (ErrRunFailed) if it failed.
 //
 // fn holds a lock while it runs, and gets it, and a context that ends when the lease can no longer be trusted or ctx
-// is done. A crashed run is begun again by whoever calls Once for the period, at most MaxAttempts times: a run is
-// finished once, but a crash can leave its effects half done or, where the crash came after them, done. Guard
-// writes with the lock ([Lock.Transact]). A function that runs out of time has no result yet: if it releases the lock
-// itself (or calls [Client.Close] itself, with a context derived from its own), its run is left unfinished, the error
-// matches ErrReleased, and the run is begun again like a crashed one, only without the wait for the lease.
+// is done. What fn returns decides about the period:
 //
-// Close, called elsewhere, ends fn's context (the cause is ErrClosed) and waits for fn. If fn then returns nil, its
-// period is finished; if it returns an error, its run is left unfinished in the same way, and the error matches
-// ErrClosed, too.
+//   - nil finishes it, also when fn's context has ended.
+//   - An error finishes it, too, after RetryOnError further calls. So does a panic, a [*PanicError], at any time. Only
+//     [Client.Reopen] opens it again.
+//   - An error that matches ErrNotDone leaves it open: whoever asks begins it again at once, at most MaxAttempts times.
+//   - An error after the end of fn's context (a deploy has ended ctx, say) says that fn was told to stop: the same, but
+//     it does not count as an attempt. So that a function that never gets its time is not begun for ever, it counts
+//     when the period was begun 100 times without counting.
 //
-// An error of fn is returned and recorded; a panic is a [*PanicError]. Other errors match ErrLost or ErrReleased (Ran
-// says whether fn was run), ErrHeld and ctx.Err() when the wait ended first, ErrPaused, ErrTooSoon, ErrExhausted,
+// A period is left open as well when fn crashed, lost its lock, or released it. A crashed run is begun again when its
+// lease has run out. So a run is finished once, but its effects may be half done before or, where the crash came after
+// them, done: guard writes with the lock ([Lock.Transact]).
+//
+// [Client.Close], called elsewhere, ends fn's context (the cause is ErrClosed) and waits for fn, which is told to stop by
+// that. Called by fn itself, with a context derived from its own, it releases the lock.
+//
+// The error of a call that ran fn is fn's, and matches ErrNotDone where the period was left open by it; then it may
+// match ErrReleased (fn or Close released the lock) or ErrClosed, too. Other errors match ErrLost (Ran says whether fn was
+// run), ErrHeld and ctx.Err() when the wait ended first, ErrRunFailed, ErrPaused, ErrTooSoon, ErrExhausted,
 // ErrInvalid (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
 //
 // Cost: a read unit for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
@@ -108,6 +138,12 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	if err := c.mayStart(ctx, job, period, o.AtLeast); err != nil {
 		return run, err
 	}
+	return c.runPeriod(ctx, job, period, fn, &o)
+}
+
+// runPeriod is Once for a job that may start.
+func (c *Client) runPeriod(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, o *OnceOptions) (Run, error) {
+	run := Run{Job: job, Period: period}
 	d := c.undertake(ctx, periodKey(job, period))
 	defer d.end()
 	acquire := c.Acquire
@@ -121,10 +157,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 	if err != nil {
 		if finished, ok := errors.AsType[*finishedError](err); ok {
 			run.read(&finished.record)
-			if run.FinishedAt.IsZero() {
-				return run, fmt.Errorf("%w: %q of %q, %d times, last by %q", ErrExhausted, period, job, run.Attempt, run.By)
-			}
-			return run, nil
+			return run, run.over()
 		}
 		if held, ok := errors.AsType[*HeldError](err); ok {
 			run.read(&held.Record)
@@ -137,45 +170,115 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		l.unbegin()
 		return run, errors.Join(ErrClosed, l.finally(ctx))
 	}
-	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, l.attempt, l.token
+	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, l.attempt+l.besides, l.token
 
 	err = errExited
 	defer func() {
 		returned()
 		if errors.Is(err, errExited) { // nobody hears of it, but the lock must not stay
-			_ = l.conclude(ctx, &run, o.Keep, err)
+			_ = l.conclude(ctx, &run, o.Keep, err, finished)
 		}
 	}()
-	err = protect(func() error { return fn(d.ctx, l) })
+	var how ending
+	how, err = c.try(d.ctx, l, job, o, fn)
 	returned()
-	if err != nil && d.stopped() { // by Close, before it was done
-		run.Err = label(err.Error())
-		return run, errors.Join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key), l.finally(ctx))
+	if how == stopped && d.stopped() { // by Close
+		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key))
 	}
-	err = l.conclude(ctx, &run, o.Keep, err)
+	err = l.conclude(ctx, &run, o.Keep, err, how)
 	return run, err
+}
+
+// over is the error of a call that comes when the run of its period is finished, or was begun too often.
+func (r *Run) over() error {
+	switch {
+	case r.FinishedAt.IsZero():
+		return fmt.Errorf("%w: %q of %q, %d times, last by %q", ErrExhausted, r.Period, r.Job, r.Attempt, r.By)
+	case r.Err != "":
+		return &RunError{*r}
+	}
+	return nil
+}
+
+// ending is what becomes of a period when its function has returned.
+type ending int
+
+const (
+	finished ending = iota + 1 // with the function's result
+	open                       // it is begun again
+	stopped                    // the same, and the attempt does not count
+)
+
+// maxUncounted bounds how often a period is begun without counting as an attempt.
+const maxUncounted = 100
+
+// try calls the function, as often as is asked for, and says what its result makes of the period.
+func (c *Client) try(ctx context.Context, l *Lock, job string, o *OnceOptions, fn func(ctx context.Context, l *Lock) error) (ending, error) {
+	for n := 1; ; n++ {
+		err := protect(func() error { return fn(ctx, l) })
+		var panicked *PanicError
+		switch {
+		case err == nil:
+			return finished, nil
+		case errors.As(err, &panicked) && (ctx.Err() != nil || n > o.RetryOnError): // it did not give back in good order
+			return finished, err
+		case ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrLost):
+			return open, err
+		case ctx.Err() != nil:
+			return stopped, err
+		case errors.Is(err, ErrNotDone):
+			return open, err
+		case n > o.RetryOnError:
+			return finished, err
+		}
+		c.opt.Logger.WarnContext(ctx, "run failed, and is tried again", "key", l.key, "token", l.token, "failures", n, "pause", o.RetryPause, "error", err)
+		if rest := c.rest(ctx, o.RetryPause); rest != nil {
+			if errors.Is(context.Cause(ctx), ErrLost) {
+				return open, err
+			}
+			return stopped, err
+		}
+		if paused := c.notPaused(ctx, job); paused != nil {
+			return open, errors.Join(err, paused)
+		}
+	}
 }
 
 // errExited is the result of a function that ended its goroutine, as testing's FailNow does.
 var errExited = errors.New("dynalock: function called runtime.Goexit")
 
 // conclude records how a run ended, and gives its lock back.
-func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err error) error {
-	run.FinishedAt = l.c.opt.clock.Now().Wall
+func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err error, how ending) error {
 	if err != nil {
 		run.Err = label(err.Error())
 	}
+	if how == stopped && l.besides >= maxUncounted {
+		how = open
+	}
 	ttl := num(l.c.ttl(keep))
 	if !l.endWith(func(w *write) {
-		w.update = updRelease + setResult + updReleaseRemove
 		w.values[":result"], w.values[":ttl"] = str(run.Err), ttl
+		w.update = updRelease + setResult
+		switch how {
+		case finished:
+			w.update += setFinished
+		case stopped: // numbers, not one less and one more: it may be sent again
+			w.update += setAttempts + setUncounted
+			w.values[":attempts"], w.values[":uncounted"] = num(l.attempt-1), num(l.besides+1)
+		}
+		w.update += updReleaseRemove
 	}) { // by fn or by Close, before anything could be recorded
-		run.FinishedAt = time.Time{}
-		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not recorded as finished", ErrReleased, l.key))
+		err = errors.Join(err, fmt.Errorf("%w: %w: the run of %q is not recorded as finished", ErrNotDone, ErrReleased, l.key))
+		return errors.Join(err, l.finally(ctx))
 	}
+	now := l.c.opt.clock.Now().Wall
 	ended := l.finally(ctx)
-	if errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore) { // as far as is known
-		run.FinishedAt = time.Time{}
+	switch {
+	case errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore): // as far as is known it has no end
+	case how == finished:
+		run.FinishedAt = now
+	case !errors.Is(err, ErrNotDone):
+		err = errors.Join(err, fmt.Errorf("%w: the run of %q is left open, to be begun again", ErrNotDone, l.key))
 	}
 	return errors.Join(err, ended)
 }
@@ -212,6 +315,12 @@ func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	if o.MaxAttempts < 1 || o.MaxAttempts > 1000 {
 		errs = append(errs, badField("MaxAttempts", o.MaxAttempts, "1 to 1000"))
 	}
+	if o.RetryOnError < 0 || o.RetryOnError > 1000 {
+		errs = append(errs, badField("RetryOnError", o.RetryOnError, "0 to 1000"))
+	}
+	if o.RetryPause < 0 || o.RetryPause > maxLease {
+		errs = append(errs, badField("RetryPause", o.RetryPause, "0 to 24h"))
+	}
 	if o.AtLeast < 0 || o.AtLeast > 365*24*time.Hour {
 		errs = append(errs, badField("AtLeast", o.AtLeast, "0 to 1 year"))
 	}
@@ -231,7 +340,7 @@ func periodKey(job, period string) string { return jobKey(job) + "/" + period }
 
 // read takes what a period's record says.
 func (r *Run) read(rec *Record) {
-	r.By, r.StartedAt, r.Attempt, r.Token = rec.Owner, rec.AcquiredAt, rec.attempt, rec.Token
+	r.By, r.StartedAt, r.Attempt, r.Token = rec.Owner, rec.AcquiredAt, rec.attempt+rec.uncounted, rec.Token
 	r.FinishedAt, r.Err = rec.finished, rec.result
 }
 
@@ -375,7 +484,7 @@ func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
 				yield(Run{}, err)
 				return
 			}
-			if r.attempt == 0 { // nothing began under this key: a lock, or a claim whose caller had gone
+			if r.attempt+r.uncounted == 0 { // nothing began under this key: a lock, or a claim whose caller had gone
 				continue
 			}
 			run := Run{Job: job, Period: strings.TrimPrefix(r.Key, prefix)}

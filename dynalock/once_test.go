@@ -38,7 +38,9 @@ func TestOncePeriodRunsOnceAndTheLoserLearnsByWhomAndWithWhatResult(t *testing.T
 			e.Error("ran twice")
 			return nil
 		})
-		must(e, err)
+		wantErr(e, err, dynalock.ErrRunFailed)
+		failed, ok := errors.AsType[*dynalock.RunError](err)
+		check(e, ok && failed.Run == run && strings.Contains(err.Error(), "no paper"), "error %v", err)
 		check(e, !run.Ran && run.By == "a" && run.Err == "no paper" && run.Attempt == 1 && !run.StartedAt.IsZero() && !run.FinishedAt.IsZero(), "run %+v", run)
 		check(e, wireB.Count() == 2, "%d requests of the loser, want 2", wireB.Count())
 		run, err = b.Once(e.ctx, "report", "2026-11-22", nothing)
@@ -374,9 +376,11 @@ func TestOfTwoWhoTakeACrashedRunOverOneIsRefused(t *testing.T) {
 func TestOnceRefusesBadInputAndSurvivesAPanic(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, wire := e.client()
-		_, err := c.Once(e.ctx, "", "", nothing, func(o *dynalock.OnceOptions) { o.MaxAttempts, o.Keep, o.AtLeast = 0, 0, -1 })
+		_, err := c.Once(e.ctx, "", "", nothing, func(o *dynalock.OnceOptions) {
+			o.MaxAttempts, o.Keep, o.AtLeast, o.RetryOnError, o.RetryPause = 0, 0, -1, 1001, -1
+		})
 		wantErr(e, err, dynalock.ErrInvalid)
-		for _, field := range []string{"job", "period", "MaxAttempts", "Keep", "AtLeast"} {
+		for _, field := range []string{"job", "period", "MaxAttempts", "Keep", "AtLeast", "RetryOnError", "RetryPause"} {
 			check(e, strings.Contains(err.Error(), field), "%q does not name %s", err, field)
 		}
 		check(e, wire.Count() == 0, "%d requests", wire.Count())
@@ -386,7 +390,7 @@ func TestOnceRefusesBadInputAndSurvivesAPanic(t *testing.T) {
 		check(e, ok && p.Value == "boom" && len(p.Stack) > 0, "error %v", err)
 		check(e, run.Ran && strings.Contains(run.Err, "boom"), "run %+v", run)
 		run, err = c.Once(e.ctx, "job", "1", nothing)
-		must(e, err)
+		wantErr(e, err, dynalock.ErrRunFailed)
 		check(e, !run.Ran && strings.Contains(run.Err, "boom"), "run %+v", run)
 		for r, err := range c.Records(e.ctx) {
 			must(e, err)
@@ -409,7 +413,7 @@ func TestAFunctionThatEndsItsGoroutineLeavesNoLock(t *testing.T) {
 		}()
 		<-ended
 		run, err := c.Once(e.within(lease), "job", "1", nothing)
-		must(e, err)
+		wantErr(e, err, dynalock.ErrRunFailed)
 		check(e, !run.Ran && run.Attempt == 1 && strings.Contains(run.Err, "Goexit"), "run %+v", run)
 	})
 }
@@ -1004,4 +1008,210 @@ func TestARunThatCannotBeReadIsForeign(t *testing.T) {
 		wantErr(e, err, dynalock.ErrForeign)
 		check(e, wire.Count("UpdateItem") == 1, "%d writes", wire.Count("UpdateItem"))
 	})
+}
+
+func TestARunThatWasToldToStopIsBegunAgainAtOnceAndDoesNotCountAsAnAttempt(t *testing.T) {
+	onServer(t, func(e *env) {
+		once := func(o *dynalock.OnceOptions) { o.MaxAttempts = 1 }
+		sent := 0
+		for deploy := 1; deploy <= 3; deploy++ {
+			c, _ := e.client()
+			ctx, deployed := context.WithCancel(e.ctx)
+			run, err := c.Once(ctx, "invoices", "2026-11", func(ctx context.Context, _ *dynalock.Lock) error {
+				sent = 3 // of 10
+				deployed()
+				<-ctx.Done()
+				return fmt.Errorf("after %d of 10: %w", sent, ctx.Err())
+			}, once)
+			wantErr(e, err, context.Canceled)
+			wantErr(e, err, dynalock.ErrNotDone)
+			check(e, run.Ran && run.FinishedAt.IsZero() && run.Attempt == deploy && strings.HasPrefix(run.Err, "after 3 of 10"), "run %+v", run)
+		}
+		c, _ := e.client()
+		run, err := c.Once(e.within(lease/2), "invoices", "2026-11", nothing, once)
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 4 && run.Err == "", "run %+v", run)
+		run, err = c.Once(e.ctx, "invoices", "2026-11", nothing, once)
+		check(e, err == nil && !run.Ran && run.Err == "" && run.Attempt == 4, "run %+v, error %v", run, err)
+	})
+}
+
+func TestAFunctionThatReturnsNilThoughItsContextEndedHasFinished(t *testing.T) {
+	onServer(t, func(e *env) {
+		a, _ := e.client()
+		ctx, cancel := context.WithCancel(e.ctx)
+		run, err := a.Once(ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error {
+			cancel()
+			<-ctx.Done()
+			return nil
+		})
+		check(e, !errors.Is(err, dynalock.ErrNotDone) && run.Ran && !run.FinishedAt.IsZero(), "run %+v, error %v", run, err)
+		b, _ := e.client()
+		run, err = b.Once(e.ctx, "job", "1", nothing)
+		check(e, err == nil && !run.Ran, "run %+v, error %v", run, err)
+	})
+}
+
+func TestAFunctionThatPanicsAfterItWasToldToStopHasFailed(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		ctx, cancel := context.WithCancel(e.ctx)
+		_, err := c.Once(ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error {
+			cancel()
+			<-ctx.Done()
+			panic("half of it is written")
+		}, func(o *dynalock.OnceOptions) { o.RetryOnError = 3 })
+		wantErr(e, err, dynalock.ErrPanicked)
+		check(e, !errors.Is(err, dynalock.ErrNotDone), "error %v", err)
+		_, err = c.Once(e.ctx, "job", "1", nothing)
+		wantErr(e, err, dynalock.ErrRunFailed)
+	})
+}
+
+func TestAFunctionThatIsToldToStopForEverIsBegunForEverBySomeAndNotByAll(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		begun := 0
+		var err error
+		for range 200 {
+			ctx, cancel := context.WithCancel(e.ctx)
+			_, err = c.Once(ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error {
+				begun++
+				cancel()
+				<-ctx.Done()
+				return ctx.Err()
+			})
+			cancel()
+			if errors.Is(err, dynalock.ErrExhausted) {
+				break
+			}
+			wantErr(e, err, dynalock.ErrNotDone)
+		}
+		wantErr(e, err, dynalock.ErrExhausted)
+		check(e, begun == 100+3, "begun %d times, want 100 that do not count and 3 that do", begun)
+	})
+}
+
+func TestAFunctionThatFailsWhenItsLockIsLostLeavesThePeriodOpenAndCountsAsAnAttempt(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		once := func(o *dynalock.OnceOptions) { o.MaxAttempts = 1 }
+		run, err := c.Once(e.ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error {
+			remove := e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.Throttled, Operation: "UpdateItem"})
+			<-ctx.Done()
+			remove()
+			return context.Cause(ctx)
+		}, once)
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, run.FinishedAt.IsZero(), "run %+v", run)
+		_, err = c.Once(e.ctx, "job", "1", nothing, once)
+		wantErr(e, err, dynalock.ErrExhausted)
+	})
+}
+
+func TestAFunctionThatSaysNotDoneIsBegunAgainAtOnceByWhoeverAsksAsOftenAsAllowed(t *testing.T) {
+	onServer(t, func(e *env) {
+		a, _ := e.client(long)
+		b, _ := e.client(long)
+		notDone := func(context.Context, *dynalock.Lock) error {
+			return fmt.Errorf("the file has not come: %w", dynalock.ErrNotDone)
+		}
+		inLine := make(chan dynalock.Run, 1)
+		run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
+			go func() {
+				run, err := b.Once(e.within(20*time.Second), "job", "1", notDone)
+				check(e, errors.Is(err, dynalock.ErrNotDone), "who waited gets %v", err)
+				inLine <- run
+			}()
+			time.Sleep(lease / 10)
+			return notDone(ctx, l)
+		})
+		wantErr(e, err, dynalock.ErrNotDone)
+		check(e, run.Ran && run.Attempt == 1 && run.FinishedAt.IsZero() && strings.HasPrefix(run.Err, "the file has not come"), "run %+v", run)
+		run = <-inLine
+		check(e, run.Ran && run.Attempt == 2, "who waited has run %+v", run)
+		_, err = a.Once(e.ctx, "job", "1", notDone)
+		wantErr(e, err, dynalock.ErrNotDone)
+		run, err = a.Once(e.ctx, "job", "1", nothing)
+		wantErr(e, err, dynalock.ErrExhausted)
+		check(e, run.Attempt == 3 && strings.HasPrefix(run.Err, "the file has not come"), "run %+v", run)
+	})
+}
+
+func TestRetryOnErrorCallsTheFunctionAgainAfterAPauseUnderTheSameLock(t *testing.T) {
+	virtual(t, func(e *env) {
+		const pause = 20 * time.Second
+		retry := func(o *dynalock.OnceOptions) { o.RetryOnError, o.RetryPause = 2, pause }
+		for failures := range 4 {
+			c, _ := e.client()
+			period := fmt.Sprint(failures)
+			var calls []time.Time
+			tokens := map[uint64]bool{}
+			run, err := c.Once(e.ctx, "job", period, func(_ context.Context, l *dynalock.Lock) error {
+				calls = append(calls, time.Now())
+				tokens[l.Token()] = true
+				check(e, l.Held(), "the lock is not held")
+				switch {
+				case len(calls) > failures:
+					return nil
+				case len(calls) == 1:
+					panic("smtp down")
+				}
+				return errors.New("smtp down")
+			}, retry)
+			check(e, len(calls) == min(failures+1, 3) && len(tokens) == 1 && run.Attempt == 1, "%d failures: %d calls, run %+v", failures, len(calls), run)
+			for i := 1; i < len(calls); i++ {
+				gap := calls[i].Sub(calls[i-1])
+				check(e, gap >= pause && gap < pause+time.Second, "called again after %v", gap)
+			}
+			_, again := c.Once(e.ctx, "job", period, nothing)
+			if failures < 3 {
+				check(e, err == nil && again == nil && run.Err == "", "%d failures: run %+v, error %v, then %v", failures, run, err, again)
+			} else {
+				check(e, err != nil && run.Err == "smtp down" && !run.FinishedAt.IsZero(), "run %+v, error %v", run, err)
+				wantErr(e, again, dynalock.ErrRunFailed)
+			}
+		}
+	})
+}
+
+func TestARunThatFailedIsNotTriedAgainOnceItIsToldToStopOrItsJobIsPausedOrItIsNotDone(t *testing.T) {
+	for name, end := range map[string]func(e *env, c *dynalock.Client, stop func()) (error, error){
+		"told to stop": func(_ *env, _ *dynalock.Client, stop func()) (error, error) {
+			time.AfterFunc(time.Second, stop)
+			return errors.New("smtp down"), dynalock.ErrNotDone
+		},
+		"closed": func(e *env, c *dynalock.Client, _ func()) (error, error) {
+			time.AfterFunc(time.Second, func() { _ = c.Close(e.ctx) })
+			return errors.New("smtp down"), dynalock.ErrNotDone
+		},
+		"paused": func(e *env, c *dynalock.Client, _ func()) (error, error) {
+			must(e, c.Pause(e.ctx, "job", "smtp is down"))
+			return errors.New("smtp down"), dynalock.ErrPaused
+		},
+		"not done": func(*env, *dynalock.Client, func()) (error, error) {
+			return dynalock.ErrNotDone, dynalock.ErrNotDone
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, _ := e.client()
+				ctx, stop := context.WithCancel(e.ctx)
+				defer stop()
+				calls := 0
+				var want error
+				_, err := c.Once(ctx, "job", "1", func(context.Context, *dynalock.Lock) (err error) {
+					calls++
+					err, want = end(e, c, stop)
+					return err
+				}, func(o *dynalock.OnceOptions) { o.RetryOnError, o.RetryPause = 5, time.Minute })
+				wantErr(e, err, want)
+				check(e, calls == 1, "called %d times", calls)
+				d, _ := e.client()
+				must(e, d.Unpause(e.ctx, "job"))
+				run, err := d.Once(e.within(lease/2), "job", "1", nothing)
+				check(e, err == nil && run.Ran, "run %+v, error %v", run, err)
+			})
+		})
+	}
 }

@@ -62,6 +62,7 @@ type Record struct {
 	successor string // see Election.HandOver
 	yielded   bool
 	attempt   int  // see Client.Once
+	uncounted int  // how often it was begun besides
 	run       bool // it is the run of a period, and can be read
 	finished  time.Time
 	result    string

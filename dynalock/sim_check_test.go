@@ -102,6 +102,7 @@ type keyState struct {
 	working          []*tenure    // that a function runs under
 	claims, finishes []attempt    // of a period
 	begun            int          // how often its function was run
+	uncounted        int          // and was told to stop
 }
 
 type pastItem struct {
@@ -258,11 +259,12 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		if q.site == siteSetData {
 			t.data = append(t.data, textOf(item, "data"))
 		}
-	case siteRelease, siteCleanUp, siteFinish:
+	case siteRelease, siteCleanUp, siteFinish, siteGiveBack:
 		t := k.own(st, &before, q)
-		if number(item, "attempt") < number(before.item, "attempt") && t.lock != nil {
-			k.fail(ruleNil, wr.Key, "%s takes back attempt %d, which began its function", q.site, number(before.item, "attempt"))
+		if x, was := attemptOf(item), attemptOf(before.item); x.attempt < was.attempt && t.lock != nil {
+			k.fail(ruleNil, wr.Key, "%s takes back attempt %d, which began its function", q.site, was.attempt)
 		}
+		st.uncounted = max(st.uncounted, int(number(item, "uncounted")))
 		k.end(t, "released")
 		if q.site == siteFinish {
 			k.finished(st, t)
@@ -341,7 +343,7 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 	switch {
 	case !before.exists || before.id != st.id:
 		k.fail(ruleOwnTenure, q.key, "%s %s of %s replaced %s", q.site, q.version, q.client.name, before)
-	case (q.site == siteRelease || q.site == siteFinish) && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
+	case (q.site == siteRelease || q.site == siteFinish || q.site == siteGiveBack) && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
 	case q.site == siteYield && (before.yielded != "" || t.ghosts > 0): // the same
 	case q.site == siteCleanUp && t.ghosts > 0:
 	case t.revived && !before.released: // its holder cannot know

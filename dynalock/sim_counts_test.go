@@ -15,7 +15,7 @@ type counts struct {
 	Fenced, Refused, Gated, Unfenced, LostUpdates           int
 	Caught                                                  int // refused to a holder that believed that it held what another one had taken
 	Runs, Repeated, Finished, Told                          int
-	Exhausted, Paused, TooSoon                              int
+	Exhausted, Paused, TooSoon, Stopped                     int
 	Terms, Yields, Resigned, Observed                       int
 	Met                                                     map[site]map[fault]int
 }
@@ -27,7 +27,7 @@ func (c *counts) add(o *counts) {
 		&c.TokensBack: o.TokensBack, &c.Raised: o.Raised, &c.Revived: o.Revived, &c.Overlaps: o.Overlaps, &c.Fenced: o.Fenced,
 		&c.Refused: o.Refused, &c.Gated: o.Gated, &c.Unfenced: o.Unfenced, &c.LostUpdates: o.LostUpdates, &c.Caught: o.Caught,
 		&c.Runs: o.Runs, &c.Repeated: o.Repeated, &c.Finished: o.Finished, &c.Told: o.Told,
-		&c.Exhausted: o.Exhausted, &c.Paused: o.Paused, &c.TooSoon: o.TooSoon,
+		&c.Exhausted: o.Exhausted, &c.Paused: o.Paused, &c.TooSoon: o.TooSoon, &c.Stopped: o.Stopped,
 		&c.Terms: o.Terms, &c.Yields: o.Yields, &c.Resigned: o.Resigned, &c.Observed: o.Observed,
 	} {
 		*to += from
@@ -59,8 +59,8 @@ func (c *counts) String() string {
 		c.Requests, c.Writes, c.Locks, c.TakeOvers, c.HandOvers, c.Resumes)
 	fmt.Fprintf(&b, "%d guarded writes, %d refused, %d by the caller's own condition; %d unguarded, %d updates lost by them\n",
 		c.Fenced, c.Refused, c.Gated, c.Unfenced, c.LostUpdates)
-	fmt.Fprintf(&b, "%d runs of periods begun, %d of them again, %d periods finished, %d calls told of it; %d exhausted, %d paused, %d too soon\n",
-		c.Runs, c.Repeated, c.Finished, c.Told, c.Exhausted, c.Paused, c.TooSoon)
+	fmt.Fprintf(&b, "%d runs of periods begun, %d of them again, %d periods finished, %d calls told of it; %d told to stop, %d exhausted, %d paused, %d too soon\n",
+		c.Runs, c.Repeated, c.Finished, c.Told, c.Stopped, c.Exhausted, c.Paused, c.TooSoon)
 	fmt.Fprintf(&b, "%d terms of leaders, %d went to the candidate named, %d resigned; %d changes observed\n", c.Terms, c.Yields, c.Resigned, c.Observed)
 	fmt.Fprintf(&b, "%d ghosts (an acquire that was late after a deletion, or by clocks that are off) of %d late copies, %d late heartbeats of them; "+
 		"%d made anew under their holders after a deletion; %d tokens not above the one before a deletion, within what clocks allow; %d raised\n",

@@ -25,14 +25,15 @@ const (
 	siteGet      site = "get"
 	siteList     site = "list"
 
-	siteLook    site = "look at job"
-	sitePeriod  site = "look at period"
-	siteStart   site = "start job"
-	siteClaim   site = "claim"
-	siteFinish  site = "finish"
-	sitePause   site = "pause"
-	siteUnpause site = "unpause"
-	siteRuns    site = "list runs"
+	siteLook     site = "look at job"
+	sitePeriod   site = "look at period"
+	siteStart    site = "start job"
+	siteClaim    site = "claim"
+	siteFinish   site = "finish"
+	siteGiveBack site = "give back"
+	sitePause    site = "pause"
+	siteUnpause  site = "unpause"
+	siteRuns     site = "list runs"
 
 	siteCampaign  site = "campaign"
 	siteSuccessor site = "ask to hand over"
@@ -46,7 +47,7 @@ const (
 var sites = []site{
 	siteAcquire, siteTakeOver, siteHandOver, siteResume, siteBeat, siteRenew, siteSetData, siteTransact, siteRelease,
 	siteCleanUp, siteForce, sitePoll, siteGet, siteList,
-	siteLook, sitePeriod, siteStart, siteClaim, siteFinish, sitePause, siteUnpause, siteRuns,
+	siteLook, sitePeriod, siteStart, siteClaim, siteFinish, siteGiveBack, sitePause, siteUnpause, siteRuns,
 	siteCampaign, siteSuccessor, siteYield, siteLeader, siteObserve,
 }
 
@@ -61,7 +62,7 @@ func (s site) begins() bool {
 
 // ends tells those that give a lock up.
 func (s site) ends() bool {
-	return s == siteRelease || s == siteFinish || s == siteYield
+	return s == siteRelease || s == siteFinish || s == siteGiveBack || s == siteYield
 }
 
 // fault is what happens to one request.
@@ -100,7 +101,7 @@ const firstOfClient = 16
 // rare call sites meet faults more often than others, so that every one of them meets every fault.
 var rare = map[site]bool{
 	siteHandOver: true, siteResume: true, siteForce: true, siteGet: true, siteList: true, siteRenew: true,
-	sitePeriod: true, siteStart: true, siteFinish: true, sitePause: true, siteUnpause: true, siteRuns: true,
+	sitePeriod: true, siteStart: true, siteFinish: true, siteGiveBack: true, sitePause: true, siteUnpause: true, siteRuns: true,
 	siteSuccessor: true, siteYield: true, siteLeader: true,
 }
 

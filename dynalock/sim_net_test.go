@@ -106,6 +106,8 @@ func describe(ctx context.Context, r *http.Request, body []byte) request {
 		q.site = siteStart
 	case has("#finished = "):
 		q.site = siteFinish
+	case has("#result = "):
+		q.site = siteGiveBack
 	case has("#yielded = "):
 		q.site = siteYield
 	case has("#successor = "):

@@ -17,6 +17,7 @@ import (
 // The rules of runs that happen once per period.
 const (
 	ruleFinish   = "a period is finished once, and by the run that holds it"
+	ruleStopped  = "a run that failed after it was told to stop is not finished, and does not count"
 	ruleAttempts = "a period is begun as often as allowed at most, and not after it was finished"
 	ruleRun      = "what a Run tells is what the item says"
 	rulePaused   = "a job that was paused before the call does not start"
@@ -70,6 +71,9 @@ func newRun(d dice, p *simPlan) action {
 	case d.chance(0.3):
 		a.Op, a.Key, a.Hold = pick(d, opPause, opUnpause, opUnpause, opRuns), jobName(job), nil
 	}
+	if a.Op == opOnce && a.Wait%3 == 0 { // it is told to stop; not one of the dice: schedules stay what they were
+		a.Fails, a.Stay, a.Timeout = failsWithError, 3*p.Lease, min(a.Timeout, 2*p.Lease)
+	}
 	if d.chance(0.2) {
 		a.Lease = max(d.between(p.Lease/2, 2*p.Lease).Truncate(time.Millisecond), 100*time.Millisecond)
 	}
@@ -86,7 +90,7 @@ type attempt struct {
 
 func attemptOf(it map[string]types.AttributeValue) attempt {
 	return attempt{
-		idOf(textOf(it, "recordVersionNumber")), textOf(it, "ownerName"), number(it, "attempt"), number(it, "fencingToken"),
+		idOf(textOf(it, "recordVersionNumber")), textOf(it, "ownerName"), number(it, "attempt") + number(it, "uncounted"), number(it, "fencingToken"),
 		number(it, "acquiredAt"), number(it, "finishedAt"), textOf(it, "result"),
 	}
 }
@@ -135,6 +139,7 @@ func (a *actor) work(ctx context.Context, call *waitingCall, t *tenure, act acti
 	if ctx.Err() != nil && !a.c.crashed() {
 		time.Sleep(act.Linger)
 	}
+	call.stopped = ctx.Err() != nil && act.Fails == failsWithError
 	switch act.Fails {
 	case failsWithError:
 		return errWork
@@ -172,7 +177,7 @@ func (a *actor) once(parent context.Context, act action) {
 		return
 	}
 	a.documented("Once", act.Key, err, dynalock.ErrHeld, dynalock.ErrLost, dynalock.ErrReleased, dynalock.ErrClosed, dynalock.ErrStore,
-		dynalock.ErrPaused, dynalock.ErrTooSoon, dynalock.ErrExhausted, dynalock.ErrPanicked, errWork)
+		dynalock.ErrPaused, dynalock.ErrTooSoon, dynalock.ErrExhausted, dynalock.ErrPanicked, dynalock.ErrRunFailed, dynalock.ErrNotDone, errWork)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.check.told(act, call, begin, t, run, err)
@@ -182,7 +187,7 @@ func (a *actor) once(parent context.Context, act action) {
 func (k *checker) runs(t *tenure) {
 	st := k.key(t.key)
 	k.count.Runs++
-	if st.begun++; st.begun > k.w.plan.job(t.key).Attempts {
+	if st.begun++; st.begun > k.w.plan.job(t.key).Attempts+st.uncounted {
 		k.fail(ruleAttempts, t.key, "%s begins run %d", t.client.name, st.begun)
 	}
 	if len(st.finishes) > 0 && t.lock.Held() && !t.overruled && !t.client.crashed() {
@@ -199,8 +204,8 @@ func (k *checker) claimed(st, before *keyState, q *sentWrite) {
 			k.fail(rulePaused, q.key, "%s begins a run %v after the job was paused", c.name, late)
 		}
 	}
-	last := number(before.item, "attempt") // those that never began do not count
-	if most := uint64(k.w.plan.job(q.key).Attempts); x.attempt != last+1 || x.attempt > most {
+	last := attemptOf(before.item).attempt // those that never began do not count
+	if most := uint64(k.w.plan.job(q.key).Attempts + st.uncounted); x.attempt != last+1 || x.attempt > most {
 		k.fail(ruleAttempts, q.key, "%s begins attempt %d after %d, allowed are %d", q.client.name, x.attempt, last, most)
 	}
 	if x.attempt > 1 {
@@ -246,15 +251,27 @@ func (k *checker) told(act action, call *waitingCall, begin time.Duration, t *te
 		}
 		recorded := slices.ContainsFunc(st.finishes, func(x attempt) bool { return x.id == t.id && x.result == run.Err })
 		ended := errors.Is(err, dynalock.ErrLost) || errors.Is(err, dynalock.ErrStore) || errors.Is(err, dynalock.ErrClosed) ||
-			errors.Is(err, dynalock.ErrReleased) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+			errors.Is(err, dynalock.ErrReleased) || errors.Is(err, dynalock.ErrNotDone) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 		if !ended && !recorded {
 			fail(ruleNil, "the item says %+v", st.finishes)
 		}
 		if failed != (run.Err != "") {
 			fail(ruleRun, "the function failed: %v", failed)
 		}
-	case err == nil:
+		if call.stopped && slices.ContainsFunc(st.finishes, func(x attempt) bool { return x.id == t.id }) {
+			fail(ruleStopped, "the item says %+v", st.finishes)
+		}
+		if errors.Is(err, dynalock.ErrNotDone) && !errors.Is(err, dynalock.ErrReleased) {
+			k.count.Stopped++
+			if !errors.Is(err, errWork) { // the context may have ended just after the function returned
+				fail(ruleStopped, "it did not fail")
+			}
+		}
+	case err == nil || errors.Is(err, dynalock.ErrRunFailed):
 		k.count.Told++
+		if (err == nil) != (run.Err == "") {
+			fail(ruleRun, "the run's own error is %q", run.Err)
+		}
 		i := slices.IndexFunc(st.finishes, func(x attempt) bool { return x.finished == uint64(run.FinishedAt.UnixMilli()) })
 		if i < 0 || !st.finishes[i].tells(run) || st.finishes[i].result != run.Err {
 			fail(ruleRun, "the item says %+v", st.finishes)

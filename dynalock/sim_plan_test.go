@@ -358,7 +358,7 @@ var lockSites = []site{
 
 var opSites = map[opKind][]site{
 	opAcquire: lockSites, opTry: lockSites, opDo: lockSites, opGet: {siteGet}, opRecords: {siteList},
-	opOnce:  {siteLook, sitePeriod, siteStart, siteClaim, siteFinish, siteCleanUp},
+	opOnce:  {siteLook, sitePeriod, siteStart, siteClaim, siteFinish, siteGiveBack, siteCleanUp},
 	opPause: {sitePause}, opUnpause: {siteUnpause}, opRuns: {siteRuns},
 	opLead:     {siteCampaign, siteYield, siteYield, siteBeat, siteRelease},
 	opHandOver: {siteLeader, siteSuccessor, siteSuccessor}, opResign: {siteRelease}, opLeader: {siteLeader}, opObserve: {siteObserve},

@@ -65,6 +65,7 @@ type waitingCall struct {
 	over     time.Duration // 0: under way
 	worked   time.Duration // when the function that it runs returned last; 0: never
 	reported bool
+	stopped  bool // that function failed after the end of its context
 
 	asks    bool // it does other things first, and waits from its first write of the lock on
 	asked   bool
