@@ -538,7 +538,7 @@ func (a *acquisition) claimable(r *Record, it item) error {
 	switch {
 	case a.options.claim == 0 || len(it) == 0:
 	case !r.run:
-		return &ForeignError{Key: a.key, Problem: "it is not the run of a period"}
+		return &ForeignError{Key: a.key, Problem: notARun}
 	case r.attempt >= a.options.claim:
 		return &finishedError{*r}
 	}

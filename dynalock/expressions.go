@@ -63,6 +63,10 @@ const (
 	// condSpaced: the job is not paused, and its last start is long enough ago or was that of this very period.
 	condSpaced = condJob + " AND attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
 
+	// condTicked: the job is not paused, and no tick was begun since the one that :seenTick names, or ever.
+	condTicked   = condJob + " AND attribute_not_exists(#paused) AND #tick = :seenTick"
+	condUnticked = condJob + " AND attribute_not_exists(#tick)"
+
 	// condForeignTenure: the same for a row that another library wrote, which has no acquisition id.
 	condForeignTenure = "#version = :seen0 AND NOT #released = :one AND "
 	condSameOwner     = "#owner = :seenOwner"
@@ -100,6 +104,9 @@ const (
 	updRelease       = "SET #released = :one, #version = :next, #stamp = :next, #renewed = :now"
 	updReleaseRemove = " REMOVE #expires, #reason, #waiters, #successor, #yielded"
 
+	// updReopenRemove goes with a release that opens a period again.
+	updReopenRemove = " REMOVE #finished"
+
 	// updYield stands down in favour of the successor: nobody else may take the lock before its lease has run out.
 	updYield = "SET #version = :next, #stamp = :next, #renewed = :now, #yielded = :next, #successor = :successor, #hold = :hold"
 
@@ -109,8 +116,12 @@ const (
 	// updStart notes the start of a job, updPause and updUnpause stop and resume it. The item looks like a released lock.
 	updJob     = "SET #lease = :lease, #version = :next, #stamp = :next, #owner = :owner, #released = :one"
 	updStart   = updJob + ", #started = :now, #period = :period"
-	updPause   = updJob + ", #paused = :paused"
-	updUnpause = updJob + ", #unpaused = :next REMOVE #paused"
+	updPause   = updJob + ", #paused = :paused, #pausedAt = :now"
+	updUnpause = updJob + ", #unpaused = :next REMOVE #paused, #pausedAt"
+
+	// updTick notes that a tick is begun, which is a start, and updSchedule where a schedule begins.
+	updTick     = updStart + ", #tick = :tick, #ticked = :now"
+	updSchedule = updJob + ", #tick = :tick"
 
 	// setTurn counts how often the lock changed processes: a tenure that was not handed over within one begins a turn.
 	setTurn = ", #turn = if_not_exists(#turn, :0) + :1"
@@ -150,7 +161,7 @@ var attributeNames = map[string]string{
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters, "#turn": attrTurn,
 	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
 	"#static": attrStatic, "#void": attrVoid, "#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
-	"#uncounted": attrUncounted,
+	"#uncounted": attrUncounted, "#pausedAt": attrPausedAt, "#tick": attrTick, "#ticked": attrTicked,
 }
 
 // constantValues are those that never change.

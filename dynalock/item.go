@@ -41,9 +41,12 @@ const (
 	attrFinished   = "finishedAt"      // N unix milliseconds, when such a run ended
 	attrResult     = "result"          // S the error that it ended with
 	attrPaused     = "paused"          // S why a job is paused
+	attrPausedAt   = "pausedAt"        // N unix milliseconds by the service's clock, since when
 	attrUnpaused   = "unpaused"        // S the version of the write that ended the last pause
 	attrStarted    = "startedAt"       // N unix milliseconds by the service's clock, the last start of a job
 	attrPeriod     = "period"          // S the period of that start
+	attrTick       = "tick"            // S the last tick of a job that was begun, or the beginning of its schedule, in RFC 3339
+	attrTicked     = "tickedAt"        // N unix milliseconds by the service's clock, when it was begun; absent for a beginning
 	attrTTL        = "ttl"             // N unix seconds, on released items only
 )
 
@@ -53,7 +56,7 @@ var reservedAttributes = map[string]bool{
 	attrWaiters: true, attrTurn: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
 	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrUnpaused: true,
 	attrStarted: true, attrPeriod: true, attrVoid: true, attrStatic: true,
-	attrUncounted: true,
+	attrUncounted: true, attrPausedAt: true, attrTick: true, attrTicked: true,
 }
 
 const idBytes = 16

@@ -306,12 +306,7 @@ func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	if noFn {
 		errs = append(errs, errors.New("fn is nil, allowed: a function")) // it would panic, and the period be finished with that
 	}
-	if job == "" {
-		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
-	}
-	if period == "" {
-		errs = append(errs, errors.New("period is empty, allowed: the logical tick, the same in every process"))
-	}
+	errs = append(errs, periodErrors(job, period)...)
 	if o.MaxAttempts < 1 || o.MaxAttempts > 1000 {
 		errs = append(errs, badField("MaxAttempts", o.MaxAttempts, "1 to 1000"))
 	}
@@ -332,6 +327,17 @@ func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	}
 	_, err := (&AcquireOptions{Lease: o.Lease, Reason: o.Reason}).validate(c, periodKey(job, period))
 	return err
+}
+
+// periodErrors says what is missing of a period's name.
+func periodErrors(job, period string) (errs []error) {
+	if job == "" {
+		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
+	}
+	if period == "" {
+		errs = append(errs, errors.New("period is empty, allowed: the logical tick, the same in every process"))
+	}
+	return errs
 }
 
 // The keys of a job and of its periods. The job is escaped, so that no two pairs of job and period meet.
@@ -419,7 +425,7 @@ func pausedError(job string, it item) error {
 // ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or ctx.Err().
 func (c *Client) Pause(ctx context.Context, job, reason string) error {
 	w := c.jobWrite(updPause)
-	w.values[":paused"] = str(reason)
+	w.values[":paused"], w.values[":now"] = str(reason), num(c.service.millis(c.opt.clock.Now().Wall))
 	return c.setPause(ctx, job, w, badText("reason", reason, maxLabelBytes))
 }
 
@@ -494,4 +500,155 @@ func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
 			}
 		}
 	}
+}
+
+// GetRun reads what is known of the run of a period, strongly consistent: one read unit. A period that was never begun,
+// or is not known any more, is a Run with Attempt 0. Errors match ErrInvalid, ErrForeign (the key is that of something
+// else), ErrStore or ctx.Err().
+func (c *Client) GetRun(ctx context.Context, job, period string) (Run, error) {
+	run := Run{Job: job, Period: period}
+	if err := c.checkPeriod(job, period); err != nil {
+		return run, err
+	}
+	r, err := c.seeRun(ctx, job, period)
+	if err == nil {
+		run.read(&r)
+	}
+	return run, err
+}
+
+// checkPeriod refuses what cannot be a period.
+func (c *Client) checkPeriod(job, period string) error {
+	errs := periodErrors(job, period)
+	return invalid(append(errs, c.checkKey(periodKey(job, period))...))
+}
+
+// seeRun reads the record of a period. One that was never begun has no version.
+func (c *Client) seeRun(ctx context.Context, job, period string) (Record, error) {
+	key := periodKey(job, period)
+	a := c.look(ctx, key, true)
+	if a.err != nil {
+		return Record{}, c.storeError("look at period", key, a.err)
+	}
+	r := c.decode(key, a.item)
+	switch {
+	case r.State == Foreign:
+		return r, &ForeignError{Key: key, Problem: r.Problem}
+	case r.Version != "" && !r.run:
+		return r, &ForeignError{Key: key, Problem: notARun}
+	}
+	return r, nil
+}
+
+const notARun = "it is not the run of a period"
+
+// Reopen has a period run again that is over: finished, with an error or without, or begun as often as allowed. Whoever
+// asks for it begins it, with all its attempts. run is what [Client.GetRun], [Client.Runs] or a [RunError] showed; where
+// that has changed since, the error matches [ErrChanged], and where the run is under way [ErrHeld]: it may be freed
+// ([Client.ForceRelease]) first. A period that is open gets all its attempts again.
+//
+// It looks first and then writes: two requests. Other errors match ErrInvalid (the run was never begun, for one),
+// ErrForeign, ErrStore or ctx.Err(): then the period may have been opened, or be opened yet.
+func (c *Client) Reopen(ctx context.Context, run Run) error {
+	if err := c.checkPeriod(run.Job, run.Period); err != nil {
+		return err
+	}
+	if run.Attempt < 1 || run.Token == 0 {
+		return invalid([]error{fmt.Errorf("run has attempt %d and token %d, allowed: a run that was begun, as GetRun gives it", run.Attempt, run.Token)})
+	}
+	key, id, n, doubt := periodKey(run.Job, run.Period), newID(), uint64(0), false
+	return c.persist(ctx, func() (bool, error) {
+		r, err := c.seeRun(ctx, run.Job, run.Period)
+		if err != nil {
+			return true, err
+		}
+		now := Run{Job: run.Job, Period: run.Period}
+		now.read(&r)
+		switch {
+		case r.id() == id || doubt && r.Token > run.Token: // an attempt whose answer was lost
+			return true, nil
+		case r.State == Held && r.Token == run.Token:
+			return true, &HeldError{Record: r, RetryAfter: c.opt.MaxPoll}
+		case r.Version == "":
+			return true, fmt.Errorf("%w: the run of %q is not known any more", ErrChanged, key)
+		case !now.same(run):
+			return true, fmt.Errorf("%w: the run of %q is attempt %d by %q now", ErrChanged, key, now.Attempt, now.By)
+		}
+		n++
+		update := updRelease + setAttempts + setUncounted + setBy + updReopenRemove
+		w := &write{cond: condVersion(1), update: update, values: item{
+			":seen0": str(r.Version), ":next": str(versionOf(id, n)), ":by": str(c.opt.Owner), ":attempts": num(0), ":uncounted": num(now.Attempt),
+			":now": num(c.service.stamp(key, c.opt.clock.Now().Wall, r.stamp()+1)),
+		}}
+		a := c.ask(ctx, key, w)
+		doubt = doubt || a.verdict == inDoubt
+		switch a.verdict {
+		case applied:
+			return true, nil
+		case fatal:
+			return true, c.storeError("reopen", key, a.err)
+		}
+		return false, c.storeError("reopen", key, a.err) // refused: the next look says why
+	})
+}
+
+// same tells whether two readings of a run show it in the same state.
+func (r *Run) same(o Run) bool {
+	return r.Token == o.Token && r.Attempt == o.Attempt && r.FinishedAt.Equal(o.FinishedAt)
+}
+
+// Job is what is known of a job itself. [Client.Runs] lists its runs.
+type Job struct {
+	Name     string
+	Paused   bool
+	PausedBy string    // label of the client that paused it
+	Reason   string    // why
+	PausedAt time.Time // zero where it was paused by an earlier version of this library
+
+	// The last start that was noted: of Once with AtLeast, or of a tick. Zero where there was none.
+	LastStart  time.Time
+	LastPeriod string
+	LastTick   time.Time // the last tick that was begun or let pass; see Client.Tick
+}
+
+// Job reads whether a job is paused, by whom, why and since when, and when it started last, strongly consistent: one
+// read unit. Times are DynamoDB's, as the writer knew it. A job that never noted anything is Job{Name: job}. Errors match
+// ErrInvalid, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or
+// ctx.Err().
+func (c *Client) Job(ctx context.Context, job string) (Job, error) {
+	var errs []error
+	if job == "" {
+		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
+	}
+	if err := invalid(append(errs, c.checkKey(jobKey(job))...)); err != nil {
+		return Job{Name: job}, err
+	}
+	a := c.look(ctx, jobKey(job), true)
+	if a.err != nil {
+		return Job{Name: job}, c.storeError("look at job", jobKey(job), a.err)
+	}
+	return c.readJob(job, a.item)
+}
+
+// readJob takes what a job's item says.
+func (c *Client) readJob(job string, it item) (Job, error) {
+	j := Job{Name: job}
+	if err := c.jobError(job, it); err != nil {
+		return j, err
+	}
+	p := parser{it: it}
+	if _, j.Paused = it[attrPaused]; j.Paused {
+		j.PausedBy, j.Reason, j.PausedAt = p.str(attrOwner), p.str(attrPaused), p.time(attrPausedAt)
+	}
+	j.LastStart, j.LastPeriod = p.time(attrStarted), p.str(attrPeriod)
+	if tick := p.str(attrTick); tick != "" {
+		var err error
+		if j.LastTick, err = time.Parse(time.RFC3339Nano, tick); err != nil {
+			p.misfit(attrTick, "a time of RFC 3339")
+		}
+	}
+	if p.problem != "" {
+		return j, &ForeignError{Key: jobKey(job), Problem: p.problem}
+	}
+	return j, nil
 }
