@@ -32,7 +32,7 @@ type role struct {
 var roles = map[string]role{
 	"holder": {
 		methods: []string{
-			"Client.Acquire", "Client.TryAcquire", "Client.Do", "Client.Resume", "Client.Once", "Client.Election", "Client.Close",
+			"Client.Acquire", "Client.TryAcquire", "Client.Do", "Client.Resume", "Client.Once", "Client.Tick", "Client.Election", "Client.Close",
 			"Lock.Renew", "Lock.SetData", "Lock.Transact", "Lock.ConditionCheck", "Lock.Release",
 			"Election.Run", "Election.Resign", "Election.HandOver",
 		},
@@ -55,6 +55,10 @@ var roles = map[string]role{
 			must(e, c.Do(e.ctx, "key", nothing))
 			_, err = c.Once(e.ctx, "job", "period", nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Second })
 			must(e, err)
+			ticking := e.within(3 * time.Second)
+			wantErr(e, c.Tick(ticking, "job", dynalock.Every(time.Second, 0), func(context.Context, *dynalock.Lock, time.Time) error {
+				return nil
+			}), context.DeadlineExceeded)
 			el := c.Election("leader")
 			err = el.Run(e.ctx, func(_ context.Context, _ *dynalock.Lock) error {
 				wantErr(e, el.HandOver(e.within(lease/4), "nobody"), context.DeadlineExceeded) // before the term ends
@@ -66,7 +70,7 @@ var roles = map[string]role{
 		},
 	},
 	"observer": {
-		methods: []string{"Client.Get", "Client.Records", "Client.Runs", "Election.Leader", "Election.Observe"},
+		methods: []string{"Client.Get", "Client.Records", "Client.Runs", "Client.GetRun", "Client.Job", "Election.Leader", "Election.Observe"},
 		act: func(e *env, c *dynalock.Client) []*testserver.Wire {
 			look(e, c)
 			el := c.Election("leader")
@@ -80,7 +84,7 @@ var roles = map[string]role{
 		},
 	},
 	"operator": {
-		methods: []string{"Client.ForceRelease", "Client.Pause", "Client.Unpause"},
+		methods: []string{"Client.ForceRelease", "Client.Pause", "Client.Unpause", "Client.Reopen"},
 		act: func(e *env, c *dynalock.Client) []*testserver.Wire {
 			holder, _ := e.client()
 			e.acquire(holder, "key")
@@ -90,6 +94,9 @@ var roles = map[string]role{
 			must(e, c.ForceRelease(e.ctx, r))
 			must(e, c.Pause(e.ctx, "job", "reason"))
 			must(e, c.Unpause(e.ctx, "job"))
+			run, err := holder.Once(e.ctx, "job", "period", nothing)
+			must(e, err)
+			must(e, c.Reopen(e.ctx, run))
 			db, count := testserver.Tap(e.connect())
 			_, err = dynalock.CheckTable(e.ctx, db, e.table)
 			must(e, err)
@@ -114,6 +121,10 @@ func look(e *env, c *dynalock.Client) {
 	for _, err := range c.Runs(e.ctx, "job") {
 		must(e, err)
 	}
+	_, err = c.GetRun(e.ctx, "job", "period")
+	must(e, err)
+	_, err = c.Job(e.ctx, "job")
+	must(e, err)
 }
 
 func TestThePoliciesAllowExactlyWhatEachRoleCalls(t *testing.T) {

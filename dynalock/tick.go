@@ -1,0 +1,435 @@
+package dynalock
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"time"
+)
+
+// Schedule says when a job is due. It is the interface of the usual parsers of cron expressions, and that of package
+// adapters/cron. Next is called with times in UTC, and its answer may follow from t alone: all processes have to agree
+// on the ticks, so a schedule must not depend on when its process began, nor on the machine's time zone.
+type Schedule interface {
+	// Next is the first tick after t. The zero time says that there is none.
+	Next(t time.Time) time.Time
+}
+
+// Every is due at each multiple of d, plus offset: Every(24*time.Hour, 2*time.Hour) at 02:00 UTC. Multiples count as
+// [time.Time.Truncate] counts them, so that a week begins on Monday, 00:00 UTC. d is 1 s to 1 year, offset 0 to less
+// than d, both in whole seconds; [Client.Tick] refuses others.
+func Every(d, offset time.Duration) Schedule { return every{d, offset} }
+
+type every struct{ d, offset time.Duration }
+
+// Next implements Schedule.
+func (e every) Next(t time.Time) time.Time {
+	if e.d <= 0 {
+		return time.Time{}
+	}
+	return t.UTC().Add(-e.offset).Truncate(e.d).Add(e.d + e.offset)
+}
+
+func (e every) validate() (errs []error) {
+	if e.d < time.Second || e.d > 366*24*time.Hour || e.d%time.Second != 0 {
+		errs = append(errs, badField("Every", e.d, "1s to 1 year in whole seconds"))
+	}
+	if e.offset < 0 || e.offset >= max(e.d, 1) || e.offset%time.Second != 0 {
+		errs = append(errs, badField("offset", e.offset, "0 to less than the interval in whole seconds"))
+	}
+	return errs
+}
+
+// CatchUp says what becomes of ticks that were missed: no process ran, the job was paused, or a tick before took longer
+// than the interval.
+type CatchUp int
+
+// What can become of them.
+const (
+	CatchUpLatest CatchUp = iota // the latest one runs, late
+	CatchUpAll                   // all of them run, the oldest first, at most MaxCatchUp
+	CatchUpNone                  // none runs that is late: by a minute, or half of the time to the next one
+)
+
+// String names the constant.
+func (u CatchUp) String() string {
+	switch u {
+	case CatchUpLatest:
+		return "latest"
+	case CatchUpAll:
+		return "all"
+	case CatchUpNone:
+		return "none"
+	}
+	return fmt.Sprintf("CatchUp(%d)", int(u))
+}
+
+// TickOptions of one call of [Client.Tick]. All processes of a job should use the same.
+type TickOptions struct {
+	// CatchUp says what becomes of ticks that were missed. Default CatchUpLatest.
+	CatchUp CatchUp
+	// MaxCatchUp bounds how many of the ticks that were missed run with CatchUpAll: the latest ones. 1 to 10000, default
+	// 100.
+	MaxCatchUp int
+
+	// Of the run of each tick, as in [OnceOptions].
+	Lease        time.Duration
+	MaxAttempts  int
+	RetryOnError int
+	RetryPause   time.Duration
+	Keep         time.Duration
+	Reason       string
+
+	// Done is told of each run that this call began, and with what error, and of a tick that could not be run: ErrExhausted,
+	// ErrForeign. The same goes to the client's Logger where there is an error. Tick waits for it. Default: nobody.
+	Done func(run Run, err error)
+}
+
+// Tick runs fn at each tick of a schedule, each once however many processes call Tick for the job, until ctx is done.
+// fn is given the time at which the tick was due. The run of a tick is one of [Client.Once] with that time in UTC (RFC
+// 3339) for its period: Runs lists it, MaxAttempts, RetryOnError and what fn returns mean the same, and Reopen has a
+// tick run again that is still the last one.
+//
+// Ticks are due by DynamoDB's clock, known to about a second, whatever the machine's clock says: no tick begins before
+// its time, and where nothing is in the way it begins within about two seconds. Ticks of a job never run at the same
+// time: those that become due while one runs count as missed, as do those of an outage or a pause, and CatchUp says
+// what becomes of them. What was missed is told by the job's item, which keeps the last tick that was begun: a job that
+// is new begins with the first tick after the first call of Tick. A run whose process dies is begun again by another one
+// when its lease has run out; one that was told to stop at once.
+//
+// An ordinary stop, by the end of ctx, returns ctx.Err() when fn has returned. nil says that the schedule has no more
+// ticks. Other errors match ErrInvalid, ErrClosed, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that of
+// something else), and before the first answer ErrStore. Later, and whenever another attempt may help, Tick goes on
+// trying, and tells the Logger. fn's errors end nothing.
+//
+// Cost: three writes for each tick, by the process that runs it. Every process reads the job once for each tick, and
+// every other one reads the run until it is finished, seldom: mostly once where it takes less than a second, at most
+// every MaxPoll, and every half lease in the end. Each of these is half a read unit. The process that ran a tick goes first at
+// the next one, so that others do not write in vain.
+func (c *Client) Tick(ctx context.Context, job string, s Schedule, fn func(ctx context.Context, l *Lock, due time.Time) error, optFns ...func(*TickOptions)) error {
+	o := TickOptions{MaxCatchUp: 100, MaxAttempts: 3, Keep: 7 * 24 * time.Hour}
+	apply(&o, optFns)
+	t := &ticker{
+		c: c, job: job, schedule: s, fn: fn, options: o,
+		once: OnceOptions{
+			Lease: o.Lease, MaxAttempts: o.MaxAttempts, RetryOnError: o.RetryOnError, RetryPause: o.RetryPause, Keep: o.Keep, Reason: o.Reason,
+			NoWait: true,
+		},
+	}
+	if err := t.validate(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return t.run(ctx)
+}
+
+// ticker is one call of Tick.
+type ticker struct {
+	c        *Client
+	job      string
+	schedule Schedule
+	fn       func(ctx context.Context, l *Lock, due time.Time) error
+	options  TickOptions
+	once     OnceOptions
+
+	answered bool      // the table has
+	fresh    bool      // the next look at the job has to be consistent
+	due      time.Time // before that there is nothing to do
+	noted    time.Time // the last tick that this call has noted as begun
+	over     time.Time // the last tick that is known to be over
+	mine     bool      // and was run here
+}
+
+func (t *ticker) validate() error {
+	errs := t.options.validate()
+	if t.schedule == nil {
+		errs = append(errs, errors.New("schedule is nil, allowed: a Schedule"))
+	}
+	if e, ok := t.schedule.(every); ok {
+		errs = append(errs, e.validate()...)
+	}
+	if err := t.once.validate(t.c, t.job, periodOf(time.Unix(0, 0)), t.fn == nil); err != nil {
+		errs = append(errs, err)
+	}
+	if len(errs) == 1 && errors.Is(errs[0], ErrInvalid) {
+		return errs[0]
+	}
+	return invalid(errs)
+}
+
+func (o *TickOptions) validate() (errs []error) {
+	if o.CatchUp < CatchUpLatest || o.CatchUp > CatchUpNone {
+		errs = append(errs, badField("CatchUp", o.CatchUp, "CatchUpLatest, CatchUpAll or CatchUpNone"))
+	}
+	if o.MaxCatchUp < 1 || o.MaxCatchUp > 10_000 {
+		errs = append(errs, badField("MaxCatchUp", o.MaxCatchUp, "1 to 10000"))
+	}
+	return errs
+}
+
+// periodOf names the run of a tick.
+func periodOf(tick time.Time) string { return tick.UTC().Format(time.RFC3339Nano) }
+
+// maxSleep is how long a process sleeps before it looks at its clock again: no timer sees a suspension, nor a clock that
+// is set.
+const maxSleep = 10 * time.Second
+
+// run goes from tick to tick.
+func (t *ticker) run(ctx context.Context) error {
+	failures := 0
+	for {
+		wait, err := t.step(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err == nil:
+			failures = 0
+		case errors.Is(err, errNoMoreTicks):
+			return nil
+		case errors.Is(err, ErrClosed), errors.Is(err, ErrInvalid), errors.Is(err, ErrForeign), errors.Is(err, ErrHeld), !t.answered:
+			return err
+		default:
+			failures++
+			wait = backoff(failures)
+			t.c.opt.Logger.WarnContext(ctx, "ticks of a job are held up", "key", jobKey(t.job), "failures", failures, "error", err)
+		}
+		if err := t.c.rest(ctx, min(wait, maxSleep)); err != nil {
+			return err
+		}
+	}
+}
+
+var errNoMoreTicks = errors.New("the schedule has no more ticks")
+
+// step does what is due, if anything is, and says how long to wait before the next step.
+func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
+	if wait := t.due.Sub(t.now()); wait > 0 {
+		return wait, nil
+	}
+	job, begun, err := t.look(ctx)
+	switch last := job.LastTick; {
+	case err != nil:
+		return 0, err
+	case last.IsZero():
+		_, err := t.note(ctx, condUnticked, updSchedule, item{":tick": str(periodOf(t.now()))})
+		return 0, err
+	case job.Paused:
+	case !last.Equal(t.over) && !begun.IsZero(): // zero: no tick, but where the schedule begins
+		if over, wait, err := t.settle(ctx, last, begun); err != nil || !over {
+			return wait, err
+		}
+		t.over = last
+		fallthrough
+	default:
+		if tick := t.choose(last); !tick.IsZero() {
+			return t.begin(ctx, last, tick)
+		}
+	}
+	return t.untilNext(job.LastTick)
+}
+
+// now is DynamoDB's time, or a little before it: no earlier than that no tick is due.
+func (t *ticker) now() time.Time { return t.c.service.earliest(t.c.opt.clock.Now().Wall) }
+
+// look reads the job, and when its last tick was begun. The answer carries DynamoDB's time, too: a clock that was set is
+// noticed before a tick is taken for due.
+func (t *ticker) look(ctx context.Context) (job Job, begun time.Time, err error) {
+	for range 3 {
+		a := t.c.look(ctx, jobKey(t.job), t.fresh)
+		if a.err != nil {
+			return job, begun, t.c.storeError("look at job", jobKey(t.job), a.err)
+		}
+		if job, err = t.c.readJob(t.job, a.item); err != nil {
+			return job, begun, err
+		}
+		begun = (&parser{it: a.item}).time(attrTicked)
+		t.answered, t.fresh = true, false
+		if t.c.service.settled() {
+			break
+		}
+	}
+	return job, begun, nil
+}
+
+// note writes the job's item. It reports false where the condition does not hold: somebody else was faster.
+func (t *ticker) note(ctx context.Context, cond, update string, values item) (noted bool, err error) {
+	w, id := t.c.jobWrite(update), newID()
+	w.cond = cond
+	maps.Copy(w.values, values)
+	w.values[":next"] = str(versionOf(id, 1))
+	err = t.c.persist(ctx, func() (bool, error) {
+		a := t.c.ask(ctx, t.c.updateInput(jobKey(t.job), w))
+		if a.verdict == refused {
+			now := t.c.decode(jobKey(t.job), a.item)
+			noted = now.id() == id // by an attempt whose answer was lost
+			t.fresh = true
+			return true, nil
+		}
+		noted = a.verdict == applied
+		return noted || a.verdict == fatal, t.c.storeError("note tick", jobKey(t.job), a.err)
+	})
+	if noted {
+		err = nil
+	}
+	return noted, err
+}
+
+// begin notes a tick as begun, and runs it.
+func (t *ticker) begin(ctx context.Context, last, tick time.Time) (wait time.Duration, err error) {
+	noted, err := t.note(ctx, condTicked, updTick, item{
+		":seenTick": str(periodOf(last)), ":tick": str(periodOf(tick)), ":period": str(periodOf(tick)), ":now": num(t.now().UnixMilli()),
+	})
+	if err != nil || !noted {
+		return 0, err
+	}
+	t.noted = tick
+	if first := t.schedule.Next(last); first.Before(tick) {
+		t.c.opt.Logger.WarnContext(ctx, "ticks of a job were missed, and are not caught up", "key", jobKey(t.job), "first", first, "next", tick)
+	}
+	over, wait, err := t.attempt(ctx, tick)
+	if over && t.choose(tick).IsZero() { // there is nothing to look at
+		return t.untilNext(tick)
+	}
+	return wait, err
+}
+
+// attempt runs a tick that nobody runs, and tells whether it is over then.
+func (t *ticker) attempt(ctx context.Context, tick time.Time) (over bool, wait time.Duration, err error) {
+	run, err := t.c.runPeriod(ctx, t.job, periodOf(tick), func(ctx context.Context, l *Lock) error { return t.fn(ctx, l, tick) }, &t.once)
+	t.mine = run.Ran
+	hopeless := errors.Is(err, ErrExhausted) || errors.Is(err, ErrForeign)
+	if run.Ran || hopeless {
+		if err != nil {
+			t.c.opt.Logger.WarnContext(ctx, "tick of a job failed", "key", periodKey(t.job, run.Period), "token", run.Token, "attempt", run.Attempt, "error", err)
+		}
+		if t.options.Done != nil {
+			t.options.Done(run, err)
+		}
+	}
+	switch {
+	case hopeless || !run.FinishedAt.IsZero():
+		t.over = tick
+		return true, 0, nil
+	case run.Ran || errors.Is(err, ErrHeld) || errors.Is(err, ErrPaused): // it is open, or others are at it
+		return false, t.c.opt.MaxPoll, nil
+	}
+	return false, 0, err
+}
+
+// settle finds out whether the last tick that was begun is over. If its run has stopped it is begun again; if it is under
+// way, wait says when to look again.
+func (t *ticker) settle(ctx context.Context, tick, begun time.Time) (over bool, wait time.Duration, err error) {
+	c, key := t.c, periodKey(t.job, periodOf(tick))
+	a := c.look(ctx, key, false)
+	if a.err != nil {
+		return false, 0, c.storeError("look at period", key, a.err)
+	}
+	r := c.decode(key, a.item)
+	age, lease := t.now().Sub(begun), cmp.Or(t.once.Lease, c.opt.Lease)
+	poll := func(seen time.Duration) time.Duration {
+		most := max(c.opt.MaxPoll, min(seen/2, lease/2))
+		return most/2 + rand.N(most/2+1)
+	}
+	switch {
+	case !r.finished.IsZero():
+		return true, 0, nil
+	case r.Version == "" && age > t.options.Keep-time.Minute: // it is finished, and forgotten since
+		return true, 0, nil
+	case r.Version == "" && age < lease && !tick.Equal(t.noted): // who has noted it is about to begin it
+		return false, min(poll(age), lease-age), nil
+	case r.State == Held:
+		still, seen := c.observe(&r, a.got.Mono)
+		if still < r.Lease {
+			return false, min(poll(seen), r.Lease-still), nil
+		}
+	}
+	return t.attempt(ctx, tick)
+}
+
+// choose says which tick after the last one is to be begun now; zero: none.
+func (t *ticker) choose(last time.Time) time.Time {
+	now, limit := t.now(), 1
+	if t.options.CatchUp == CatchUpAll {
+		limit = t.options.MaxCatchUp
+	}
+	due := missed(t.schedule, last, now, limit)
+	if len(due) == 0 {
+		return time.Time{}
+	}
+	if t.options.CatchUp == CatchUpNone && now.Sub(due[0]) > t.grace(due[0]) {
+		return time.Time{}
+	}
+	return due[0]
+}
+
+// grace is how late a tick is not late yet.
+func (t *ticker) grace(tick time.Time) time.Duration {
+	if next := t.schedule.Next(tick); next.After(tick) {
+		return min(time.Minute, next.Sub(tick)/2)
+	}
+	return time.Minute
+}
+
+// missed are the ticks after one that are due, at most the latest n of them.
+func missed(s Schedule, after, now time.Time, n int) (due []time.Time) {
+	for window := time.Minute; ; window *= 4 { // as few as need be are computed
+		from := now.Add(-window)
+		all := !from.After(after) || window > 100*365*24*time.Hour
+		if all {
+			from = after
+		}
+		due = due[:0]
+		for tick := s.Next(from); tick.After(from) && !tick.After(now); tick = s.Next(from) {
+			due = append(due, tick)
+			from = tick
+		}
+		if all || len(due) >= n {
+			return due[max(0, len(due)-n):]
+		}
+	}
+}
+
+// untilNext is how long nothing is due. Whoever did not run the last tick leaves the first chance to the one who did: two
+// who write at the same time pay twice.
+func (t *ticker) untilNext(last time.Time) (wait time.Duration, err error) {
+	from := t.now()
+	if last.After(from) {
+		from = last
+	}
+	next := t.schedule.Next(from)
+	switch {
+	case next.IsZero():
+		return 0, errNoMoreTicks
+	case !next.After(from):
+		return 0, invalid([]error{fmt.Errorf("the schedule's tick after %v is %v, allowed: a later time", from, next)})
+	}
+	t.due = next
+	if !t.mine {
+		spread := min(t.c.opt.MaxPoll, t.grace(next)/2, 2*time.Second)
+		t.due = next.Add(spread/2 + rand.N(spread/2+1))
+	}
+	return t.due.Sub(t.now()), nil
+}
+
+// earliest is the service's time, or a little before it: the earliest that fits its answers. Where there was none it is
+// the local time.
+func (s *serviceClock) earliest(local time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now.known {
+		local = local.Add(s.now.low)
+	}
+	return local.Round(0)
+}
+
+// settled tells that no answer contradicts the estimate.
+func (s *serviceClock) settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.odd.known
+}
