@@ -91,7 +91,7 @@ func exitCode(err error) int {
 		return exitLost
 	case errors.Is(err, dynalock.ErrChanged):
 		return exitChanged
-	case errors.Is(err, dynalock.ErrExhausted):
+	case errors.Is(err, dynalock.ErrExhausted), errors.Is(err, dynalock.ErrRunFailed):
 		return exitFailed
 	case errors.Is(err, dynalock.ErrPaused):
 		return exitPaused

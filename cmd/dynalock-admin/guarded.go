@@ -40,6 +40,7 @@ type guarded struct {
 	options dynalock.Options // the client's
 	signals chan os.Signal   // to be passed on, or to end a wait
 	heard   func() error     // see listen
+	told    syscall.Signal   // the last one passed on that tells to stop; 0: none
 
 	ownOutput bool // standard output is for us alone
 	won       bool // a lock was held at some time
@@ -358,6 +359,9 @@ func (v *supervision) supervise(duty context.Context) (lost bool) {
 			return lost
 		case s := <-v.signals:
 			if s, ok := s.(syscall.Signal); ok {
+				if s != syscall.SIGUSR1 && s != syscall.SIGUSR2 {
+					v.told = s
+				}
 				v.immune(g.Pass(s))
 			}
 		case <-done:

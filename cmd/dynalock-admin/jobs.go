@@ -11,8 +11,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/spf13/cobra"
 
 	"github.com/dynalock/dynalock/dynalock"
@@ -95,57 +93,6 @@ func (a *app) showRun(run dynalock.Run, status string) error {
 	return writeJSON(a.out, doc)
 }
 
-// pause is what a job's own item says.
-type pause struct {
-	paused     bool
-	by, reason string
-}
-
-// readPause looks whether a job is paused. The library tells it only to those who are about to run the job, so the item
-// is read here: an attribute "paused" is the reason, and who wrote it the owner.
-func (a *app) readPause(ctx context.Context, c *dynalock.Client, job string) (dynalock.Record, pause, error) {
-	r, err := c.Get(ctx, jobKey(job)) // which also says what is wrong with the key, the table, the credentials
-	if err != nil || r.State != dynalock.Free || r.Version == "" {
-		return r, pause{}, err
-	}
-	db, err := a.connect(ctx)
-	if err != nil {
-		return r, pause{}, err
-	}
-	table, consistent := c.Table(), true
-	key := map[string]types.AttributeValue{a.partitionKey: &types.AttributeValueMemberS{Value: a.namespace + jobKey(job)}}
-	if a.sortKey != "" {
-		key[a.sortKey] = &types.AttributeValueMemberS{Value: a.sortValue}
-	}
-	out, err := db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &table, Key: key, ConsistentRead: &consistent})
-	if err != nil {
-		return r, pause{}, &dynalock.StoreError{Op: "look at job", Table: table, Key: jobKey(job), Err: err}
-	}
-	stored, paused := out.Item["paused"]
-	if !paused {
-		return r, pause{}, nil
-	}
-	p := pause{paused: true, by: r.Owner}
-	if reason, ok := stored.(*types.AttributeValueMemberS); ok {
-		p.reason = reason.Value
-	}
-	return r, p, nil
-}
-
-// readJob is readPause for those who are about to write the job's item: it must not be somebody's lock.
-func (a *app) readJob(ctx context.Context, c *dynalock.Client, job string) (pause, error) {
-	r, p, err := a.readPause(ctx, c, job)
-	switch {
-	case err != nil:
-		return p, err
-	case r.State == dynalock.Foreign:
-		return p, &dynalock.ForeignError{Key: r.Key, Problem: r.Problem}
-	case r.State == dynalock.Held:
-		return p, &dynalock.HeldError{Record: r}
-	}
-	return p, nil
-}
-
 // oneJob accepts a single argument, the job.
 func oneJob(cmd *cobra.Command, args []string) error {
 	if len(args) != 1 {
@@ -168,8 +115,9 @@ process may be dead, and whoever asks for the period watches it for its lease an
 gave its lock back, or an operator freed it, and it did not finish: whoever asks for the period begins it again). ATTEMPT
 says how often the period was begun. Times are those of the runs' clocks.
 
-The JSON output is one document: job, paused, pausedBy, reason, and runs, each with job, period, status, by, startedAt,
-finishedAt (RFC 3339), attempt, token and error; what is not known is left out.`,
+The JSON output is one document: job, paused, pausedBy, reason, pausedAt, lastStart and lastPeriod (of the last start
+that was noted, with --at-least or of a tick), lastTick, and runs, each with job, period, status, by, startedAt,
+finishedAt, attempt, token and error; times are in RFC 3339, and what is not known is left out.`,
 		Args: oneJob,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.client(ctx)
@@ -178,7 +126,7 @@ finishedAt (RFC 3339), attempt, token and error; what is not known is left out.`
 			}
 			ctx, cancel := a.bounded(ctx)
 			defer cancel()
-			_, p, err := a.readPause(ctx, c, args[0])
+			job, err := c.Job(ctx, args[0])
 			if err != nil {
 				return err
 			}
@@ -198,7 +146,7 @@ finishedAt (RFC 3339), attempt, token and error; what is not known is left out.`
 			slices.SortStableFunc(runs, func(a, b runJSON) int {
 				return cmp.Or(a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.Period, b.Period))
 			})
-			return a.showRuns(args[0], p, runs, time.Now())
+			return a.showRuns(args[0], job, runs, time.Now())
 		}),
 	}
 }
@@ -217,15 +165,15 @@ func unfinished(ctx context.Context, c *dynalock.Client, run dynalock.Run) (stri
 	return statusInterrupted, nil
 }
 
-func (a *app) showRuns(job string, p pause, runs []runJSON, now time.Time) error {
+func (a *app) showRuns(name string, job dynalock.Job, runs []runJSON, now time.Time) error {
 	if a.output == formatJSON {
 		return writeJSON(a.out, struct {
 			jobJSON
 			Runs []runJSON `json:"runs"`
-		}{jobJSON{job, p.paused, p.by, p.reason}, runs})
+		}{jobToJSON(name, job), runs})
 	}
-	if p.paused {
-		if err := a.showPause(job, p); err != nil {
+	if job.Paused {
+		if err := a.showPause(name, job); err != nil {
 			return err
 		}
 	}
@@ -246,19 +194,34 @@ type jobJSON struct {
 	Paused   bool   `json:"paused"`
 	PausedBy string `json:"pausedBy,omitempty"`
 	Reason   string `json:"reason,omitempty"`
+
+	PausedAt   time.Time `json:"pausedAt,omitzero"`
+	LastStart  time.Time `json:"lastStart,omitzero"`
+	LastPeriod string    `json:"lastPeriod,omitempty"`
+	LastTick   time.Time `json:"lastTick,omitzero"`
+}
+
+func jobToJSON(name string, j dynalock.Job) jobJSON {
+	return jobJSON{
+		Job: name, Paused: j.Paused, PausedBy: j.PausedBy, Reason: j.Reason,
+		PausedAt: utc(j.PausedAt), LastStart: utc(j.LastStart), LastPeriod: j.LastPeriod, LastTick: utc(j.LastTick),
+	}
 }
 
 // showPause says whether a job is paused.
-func (a *app) showPause(job string, p pause) error {
+func (a *app) showPause(name string, j dynalock.Job) error {
 	if a.output == formatJSON {
-		return writeJSON(a.out, jobJSON{job, p.paused, p.by, p.reason})
+		return writeJSON(a.out, jobToJSON(name, j))
 	}
-	text := fmt.Sprintf("job %q is not paused", job)
-	if p.paused {
-		text = fmt.Sprintf("job %q is paused by %q", job, p.by)
+	text := fmt.Sprintf("job %q is not paused", name)
+	if j.Paused {
+		text = fmt.Sprintf("job %q is paused by %q", name, j.PausedBy)
+		if !j.PausedAt.IsZero() {
+			text += " since " + absolute(j.PausedAt, time.Now())
+		}
 	}
-	if p.reason != "" {
-		text += fmt.Sprintf(": %s", p.reason)
+	if j.Reason != "" {
+		text += fmt.Sprintf(": %s", j.Reason)
 	}
 	_, err := fmt.Fprintln(a.out, clean(text))
 	return err
@@ -270,8 +233,8 @@ func (a *app) pauseCommand() *cobra.Command {
 		Use:   "pause JOB",
 		Short: "Keep a job from starting",
 		Long: `Keep a job from starting: "once" says that it is paused, by whom and why, and exits with 80. A run under way goes on.
-A job that is paused already is paused by you from now on, for your reason. The JSON output has job, paused, pausedBy
-and reason.`,
+A job that is paused already is paused by you from now on, for your reason. The JSON output has job, paused, pausedBy,
+reason, pausedAt, lastStart, lastPeriod and lastTick.`,
 		Args: oneJob,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			if !utf8.ValidString(reason) {
@@ -283,13 +246,14 @@ and reason.`,
 			}
 			ctx, cancel := a.bounded(ctx)
 			defer cancel()
-			if _, err := a.readJob(ctx, c, args[0]); err != nil {
-				return err
-			}
 			if err := c.Pause(ctx, args[0], reason); err != nil {
 				return err
 			}
-			return a.showPause(args[0], pause{true, c.Options().Owner, reason})
+			job, err := c.Job(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			return a.showPause(args[0], job)
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "shown to those who would run the job")
@@ -311,14 +275,10 @@ func (a *app) unpauseCommand() *cobra.Command {
 			}
 			ctx, cancel := a.bounded(ctx)
 			defer cancel()
-			p, err := a.readJob(ctx, c, args[0])
-			if err == nil && p.paused { // else it would get an item
-				err = c.Unpause(ctx, args[0])
-			}
-			if err != nil {
+			if err := c.Unpause(ctx, args[0]); err != nil {
 				return err
 			}
-			return a.showPause(args[0], pause{})
+			return a.showPause(args[0], dynalock.Job{})
 		}),
 	}
 	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who let it start (default host/pid/random)")

@@ -20,6 +20,7 @@ type onceRun struct {
 	guarded
 	job, period string
 	once        dynalock.OnceOptions
+	ticks       ticks
 
 	ended   *ending // how the command ended, if it was started
 	refused error   // why it was not
@@ -28,17 +29,22 @@ type onceRun struct {
 func (a *app) onceCommand() *cobra.Command {
 	r := &onceRun{guarded: guarded{a: a}}
 	cmd := &cobra.Command{
-		Use:   "once JOB PERIOD -- COMMAND [ARGS...]",
-		Short: "Run a command unless it has run for this period, anywhere",
+		Use:   "once JOB [PERIOD] -- COMMAND [ARGS...]",
+		Short: "Run a command unless it has run for this period, anywhere, or at each tick",
 		Long: `Run the command, and exit with its exit code, unless it has run for this period already, anywhere. PERIOD is the
 logical tick, the same text on all machines: a date, a deploy's id. Whoever comes while it runs waits for the result;
 whoever comes later has it at once: says who ran it, when and with what result, and exits with 0, or with 79 if that
 run failed.
 
-A command that exits has finished the period, whatever its exit code: one other than 0 is recorded as a failure and not
-repeated. What did not finish is begun again by whoever asks for the period, at most --attempts times: a run whose
-machine or process died (once its lease has run out), one that lost its lock, one whose command was killed by a signal
-or could not be started. It may have done half of its work.
+A command that exits has finished the period: an exit code other than 0 is recorded as a failure, after --retries more
+tries, and not repeated, unless "rerun" opens the period again. What did not finish is begun again by whoever asks for
+the period, at most --attempts times: a run whose machine or process died (once its lease has run out), one that lost
+its lock, one whose command was killed by a signal, could not be started, or exits with 75 (EX_TEMPFAIL), which says
+"not done, try again". It may have done half of its work.
+
+A command that was told to stop, by SIGTERM, SIGINT, SIGQUIT or SIGHUP that came to dynalock-admin and was passed on,
+and that exits with another code than 0 or is killed by it, is not finished either. It is begun again at once by whoever
+asks, and does not count as an attempt, 100 times a period. One that exits with 0 has finished.
 
 The command finds DYNALOCK_JOB and DYNALOCK_PERIOD in its environment, beside what "run" gives it, and all that is said
 there of signals, of the guardian, of the loss of the lock and of what the command leaves behind holds here. A run's
@@ -49,26 +55,48 @@ With -o json standard output has one document on the run, and what the command w
 period, status (done, failed, interrupted), ran (by this call), by, startedAt, finishedAt, attempt, token, error. Where
 nothing is known of a run (an error other than 76, 79, or the command's) there is none.
 
-` + exitCodes,
+` + ticksHelp + "\n\n" + exitCodes,
 	}
 	takes(cmd, "JOB", "PERIOD")
+	onePeriod := cmd.Args
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if r.ticks.asked(cmd) {
+			takes(cmd, "JOB")
+			return cmd.Args(cmd, args)
+		}
+		return onePeriod(cmd, args)
+	}
 	r.lockFlags(cmd)
 	r.waitFlags(cmd)
 	f := cmd.Flags()
 	f.IntVar(&r.once.MaxAttempts, "attempts", 3, "how often a period may be begun, if it did not finish, 1 to 1000")
 	allow(cmd, "attempts", "1 to 1000")
+	f.IntVar(&r.once.RetryOnError, "retries", 0, "how often a command that failed is tried again before that counts, 0 to 1000")
+	allow(cmd, "retries", "0 to 1000")
+	f.DurationVar(&r.once.RetryPause, "retry-pause", 0, "time before each retry, while the lock is held")
+	r.ticks.flags(cmd)
 	f.DurationVar(&r.once.AtLeast, "at-least", 0, "do not start within this time of the job's last start, for another period (default: no limit)")
 	f.DurationVar(&r.once.Keep, "keep", 7*24*time.Hour, "how long a finished run stays known, where the table has DynamoDB's TTL; else for ever")
 	f.StringVar(&r.once.Reason, "reason", "", "shown to those who wait")
 	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
-		r.job, r.period, r.ownOutput = args[0], args[1], a.output == formatJSON
-		c, err := r.prepare(ctx, cmd, args[2:])
+		r.job, r.ownOutput = args[0], a.output == formatJSON
+		if err := r.ticks.parse(cmd); err != nil {
+			return err
+		}
+		args = args[1:]
+		if r.ticks.schedule == nil {
+			r.period, args = args[0], args[1:]
+		}
+		c, err := r.prepare(ctx, cmd, args)
 		if err != nil {
 			return err
 		}
 		ctx, cancel := context.WithCancel(ctx)
 		defer cancel()
 		r.listen(cancel)
+		if r.ticks.schedule != nil {
+			return r.tick(ctx, c)
+		}
 		var run dynalock.Run
 		err = r.patiently(ctx, func(ctx context.Context, wait bool) (err error) {
 			run, err = r.attempt(ctx, c, wait)
@@ -89,10 +117,13 @@ func (r *onceRun) attempt(ctx context.Context, c *dynalock.Client, wait bool) (d
 	waiting := context.AfterFunc(ctx, cancel)
 	defer waiting()
 	return c.Once(work, r.job, r.period, func(_ context.Context, l *dynalock.Lock) error {
-		r.won = true
 		err := r.heard()
 		defer r.listen(cancel) // from the command's end on, signals are ours again
-		if !waiting() {        // it was won as the wait ended
+		if r.won {             // it is tried again
+			return cmp.Or(err, r.do(l, cancel))
+		}
+		r.won = true
+		if !waiting() { // it was won as the wait ended
 			code := exitStore
 			if wait || r.wait > 0 {
 				code = r.heldCode
@@ -116,11 +147,18 @@ func (r *onceRun) do(l *dynalock.Lock, cancel func()) error {
 	}
 	r.ended = &end
 	switch {
+	case end.lost && r.ticks.schedule != nil:
+		return nil
 	case end.lost: // what is left to do is a courtesy to those who wait
 		time.AfterFunc(courtesy, cancel)
 		return nil
+	case r.told != 0 && end.code != 0:
+		cancel() // so that it is known to have been told to stop
+		return fmt.Errorf("told to stop by %v: exit code %d", r.told, end.code)
 	case end.killed:
 		return r.giveBack(l)
+	case end.code == exitHeld:
+		return fmt.Errorf("exit code %d: %w", end.code, dynalock.ErrNotDone)
 	case end.code != 0:
 		return fmt.Errorf("exit code %d", end.code)
 	}
@@ -143,14 +181,15 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 		return r.reportOthers(run, err, heard)
 	}
 	end, recorded := *r.ended, !errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	open := errors.Is(err, dynalock.ErrNotDone)
 	switch {
 	case !end.lost && errors.Is(err, dynalock.ErrLost): // which the end of the run noticed
 		end.lost = true
 		r.warn(message(err))
-	case !end.lost && !recorded:
+	case !end.lost && !recorded && !open:
 		r.warn(fmt.Sprintf("warning: what became of %q of %q was not recorded, and it may be begun again: %s", r.period, r.job, message(err)))
 	}
-	if end.lost || end.killed || !recorded {
+	if end.lost || end.killed || open || !recorded {
 		run.FinishedAt, run.Err = time.Time{}, ""
 	}
 	shown := r.a.showRun(run, statusOf(run))
@@ -160,6 +199,10 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	case shown != nil: // the command's code says more
 		r.warn(message(shown))
 		return err
+	case open && heard != nil: // it came between two tries
+		return heard
+	case open && !end.killed && !end.lost:
+		return &exitError{end.code, fmt.Errorf("exit code %d: %q of %q is not finished, and is begun again by whoever asks", end.code, r.period, r.job)}
 	case end.killed && !end.lost:
 		return &exitError{end.code, fmt.Errorf("the command was killed (%v): %q of %q is not finished, and may be begun again", syscall.Signal(end.code-exitSignal), r.period, r.job)}
 	case err != nil || recorded:
@@ -180,10 +223,10 @@ func (r *onceRun) reportOthers(run dynalock.Run, err, heard error) error {
 		}
 	}
 	switch {
+	case errors.Is(err, dynalock.ErrRunFailed):
+		return &exitError{exitFailed, fmt.Errorf("%q of %q failed: %s: %s", run.Period, run.Job, ranBy(run, time.Now()), run.Err)}
 	case err != nil:
 		return cmp.Or(heard, r.heldError(err))
-	case run.Err != "":
-		return &exitError{exitFailed, fmt.Errorf("%q of %q failed: %s: %s", run.Period, run.Job, ranBy(run, time.Now()), run.Err)}
 	case r.a.output == formatJSON:
 		return nil
 	}

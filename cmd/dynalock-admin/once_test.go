@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/dynalock/dynalock/dynalock"
 )
@@ -227,5 +228,92 @@ func TestAWaitThatIsTooShortForAnotherLookIsToldWhoIsInTheWay(t *testing.T) {
 		p := w.start(nil, append(tt.args, "--wait", "1s", "--", "echo", "ran")...)
 		p.expect(`dynalock-admin: "once/j/p" is held by "the other"`)
 		p.exits(75)
+	}
+}
+
+func TestACommandThatWasToldToStopLeavesThePeriodOpenUnlessItExitsWith0(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		trap string
+		exit int
+		said string
+	}{
+		"exits":     {`trap "exit 143" TERM; `, 143, `dynalock-admin: exit code 143: "exits" of "j" is not finished, and is begun again by whoever asks`},
+		"is killed": {``, 143, `dynalock-admin: the command was killed (terminated): "is killed" of "j" is not finished, and may be begun again`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			for deploy := range 3 { // and none of them counts
+				p := w.start(nil, "once", "j", name, "--attempts", "1", "--", "sh", "-c", tt.trap+`echo ready; `+idle)
+				p.expect("ready")
+				p.signal(syscall.SIGTERM)
+				if said := p.expect("dynalock-admin:"); said != tt.said {
+					t.Errorf("it says %q", said)
+				}
+				p.exits(tt.exit)
+				if run := w.runs("j")[name]; !run.FinishedAt.IsZero() || run.Attempt != deploy+1 {
+					t.Errorf("the run is %+v, want it open after attempt %d", run, deploy+1)
+				}
+			}
+			w.start(nil, "once", "j", name, "--attempts", "1", "--", "true").exits(0)
+			if run := w.runs("j")[name]; run.FinishedAt.IsZero() || run.Err != "" {
+				t.Errorf("the run is %+v, want finished", run)
+			}
+		})
+	}
+}
+
+func TestASignalBetweenTwoTriesLeavesThePeriodOpen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start(nil, "once", "j", "p", "-v", "--retries", "3", "--retry-pause", "1h", "--", "false")
+	p.expect("is tried again")
+	p.signal(syscall.SIGTERM)
+	if said := p.expect("dynalock-admin:"); said != "dynalock-admin: ended by signal: terminated" {
+		t.Errorf("it says %q", said)
+	}
+	p.exits(143)
+	w.start(nil, "once", "j", "p", "--attempts", "1", "--", "true").exits(0)
+}
+
+func TestAJobTicksUntilASignalComes(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ flag, value, command string }{
+		"while it waits":          {"--cron", "* * * * *", "true"},
+		"while its command runs":  {"--every", "1s", `trap "exit 5" TERM; echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; ` + idle},
+		"which exits with 0 then": {"--every", "1s", `trap "exit 0" TERM; echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; ` + idle},
+		"between ticks":           {"--every", "1s", `echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; exit 3`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			p := w.start(nil, "once", "j", tt.flag, tt.value, "-v", "--", "sh", "-c", tt.command)
+			if tt.flag == "--every" {
+				line := p.expect("ready j 20")
+				period := strings.TrimPrefix(line, "ready j ")
+				defer func() {
+					run := w.runs("j")[period]
+					finished, failed := name != "while its command runs", name != "which exits with 0 then"
+					if run.FinishedAt.IsZero() == finished || (run.Err != "") != failed {
+						t.Errorf("the run is %+v", run)
+					}
+				}()
+			} else {
+				for job := (dynalock.Job{}); job.LastTick.IsZero(); time.Sleep(10 * time.Millisecond) {
+					var err error
+					if job, err = w.other.Job(t.Context(), "j"); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if name == "between ticks" {
+				if said := p.expect("dynalock-admin: "); !strings.HasSuffix(said, `" of "j" failed: exit code 3`) {
+					t.Errorf("it says %q", said)
+				}
+			}
+			p.signal(syscall.SIGTERM)
+			p.exits(143)
+		})
 	}
 }

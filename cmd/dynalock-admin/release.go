@@ -87,18 +87,24 @@ func (a *app) confirm(r dynalock.Record) error {
 	if !expired(r, now) {
 		a.say("\nIts lease has not run out: its holder may be alive and at work.")
 	}
-	if _, err := fmt.Fprint(a.err, "\nFree this lock? [y/N] "); err != nil {
-		return err
+	yes, err := a.ask("Free this lock?")
+	if err == nil && !yes {
+		return &exitError{exitOther, fmt.Errorf("%q was not freed", r.Key)}
+	}
+	return err
+}
+
+// ask asks on the terminal.
+func (a *app) ask(question string) (yes bool, err error) {
+	if _, err := fmt.Fprintf(a.err, "\n%s [y/N] ", question); err != nil {
+		return false, err
 	}
 	answer, err := bufio.NewReader(a.in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) { // the end of the input is an answer, too
-		return err
+		return false, err
 	}
-	switch strings.ToLower(strings.TrimSpace(answer)) {
-	case "y", "yes":
-		return nil
-	}
-	return &exitError{exitOther, fmt.Errorf("%q was not freed", r.Key)}
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes", nil
 }
 
 func (a *app) showReleased(r dynalock.Record, freed bool) error {

@@ -159,7 +159,7 @@ interface and no credentials configured, dummy ones are used.
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
 
 	root.AddCommand(a.tableCommand(), a.listCommand(), a.getCommand(), a.releaseCommand(), a.runCommand(),
-		a.onceCommand(), a.runsCommand(), a.pauseCommand(), a.unpauseCommand(),
+		a.onceCommand(), a.runsCommand(), a.rerunCommand(), a.pauseCommand(), a.unpauseCommand(),
 		a.electCommand(), a.leaderCommand(), a.handOverCommand(), a.serveCommand(), a.versionCommand())
 	completes(root, "output", string(formatTable), string(formatJSON))
 	completes(root, "dialect", "awslabs", "dynamolock")
