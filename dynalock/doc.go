@@ -3,7 +3,7 @@
 // A lock is one item, and whoever writes it under the right condition holds it. The holder renews its lease with
 // heartbeats; when it falls silent for a whole lease, others may take over. [Client.Do] runs a function under a
 // lock, [Client.Acquire] and [Client.TryAcquire] give a [Lock] to hold, [Lock.Transact] writes to DynamoDB only
-// while it is held. [Client.Once] and [Client.Election] are built on it. What follows is how it works and what to
+// while it is held. [Client.Once], [Client.Tick] and [Client.Election] are built on it. What follows is how it works and what to
 // rely on.
 //
 // # The item

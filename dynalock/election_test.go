@@ -738,3 +738,23 @@ func TestWhoWaitsForACandidateOfItsOwnClientIsToldItsName(t *testing.T) {
 		wantErr(e, <-over, context.Canceled)
 	})
 }
+
+func TestAnOrdinaryStopOfALeaderIsTheErrorOfItsContextAndACandidatesMatchesIt(t *testing.T) {
+	onServer(t, func(e *env) {
+		a, _ := e.client()
+		b, _ := e.client()
+		ctx, stop := context.WithCancel(e.ctx)
+		candidate := make(chan error, 1)
+		err := a.Election("k").Run(ctx, func(term context.Context, _ *dynalock.Lock) error {
+			go func() { candidate <- b.Election("k").Run(ctx, nothing) }()
+			time.Sleep(lease / 10)
+			stop()
+			<-term.Done()
+			return term.Err()
+		})
+		check(e, err == context.Canceled, "the leader's Run returned %v", err) //nolint:errorlint // exactly that
+		wantErr(e, <-candidate, context.Canceled)
+		err = a.Election("k").Run(e.ctx, nothing)
+		check(e, err == nil, "a lead that returned nil is %v", err)
+	})
+}

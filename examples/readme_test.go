@@ -120,6 +120,21 @@ func Example_once() {
 	// false worker true <nil>
 }
 
+func Example_tick() {
+	ctx, stop := context.WithTimeout(context.Background(), 2*time.Second)
+	defer stop()
+	db, end := service(ctx)
+	defer end()
+	locks, _ := dynalock.New(db, "locks")
+	cleanUp := func(_ context.Context, _ *dynalock.Lock, due time.Time) error {
+		fmt.Println("due:", due)
+		return nil
+	}
+
+	err := locks.Tick(ctx, "cleanup", dynalock.Every(5*time.Minute, 0), cleanUp)
+	fmt.Println(err)
+}
+
 func Example_election() {
 	ctx := context.Background()
 	db, stop := service(ctx)
