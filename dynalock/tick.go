@@ -137,12 +137,13 @@ type ticker struct {
 	options  TickOptions
 	once     OnceOptions
 
-	answered bool      // the table has
-	fresh    bool      // the next look at the job has to be consistent
-	due      time.Time // before that there is nothing to do
-	noted    time.Time // the last tick that this call has noted as begun
-	over     time.Time // the last tick that is known to be over
-	mine     bool      // and was run here
+	answered bool          // the table has
+	fresh    bool          // the next look at the job has to be consistent
+	due      time.Time     // before that there is nothing to do
+	alarm    time.Duration // the same by the monotonic clock
+	noted    time.Time     // the last tick that this call has noted as begun
+	over     time.Time     // the last tick that is known to be over
+	mine     bool          // and was run here
 }
 
 func (t *ticker) validate() error {
@@ -208,7 +209,9 @@ var errNoMoreTicks = errors.New("the schedule has no more ticks")
 
 // step does what is due, if anything is, and says how long to wait before the next step.
 func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
-	if wait := t.due.Sub(t.now()); wait > 0 {
+	// A clock that was set back, and one that stood still in sleep, are each overruled by the other. The look at the job
+	// tells which is right.
+	if wait := min(t.due.Sub(t.now()), t.alarm-t.c.now()); wait > 0 {
 		return wait, nil
 	}
 	job, begun, err := t.look(ctx)
@@ -263,7 +266,7 @@ func (t *ticker) note(ctx context.Context, cond, update string, values item) (no
 	maps.Copy(w.values, values)
 	w.values[":next"] = str(versionOf(id, 1))
 	err = t.c.persist(ctx, func() (bool, error) {
-		a := t.c.ask(ctx, t.c.updateInput(jobKey(t.job), w))
+		a := t.c.ask(ctx, jobKey(t.job), w)
 		if a.verdict == refused {
 			now := t.c.decode(jobKey(t.job), a.item)
 			noted = now.id() == id // by an attempt whose answer was lost
@@ -413,7 +416,9 @@ func (t *ticker) untilNext(last time.Time) (wait time.Duration, err error) {
 		spread := min(t.c.opt.MaxPoll, t.grace(next)/2, 2*time.Second)
 		t.due = next.Add(spread/2 + rand.N(spread/2+1))
 	}
-	return t.due.Sub(t.now()), nil
+	wait = t.due.Sub(t.now())
+	t.alarm = t.c.now() + wait
+	return wait, nil
 }
 
 // earliest is the service's time, or a little before it: the earliest that fits its answers. Where there was none it is

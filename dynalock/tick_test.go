@@ -535,6 +535,29 @@ func TestATickThatItsProcessNotedAndDidNotBeginIsBegunByAnother(t *testing.T) {
 	})
 }
 
+func TestAClockThatIsSetBetweenTicksMakesNoneEarlyOrLate(t *testing.T) {
+	for name, by := range map[string]time.Duration{
+		"a minute forward": time.Minute, "a minute back": -time.Minute, "four minutes forward": 4 * time.Minute, "four minutes back": -4 * time.Minute,
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				const interval = 10 * time.Minute
+				start := midnight()
+				off := &atomic.Int64{}
+				j := e.tickJob(interval)
+				j.start(dynalock.WithClock(adjustable{heartbeat.SystemClock(), off}))
+				time.Sleep(2*interval + interval/2)
+				off.Store(int64(by))
+				time.Sleep(2 * interval)
+				check(e, slices.Equal(j.dues(start, interval), from(1, 4)), "the ticks that ran are %v", j.dues(start, interval))
+				for _, r := range j.runs() {
+					check(e, r.began.Sub(r.due) < 2*time.Second, "a tick began %v late", r.began.Sub(r.due))
+				}
+			})
+		})
+	}
+}
+
 // asleep is a machine that is suspended for a while: no timer and no monotonic clock runs then.
 type asleep struct {
 	heartbeat.Clock
