@@ -247,6 +247,46 @@ func ExampleClient_ForceRelease() {
 	// the worker: true
 }
 
+// A job that runs at each tick, on one of all the replicas that call Tick.
+func ExampleClient_Tick() {
+	db := table()
+	client := open(db, "replica 1")
+	defer client.Close(ctx)
+	replica, stop := context.WithCancel(ctx)
+	defer stop()
+
+	err := client.Tick(replica, "cleanup", dynalock.Every(time.Second, 0), func(_ context.Context, l *dynalock.Lock, due time.Time) error {
+		fmt.Println("cleaning up:", l.Key() == "once/cleanup/"+due.Format(time.RFC3339))
+		stop() // as a signal would
+		return nil
+	})
+	fmt.Println(err)
+	// Output:
+	// cleaning up: true
+	// context canceled
+}
+
+// A period that failed is run again after somebody has opened it.
+func ExampleClient_Reopen() {
+	db := table()
+	worker, operator := open(db, "worker 1"), open(db, "operator")
+	defer worker.Close(ctx)
+	defer operator.Close(ctx)
+	backup := func(context.Context, *dynalock.Lock) error { return errors.New("no space left") }
+	worker.Once(ctx, "backup", "2026-11-29", backup)
+
+	_, err := worker.Once(ctx, "backup", "2026-11-29", backup)
+	var failed *dynalock.RunError
+	if errors.As(err, &failed) { // and the disk is emptied
+		fmt.Println(failed.Run.Err, operator.Reopen(ctx, failed.Run))
+	}
+	run, err := worker.Once(ctx, "backup", "2026-11-29", func(context.Context, *dynalock.Lock) error { return nil })
+	fmt.Println(run.Ran, run.Attempt, err)
+	// Output:
+	// no space left <nil>
+	// true 2 <nil>
+}
+
 // Close gives back whatever is held, for the end of a process.
 func ExampleClient_Close() {
 	db := table()

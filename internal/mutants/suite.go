@@ -43,6 +43,9 @@ type wave struct {
 // waves are what is run on a mutant of a package, one after the other until one kills.
 func waves(pkg string) []wave {
 	const most = time.Hour
+	if pkg == "adapters/cron" { // which the library does not know
+		return []wave{{pkg: pkg, timeout: most}}
+	}
 	w := []wave{
 		{pkg: "dynalock", skip: realTime + "|" + long, timeout: most},
 		{pkg: "dynalock", run: long, skip: realTime, timeout: most},

@@ -1,0 +1,136 @@
+package main
+
+var runMutants = []mutant{
+	{
+		name: "told-to-stop-is-done", file: "dynalock/once.go", ref: "Client.Once",
+		old: "case ctx.Err() != nil:\n\t\t\treturn stopped, err",
+		new: "case ctx.Err() != nil:\n\t\t\treturn finished, err",
+		bug: "A function that was told to stop by a deploy closes its period.",
+	},
+	{
+		name: "told-to-stop-counts", file: "dynalock/once.go", ref: "OnceOptions.MaxAttempts",
+		old: "num(l.attempt-1), num(l.besides+1)",
+		new: "num(l.attempt), num(l.besides)",
+		bug: "A run that was told to stop counts as an attempt.",
+	},
+	{
+		name: "told-to-stop-for-ever", file: "dynalock/once.go", ref: "OnceOptions.MaxAttempts",
+		old: "l.besides >= maxUncounted",
+		new: "l.besides < 0",
+		bug: "A function that is always told to stop is begun for ever.",
+	},
+	{
+		name: "failure-is-no-error", file: "dynalock/once.go", ref: "ErrRunFailed",
+		old: "case r.Err != \"\":\n\t\treturn &RunError{*r}",
+		new: "case r.Err != \"\":\n\t\treturn nil",
+		bug: "Who comes after a run that failed gets no error.",
+	},
+	{
+		name: "not-done-is-done", file: "dynalock/once.go", ref: "ErrNotDone",
+		old: "case errors.Is(err, ErrNotDone):\n\t\t\treturn open, err",
+		new: "case errors.Is(err, ErrNotDone):\n\t\t\treturn finished, err",
+		bug: "A function that says that it is not done has finished its period.",
+	},
+	{
+		name: "one-retry-too-few", file: "dynalock/once.go", ref: "OnceOptions.RetryOnError",
+		old: "case n > o.RetryOnError:\n\t\t\treturn finished, err",
+		new: "case n >= o.RetryOnError:\n\t\t\treturn finished, err",
+		bug: "A function that failed is called once less than asked for.",
+	},
+	{
+		name: "retries-though-paused", file: "dynalock/once.go", ref: "OnceOptions.RetryOnError",
+		old: "if paused := c.notPaused(ctx, job); paused != nil {",
+		new: "if paused := c.notPaused(ctx, job); paused != nil && l == nil {",
+		bug: "A function that failed is called again though its job was paused meanwhile.",
+	},
+	{
+		name: "reopens-what-changed", file: "dynalock/once.go", ref: "Client.Reopen",
+		old: "case !now.same(run):",
+		new: "case !now.same(now):",
+		bug: "A period is opened that has run again since it was shown.",
+	},
+	{
+		name: "reopens-what-runs", file: "dynalock/once.go", ref: "Client.Reopen",
+		old: "case r.State == Held && r.Token == run.Token:",
+		new: "case r.State == Held && r.Token < run.Token:",
+		bug: "A run under way loses its lock to a reopening.",
+	},
+	{
+		name: "late-reopening", file: "dynalock/once.go", ref: "Client.Reopen",
+		old: "w := &write{cond: condVersion(1), update: update,",
+		new: "w := &write{cond: \"#released = :one\", update: update,",
+		bug: "A copy of a reopening that comes late opens the period once more.",
+	},
+	{
+		name: "tick-begins-early", file: "dynalock/tick.go", ref: "Client.Tick",
+		old: "local = local.Add(s.now.low)",
+		new: "local = local.Add(s.now.high)",
+		bug: "A tick begins before its time.",
+	},
+	{
+		name: "tick-by-the-machines-clock", file: "dynalock/tick.go", ref: "Client.Tick",
+		old: "local = local.Add(s.now.low)",
+		new: "local = local.Add(0)",
+		bug: "A machine whose clock is a minute ahead begins its ticks a minute early.",
+	},
+	{
+		name: "ticks-overlap", file: "dynalock/tick.go", ref: "Client.Tick",
+		old: "case !last.Equal(t.over) && !begun.IsZero():",
+		new: "case !last.Equal(t.over) && !begun.IsZero() && t.job == \"\":",
+		bug: "A tick is begun while the one before runs, and a run whose process died is not begun again.",
+	},
+	{
+		name: "tick-noted-twice", file: "dynalock/expressions.go", ref: "Client.Tick",
+		old: "AND attribute_not_exists(#paused) AND #tick = :seenTick\"",
+		new: "AND attribute_not_exists(#paused) AND (#tick = :seenTick OR #tick <> :seenTick)\"",
+		bug: "A replica that has seen an older tick begins a later one, though another one has begun meanwhile.",
+	},
+	{
+		name: "all-replicas-write", file: "dynalock/tick.go", ref: "Client.Tick",
+		old: "if !t.mine {\n\t\tspread",
+		new: "if t.mine {\n\t\tspread",
+		bug: "The replicas that did not run the last tick come first at the next one, and write in vain.",
+	},
+	{
+		name: "forgotten-tick-runs-again", file: "dynalock/tick.go", ref: "TickOptions.Keep",
+		old: "age > t.options.Keep-time.Minute:",
+		new: "age > 1000*t.options.Keep:",
+		bug: "A replica that starts runs a tick again whose run was deleted by its TTL.",
+	},
+	{
+		name: "none-is-latest", file: "dynalock/tick.go", ref: "CatchUpNone",
+		old: "t.options.CatchUp == CatchUpNone && now",
+		new: "t.options.CatchUp > CatchUpNone && now",
+		bug: "A tick that was missed runs late though none is to be caught up.",
+	},
+	{
+		name: "oldest-caught-up", file: "dynalock/tick.go", ref: "TickOptions.MaxCatchUp",
+		old: "return due[max(0, len(due)-n):]",
+		new: "return due[:min(len(due), n)]",
+		bug: "Of the ticks that were missed the oldest are caught up in place of the latest.",
+	},
+	{
+		name: "clock-set-back-delays", file: "dynalock/tick.go", ref: "Client.Tick",
+		old: "min(t.due.Sub(t.now()), t.alarm-t.c.now())",
+		new: "t.due.Sub(t.now())",
+		bug: "A clock that is set back delays the next tick by as much.",
+	},
+	{
+		name: "unnoticed-sleep-delays", file: "dynalock/tick.go", ref: "Client.Tick",
+		old: "t.c.rest(ctx, min(wait, maxSleep))",
+		new: "t.c.rest(ctx, wait)",
+		bug: "After a sleep the machine is late for its next tick by as long as it slept.",
+	},
+	{
+		name: "repeated-hour-ticks-twice", file: "adapters/cron/cron.go", ref: "cron.Parse",
+		old: "if s.hourly || !repeats(tick) {",
+		new: "if s.hourly || !repeats(after) {",
+		bug: "A daily job runs twice in the night in which the clocks are set back.",
+	},
+	{
+		name: "skipped-hour-is-skipped", file: "adapters/cron/cron.go", ref: "cron.Parse",
+		old: "case !s.hourly && shown.Before(",
+		new: "case s.hourly && shown.Before(",
+		bug: "A daily job does not run in the night in which the clocks are set forward.",
+	},
+}
