@@ -361,7 +361,7 @@ func TestALongRunIsWatchedWithFewReadsAndBegunAgainElsewhereWhenItsProcessDies(t
 		b := j.start()
 		var first *replica
 		died := make(chan time.Time, 1)
-		j.begins = func(ctx context.Context, r *replica, due time.Time) error {
+		j.begins = func(ctx context.Context, r *replica, _ time.Time) error {
 			if first == nil {
 				first = r
 				other := map[*replica]*replica{a: b, b: a}[r]

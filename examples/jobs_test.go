@@ -24,7 +24,7 @@ func onWeekdays(ctx context.Context, locks *dynalock.Client, report func(ctx con
 	if err != nil {
 		return err
 	}
-	err = locks.Tick(ctx, "report", weekdays, func(ctx context.Context, l *dynalock.Lock, due time.Time) error {
+	err = locks.Tick(ctx, "report", weekdays, func(ctx context.Context, _ *dynalock.Lock, due time.Time) error {
 		return report(ctx, due)
 	}, func(o *dynalock.TickOptions) { o.CatchUp = dynalock.CatchUpAll })
 	if ctx.Err() != nil {
@@ -49,7 +49,11 @@ func TestAReportOfEachWeekdayIsMadeOnceByThreeReplicasAcrossAChangeOfClocks(t *t
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer locks.Close(t.Context())
+			defer func() {
+				if err := locks.Close(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}()
 			go func() {
 				stopped <- onWeekdays(ctx, locks, func(_ context.Context, due time.Time) error {
 					made <- due

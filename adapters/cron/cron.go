@@ -37,10 +37,10 @@ func Parse(expression string, zone *time.Location) (*Schedule, error) {
 	bad := func(err error) (*Schedule, error) {
 		return nil, fmt.Errorf("cron expression is %q, allowed: five fields, or one of @hourly, @daily, @weekly, @monthly, @yearly: %w", expression, err)
 	}
-	switch {
-	case zone == time.Local:
+	switch zone {
+	case time.Local:
 		return nil, errors.New("time zone is that of the machine, allowed: UTC, or one by its name, so that all machines agree")
-	case zone == nil:
+	case nil:
 		zone = time.UTC
 	}
 	if strings.Contains(expression, "=") { // the parser panics at a zone without an expression

@@ -288,12 +288,12 @@ func TestAJobTicksUntilASignalComes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t)
-			p := w.start(nil, "once", "j", tt.flag, tt.value, "-v", "--", "sh", "-c", tt.command)
+			p := w.start(nil, "once", "ticking", tt.flag, tt.value, "-v", "--", "sh", "-c", tt.command)
 			if tt.flag == "--every" {
-				line := p.expect("ready j 20")
-				period := strings.TrimPrefix(line, "ready j ")
+				line := p.expect("ready ticking 20")
+				period := strings.TrimPrefix(line, "ready ticking ")
 				defer func() {
-					run := w.runs("j")[period]
+					run := w.runs("ticking")[period]
 					finished, failed := name != "while its command runs", name != "which exits with 0 then"
 					if run.FinishedAt.IsZero() == finished || (run.Err != "") != failed {
 						t.Errorf("the run is %+v", run)
@@ -302,13 +302,13 @@ func TestAJobTicksUntilASignalComes(t *testing.T) {
 			} else {
 				for job := (dynalock.Job{}); job.LastTick.IsZero(); time.Sleep(10 * time.Millisecond) {
 					var err error
-					if job, err = w.other.Job(t.Context(), "j"); err != nil {
+					if job, err = w.other.Job(t.Context(), "ticking"); err != nil {
 						t.Fatal(err)
 					}
 				}
 			}
 			if name == "between ticks" {
-				if said := p.expect("dynalock-admin: "); !strings.HasSuffix(said, `" of "j" failed: exit code 3`) {
+				if said := p.expect("dynalock-admin: "); !strings.HasSuffix(said, `" of "ticking" failed: exit code 3`) {
 					t.Errorf("it says %q", said)
 				}
 			}
