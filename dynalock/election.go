@@ -76,12 +76,12 @@ func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Electio
 // After a term that ended otherwise Run campaigns again, and what lead returned goes to the log. The term's number
 // is the lock's token.
 //
-// Run returns lead's error, nil for one, when lead returned while its term lasted. An ordinary stop, by the end of ctx, is
-// an error that matches ctx.Err() ([context.Canceled], say), and nothing to report: whoever stopped Run knows. A leader's
-// is ctx.Err() itself, once lead has returned and the lock was released; lead's error is joined where it says more, and
-// that of the release where it failed. A candidate's says who leads. After Close the error matches
-// ErrClosed in the same way. Other errors are those of [Client.Acquire] and
-// [Lock.Release]. One Run at a time: a second one is ErrInvalid.
+// Run returns lead's error, nil for one, when lead returned while its term lasted. An ordinary stop, by the end of ctx,
+// is an error that matches ctx.Err() ([context.Canceled], say), and nothing to report: whoever stopped Run knows. A
+// leader's is ctx.Err() itself, once lead has returned and the lock was released; lead's error is joined where it says
+// more, and that of the release where it failed. A candidate's says who leads. After Close the error matches ErrClosed,
+// joined in the same way. Other errors are those of [Client.Acquire] and [Lock.Release]. One Run at a time: a second
+// one is ErrInvalid.
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
 	if err := checkCandidate(e.opt.Candidate); err != nil {
 		return err

@@ -45,8 +45,8 @@ const (
 	attrUnpaused   = "unpaused"        // S the version of the write that ended the last pause
 	attrStarted    = "startedAt"       // N unix milliseconds by the service's clock, the last start of a job
 	attrPeriod     = "period"          // S the period of that start
-	attrTick       = "tick"            // S the last tick of a job that was begun, or the beginning of its schedule, in RFC 3339
-	attrTicked     = "tickedAt"        // N unix milliseconds by the service's clock, when it was begun; absent for a beginning
+	attrTick       = "tick"            // S the last tick of a job that was begun, or where its schedule begins, in RFC 3339
+	attrTicked     = "tickedAt"        // N unix milliseconds by the service's clock, when it was begun; only of a tick
 	attrTTL        = "ttl"             // N unix seconds, on released items only
 )
 

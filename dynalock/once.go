@@ -17,8 +17,11 @@ var (
 	ErrTooSoon   = errors.New("dynalock: the job's last start is too recent")                   // see OnceOptions.AtLeast
 	ErrExhausted = errors.New("dynalock: run was begun as often as allowed and never finished") // see OnceOptions.MaxAttempts
 	ErrPanicked  = errors.New("dynalock: function panicked")                                    // the error is a *PanicError
-	ErrRunFailed = errors.New("dynalock: the run of the period failed")                         // in another call; the error is a *RunError
-	ErrNotDone   = errors.New("dynalock: run is not done")                                      // its period stays open; see Client.Once
+
+	// In another call; the error is a *RunError.
+	ErrRunFailed = errors.New("dynalock: the run of the period failed")
+	// Its period stays open; see Client.Once.
+	ErrNotDone = errors.New("dynalock: run is not done")
 )
 
 // RunError says that the run of a period is over, and failed. It matches [ErrRunFailed].
@@ -54,14 +57,15 @@ type OnceOptions struct {
 	// time that is left of the invocation.
 	NoHeartbeat bool
 	// MaxAttempts is how often a period may be begun if the runs before did not finish: they crashed, were freed by an
-	// operator, or said ErrNotDone. 1 to 1000, default 3. A run that was told to stop does not count, 100 times a period.
+	// operator, or said ErrNotDone. 1 to 1000, default 3. A run that was told to stop does not count, 100 times a
+	// period.
 	MaxAttempts int
-	// RetryOnError is how often a function that returned an error, or panicked, is called again before the run is finished
-	// with that error: by the same call, under the same lock, RetryPause later. It is not called again once its context
-	// has ended, the job was paused, or its error matches ErrNotDone. 0 to 1000, default 0.
+	// RetryOnError is how often a function that returned an error, or panicked, is called again before the run is
+	// finished with that error: by the same call, under the same lock, RetryPause later. It is not called again once
+	// its context has ended, the job was paused, or its error matches ErrNotDone. 0 to 1000, default 0.
 	RetryOnError int
-	// RetryPause is how long the lock is held, at the price of its heartbeats, between an error of the function and its next
-	// call. 0 to 24 h, default 0.
+	// RetryPause is how long the lock is held, at the price of its heartbeats, between an error of the function and its
+	// next call. 0 to 24 h, default 0.
 	RetryPause time.Duration
 	// AtLeast keeps a job from starting, for another period, within this time of its last start, for callers who
 	// derive periods from clocks that differ (what ShedLock calls lockAtLeastFor). By the service's clock, known to a
@@ -142,7 +146,9 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 }
 
 // runPeriod is Once for a job that may start.
-func (c *Client) runPeriod(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, o *OnceOptions) (Run, error) {
+func (c *Client) runPeriod(
+	ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, o *OnceOptions,
+) (Run, error) {
 	run := Run{Job: job, Period: period}
 	d := c.undertake(ctx, periodKey(job, period))
 	defer d.end()
@@ -213,14 +219,16 @@ const (
 const maxUncounted = 100
 
 // try calls the function, as often as is asked for, and says what its result makes of the period.
-func (c *Client) try(ctx context.Context, l *Lock, job string, o *OnceOptions, fn func(ctx context.Context, l *Lock) error) (ending, error) {
+func (c *Client) try(
+	ctx context.Context, l *Lock, job string, o *OnceOptions, fn func(ctx context.Context, l *Lock) error,
+) (ending, error) {
 	for n := 1; ; n++ {
 		err := protect(func() error { return fn(ctx, l) })
 		var panicked *PanicError
 		switch {
 		case err == nil:
 			return finished, nil
-		case errors.As(err, &panicked) && (ctx.Err() != nil || n > o.RetryOnError): // it did not give back in good order
+		case errors.As(err, &panicked) && (ctx.Err() != nil || n > o.RetryOnError): // that is no good order
 			return finished, err
 		case ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrLost):
 			return open, err
@@ -231,7 +239,8 @@ func (c *Client) try(ctx context.Context, l *Lock, job string, o *OnceOptions, f
 		case n > o.RetryOnError:
 			return finished, err
 		}
-		c.opt.Logger.WarnContext(ctx, "run failed, and is tried again", "key", l.key, "token", l.token, "failures", n, "pause", o.RetryPause, "error", err)
+		c.opt.Logger.WarnContext(ctx, "run failed, and is tried again", "key", l.key, "token", l.token,
+			"failures", n, "pause", o.RetryPause, "error", err)
 		if rest := c.rest(ctx, o.RetryPause); rest != nil {
 			if errors.Is(context.Cause(ctx), ErrLost) {
 				return open, err
@@ -268,8 +277,8 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 		}
 		w.update += updReleaseRemove
 	}) { // by fn or by Close, before anything could be recorded
-		err = errors.Join(err, fmt.Errorf("%w: %w: the run of %q is not recorded as finished", ErrNotDone, ErrReleased, l.key))
-		return errors.Join(err, l.finally(ctx))
+		open := fmt.Errorf("%w: %w: the run of %q is not recorded as finished", ErrNotDone, ErrReleased, l.key)
+		return errors.Join(err, open, l.finally(ctx))
 	}
 	now := l.c.opt.clock.Now().Wall
 	ended := l.finally(ctx)
@@ -543,9 +552,9 @@ func (c *Client) seeRun(ctx context.Context, job, period string) (Record, error)
 const notARun = "it is not the run of a period"
 
 // Reopen has a period run again that is over: finished, with an error or without, or begun as often as allowed. Whoever
-// asks for it begins it, with all its attempts. run is what [Client.GetRun], [Client.Runs] or a [RunError] showed; where
-// that has changed since, the error matches [ErrChanged], and where the run is under way [ErrHeld]: it may be freed
-// ([Client.ForceRelease]) first. A period that is open gets all its attempts again.
+// asks for it begins it, with all its attempts. run is what [Client.GetRun], [Client.Runs], [Client.Once] or a
+// [RunError] showed; where that has changed since, the error matches [ErrChanged], and where the run is under way
+// [ErrHeld]: it may be freed ([Client.ForceRelease]) first. A period that is open gets all its attempts again.
 //
 // It looks first and then writes: two requests. Other errors match ErrInvalid (the run was never begun, for one),
 // ErrForeign, ErrStore or ctx.Err(): then the period may have been opened, or be opened yet.
@@ -554,7 +563,8 @@ func (c *Client) Reopen(ctx context.Context, run Run) error {
 		return err
 	}
 	if run.Attempt < 1 || run.Token == 0 {
-		return invalid([]error{fmt.Errorf("run has attempt %d and token %d, allowed: a run that was begun, as GetRun gives it", run.Attempt, run.Token)})
+		return invalid([]error{fmt.Errorf("run has attempt %d and token %d, allowed: a run that was begun, as GetRun gives it",
+			run.Attempt, run.Token)})
 	}
 	key, id, n, doubt := periodKey(run.Job, run.Period), newID(), uint64(0), false
 	return c.persist(ctx, func() (bool, error) {
@@ -577,7 +587,8 @@ func (c *Client) Reopen(ctx context.Context, run Run) error {
 		n++
 		update := updRelease + setAttempts + setUncounted + setBy + updReopenRemove
 		w := &write{cond: condVersion(1), update: update, values: item{
-			":seen0": str(r.Version), ":next": str(versionOf(id, n)), ":by": str(c.opt.Owner), ":attempts": num(0), ":uncounted": num(now.Attempt),
+			":seen0": str(r.Version), ":next": str(versionOf(id, n)), ":by": str(c.opt.Owner),
+			":attempts": num(0), ":uncounted": num(now.Attempt),
 			":now": num(c.service.stamp(key, c.opt.clock.Now().Wall, r.stamp()+1)),
 		}}
 		a := c.ask(ctx, key, w)
@@ -592,9 +603,9 @@ func (c *Client) Reopen(ctx context.Context, run Run) error {
 	})
 }
 
-// same tells whether two readings of a run show it in the same state.
+// same tells whether two readings of a run show it in the same state. Who ran it knows its times by another clock.
 func (r *Run) same(o Run) bool {
-	return r.Token == o.Token && r.Attempt == o.Attempt && r.FinishedAt.Equal(o.FinishedAt)
+	return r.Token == o.Token && r.Attempt == o.Attempt && r.FinishedAt.IsZero() == o.FinishedAt.IsZero()
 }
 
 // Job is what is known of a job itself. [Client.Runs] lists its runs.
@@ -612,8 +623,8 @@ type Job struct {
 }
 
 // Job reads whether a job is paused, by whom, why and since when, and when it started last, strongly consistent: one
-// read unit. Times are DynamoDB's, as the writer knew it. A job that never noted anything is Job{Name: job}. Errors match
-// ErrInvalid, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or
+// read unit. Times are DynamoDB's, as the writer knew it. A job that never noted anything is Job{Name: job}. Errors
+// match ErrInvalid, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or
 // ctx.Err().
 func (c *Client) Job(ctx context.Context, job string) (Job, error) {
 	var errs []error

@@ -71,8 +71,8 @@ func (u CatchUp) String() string {
 type TickOptions struct {
 	// CatchUp says what becomes of ticks that were missed. Default CatchUpLatest.
 	CatchUp CatchUp
-	// MaxCatchUp bounds how many of the ticks that were missed run with CatchUpAll: the latest ones. 1 to 10000, default
-	// 100.
+	// MaxCatchUp bounds how many of the ticks that were missed run with CatchUpAll: the latest ones. 1 to 10000,
+	// default 100.
 	MaxCatchUp int
 
 	// Of the run of each tick, as in [OnceOptions].
@@ -83,8 +83,9 @@ type TickOptions struct {
 	Keep         time.Duration
 	Reason       string
 
-	// Done is told of each run that this call began, and with what error, and of a tick that could not be run: ErrExhausted,
-	// ErrForeign. The same goes to the client's Logger where there is an error. Tick waits for it. Default: nobody.
+	// Done is told of each run that this call began, and with what error, and of a tick that could not be run:
+	// ErrExhausted, ErrForeign. The same goes to the client's Logger where there is an error. Tick waits for it.
+	// Default: nobody.
 	Done func(run Run, err error)
 }
 
@@ -97,26 +98,28 @@ type TickOptions struct {
 // its time, and where nothing is in the way it begins within about two seconds. Ticks of a job never run at the same
 // time: those that become due while one runs count as missed, as do those of an outage or a pause, and CatchUp says
 // what becomes of them. What was missed is told by the job's item, which keeps the last tick that was begun: a job that
-// is new begins with the first tick after the first call of Tick. A run whose process dies is begun again by another one
-// when its lease has run out; one that was told to stop at once.
+// is new begins with the first tick after the first call of Tick. A run whose process dies is begun again by another
+// one when its lease has run out; one that was told to stop at once.
 //
 // An ordinary stop, by the end of ctx, returns ctx.Err() when fn has returned. nil says that the schedule has no more
-// ticks. Other errors match ErrInvalid, ErrClosed, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that of
-// something else), and before the first answer ErrStore. Later, and whenever another attempt may help, Tick goes on
+// ticks. Other errors match ErrInvalid, ErrClosed, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that
+// of something else), and before the first answer ErrStore. Later, and whenever another attempt may help, Tick goes on
 // trying, and tells the Logger. fn's errors end nothing.
 //
 // Cost: three writes for each tick, by the process that runs it. Every process reads the job once for each tick, and
 // every other one reads the run until it is finished, seldom: mostly once where it takes less than a second, at most
-// every MaxPoll, and every half lease in the end. Each of these is half a read unit. The process that ran a tick goes first at
-// the next one, so that others do not write in vain.
-func (c *Client) Tick(ctx context.Context, job string, s Schedule, fn func(ctx context.Context, l *Lock, due time.Time) error, optFns ...func(*TickOptions)) error {
+// every MaxPoll, and every half lease in the end. Each of these is half a read unit. The process that ran a tick goes
+// first at the next one, so that others do not write in vain.
+func (c *Client) Tick(
+	ctx context.Context, job string, s Schedule, fn func(ctx context.Context, l *Lock, due time.Time) error, optFns ...func(*TickOptions),
+) error {
 	o := TickOptions{MaxCatchUp: 100, MaxAttempts: 3, Keep: 7 * 24 * time.Hour}
 	apply(&o, optFns)
 	t := &ticker{
 		c: c, job: job, schedule: s, fn: fn, options: o,
 		once: OnceOptions{
-			Lease: o.Lease, MaxAttempts: o.MaxAttempts, RetryOnError: o.RetryOnError, RetryPause: o.RetryPause, Keep: o.Keep, Reason: o.Reason,
-			NoWait: true,
+			Lease: o.Lease, MaxAttempts: o.MaxAttempts, RetryOnError: o.RetryOnError, RetryPause: o.RetryPause,
+			Keep: o.Keep, Reason: o.Reason, NoWait: true,
 		},
 	}
 	if err := t.validate(); err != nil {
@@ -142,6 +145,8 @@ type ticker struct {
 	due      time.Time     // before that there is nothing to do
 	alarm    time.Duration // the same by the monotonic clock
 	noted    time.Time     // the last tick that this call has noted as begun
+	watched  time.Time     // a tick that somebody runs
+	begun    time.Time     // when it was begun
 	over     time.Time     // the last tick that is known to be over
 	mine     bool          // and was run here
 }
@@ -176,8 +181,8 @@ func (o *TickOptions) validate() (errs []error) {
 // periodOf names the run of a tick.
 func periodOf(tick time.Time) string { return tick.UTC().Format(time.RFC3339Nano) }
 
-// maxSleep is how long a process sleeps before it looks at its clock again: no timer sees a suspension, nor a clock that
-// is set.
+// maxSleep is how long a process sleeps before it looks at its clock again: no timer sees a suspension, nor a clock
+// that is set.
 const maxSleep = 10 * time.Second
 
 // run goes from tick to tick.
@@ -192,12 +197,14 @@ func (t *ticker) run(ctx context.Context) error {
 			failures = 0
 		case errors.Is(err, errNoMoreTicks):
 			return nil
-		case errors.Is(err, ErrClosed), errors.Is(err, ErrInvalid), errors.Is(err, ErrForeign), errors.Is(err, ErrHeld), !t.answered:
+		case errors.Is(err, ErrClosed), errors.Is(err, ErrInvalid), errors.Is(err, ErrForeign), errors.Is(err, ErrHeld),
+			!t.answered:
 			return err
 		default:
 			failures++
 			wait = backoff(failures)
-			t.c.opt.Logger.WarnContext(ctx, "ticks of a job are held up", "key", jobKey(t.job), "failures", failures, "error", err)
+			t.c.opt.Logger.WarnContext(ctx, "ticks of a job are held up", "key", jobKey(t.job),
+				"failures", failures, "error", err)
 		}
 		if err := t.c.rest(ctx, min(wait, maxSleep)); err != nil {
 			return err
@@ -209,10 +216,20 @@ var errNoMoreTicks = errors.New("the schedule has no more ticks")
 
 // step does what is due, if anything is, and says how long to wait before the next step.
 func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
-	// A clock that was set back, and one that stood still in sleep, are each overruled by the other. The look at the job
-	// tells which is right.
+	// A clock that was set back, and one that stood still in sleep, are each overruled by the other. The look at the
+	// job tells which is right.
 	if wait := min(t.due.Sub(t.now()), t.alarm-t.c.now()); wait > 0 {
 		return wait, nil
+	}
+	if !t.watched.IsZero() {
+		over, wait, err := t.glance(ctx, t.watched, t.begun)
+		switch {
+		case err != nil || wait > 0:
+			return wait, err
+		case over:
+			t.over = t.watched
+		}
+		t.watched = time.Time{}
 	}
 	job, begun, err := t.look(ctx)
 	switch last := job.LastTick; {
@@ -239,8 +256,8 @@ func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
 // now is DynamoDB's time, or a little before it: no earlier than that no tick is due.
 func (t *ticker) now() time.Time { return t.c.service.earliest(t.c.opt.clock.Now().Wall) }
 
-// look reads the job, and when its last tick was begun. The answer carries DynamoDB's time, too: a clock that was set is
-// noticed before a tick is taken for due.
+// look reads the job, and when its last tick was begun. The answer carries DynamoDB's time, too: a clock that was set
+// is noticed before a tick is taken for due.
 func (t *ticker) look(ctx context.Context) (job Job, begun time.Time, err error) {
 	for range 3 {
 		a := t.c.look(ctx, jobKey(t.job), t.fresh)
@@ -285,14 +302,16 @@ func (t *ticker) note(ctx context.Context, cond, update string, values item) (no
 // begin notes a tick as begun, and runs it.
 func (t *ticker) begin(ctx context.Context, last, tick time.Time) (wait time.Duration, err error) {
 	noted, err := t.note(ctx, condTicked, updTick, item{
-		":seenTick": str(periodOf(last)), ":tick": str(periodOf(tick)), ":period": str(periodOf(tick)), ":now": num(t.now().UnixMilli()),
+		":seenTick": str(periodOf(last)), ":tick": str(periodOf(tick)), ":period": str(periodOf(tick)),
+		":now": num(t.now().UnixMilli()),
 	})
 	if err != nil || !noted {
 		return 0, err
 	}
 	t.noted = tick
 	if first := t.schedule.Next(last); first.Before(tick) {
-		t.c.opt.Logger.WarnContext(ctx, "ticks of a job were missed, and are not caught up", "key", jobKey(t.job), "first", first, "next", tick)
+		t.c.opt.Logger.WarnContext(ctx, "ticks of a job were missed, and are not caught up", "key", jobKey(t.job),
+			"first", first, "next", tick)
 	}
 	over, wait, err := t.attempt(ctx, tick)
 	if over && t.choose(tick).IsZero() { // there is nothing to look at
@@ -303,12 +322,14 @@ func (t *ticker) begin(ctx context.Context, last, tick time.Time) (wait time.Dur
 
 // attempt runs a tick that nobody runs, and tells whether it is over then.
 func (t *ticker) attempt(ctx context.Context, tick time.Time) (over bool, wait time.Duration, err error) {
-	run, err := t.c.runPeriod(ctx, t.job, periodOf(tick), func(ctx context.Context, l *Lock) error { return t.fn(ctx, l, tick) }, &t.once)
+	fn := func(ctx context.Context, l *Lock) error { return t.fn(ctx, l, tick) }
+	run, err := t.c.runPeriod(ctx, t.job, periodOf(tick), fn, &t.once)
 	t.mine = run.Ran
 	hopeless := errors.Is(err, ErrExhausted) || errors.Is(err, ErrForeign)
 	if run.Ran || hopeless {
 		if err != nil {
-			t.c.opt.Logger.WarnContext(ctx, "tick of a job failed", "key", periodKey(t.job, run.Period), "token", run.Token, "attempt", run.Attempt, "error", err)
+			t.c.opt.Logger.WarnContext(ctx, "tick of a job failed", "key", periodKey(t.job, run.Period),
+				"token", run.Token, "attempt", run.Attempt, "error", err)
 		}
 		if t.options.Done != nil {
 			t.options.Done(run, err)
@@ -324,9 +345,22 @@ func (t *ticker) attempt(ctx context.Context, tick time.Time) (over bool, wait t
 	return false, 0, err
 }
 
-// settle finds out whether the last tick that was begun is over. If its run has stopped it is begun again; if it is under
-// way, wait says when to look again.
+// settle finds out whether the last tick that was begun is over, and watches it if not. If its run has stopped it is
+// begun again.
 func (t *ticker) settle(ctx context.Context, tick, begun time.Time) (over bool, wait time.Duration, err error) {
+	over, wait, err = t.glance(ctx, tick, begun)
+	switch {
+	case err != nil || over:
+		return over, 0, err
+	case wait > 0:
+		t.watched, t.begun = tick, begun
+		return false, wait, nil
+	}
+	return t.attempt(ctx, tick)
+}
+
+// glance looks at the run of a tick. It says whether the run is over or, where it is under way, when to look again.
+func (t *ticker) glance(ctx context.Context, tick, begun time.Time) (over bool, wait time.Duration, err error) {
 	c, key := t.c, periodKey(t.job, periodOf(tick))
 	a := c.look(ctx, key, false)
 	if a.err != nil {
@@ -351,7 +385,7 @@ func (t *ticker) settle(ctx context.Context, tick, begun time.Time) (over bool, 
 			return false, min(poll(seen), r.Lease-still), nil
 		}
 	}
-	return t.attempt(ctx, tick)
+	return false, 0, nil
 }
 
 // choose says which tick after the last one is to be begun now; zero: none.
@@ -397,8 +431,8 @@ func missed(s Schedule, after, now time.Time, n int) (due []time.Time) {
 	}
 }
 
-// untilNext is how long nothing is due. Whoever did not run the last tick leaves the first chance to the one who did: two
-// who write at the same time pay twice.
+// untilNext is how long nothing is due. Whoever did not run the last tick leaves the first chance to the one who did:
+// two who write at the same time pay twice.
 func (t *ticker) untilNext(last time.Time) (wait time.Duration, err error) {
 	from := t.now()
 	if last.After(from) {

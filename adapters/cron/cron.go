@@ -23,23 +23,24 @@ type Schedule struct {
 // anyHour is the bit that the parser sets in a field that was given as "*".
 const anyHour = 1 << 63
 
-// Parse reads a cron expression: five fields (minute, hour, day of the month, month, day of the week), or one of @hourly,
-// @daily, @weekly, @monthly and @yearly. Where both days are given, one of them suffices. zone is where the clock hangs
-// that it goes by; nil is UTC. time.Local is refused: machines need not agree on it.
+// Parse reads a cron expression: five fields (minute, hour, day of the month, month, day of the week), or one of
+// @hourly, @daily, @weekly, @monthly and @yearly. Where both days are given, one of them suffices. zone is where the
+// clock hangs that it goes by; nil is UTC. time.Local is refused: machines need not agree on it.
 //
 // When clocks are set forward, a tick whose time is skipped comes at the moment of the change, once. When they are set
 // back, a tick whose time comes twice comes the first time. An expression whose hour is "*" goes on by the time that
 // passes: it comes in each hour that there is.
 //
-// An error says what is wrong with the expression; one that never comes, as on February 30, is such an error, and so are
-// "@every", which would count from the start of each process (dynalock.Every does not), and "TZ=".
+// An error says what is wrong with the expression; one that never comes, as on February 30, is such an error, and so
+// are "@every", which would count from the start of each process (dynalock.Every does not), and "TZ=".
 func Parse(expression string, zone *time.Location) (*Schedule, error) {
 	bad := func(err error) (*Schedule, error) {
-		return nil, fmt.Errorf("cron expression is %q, allowed: five fields, or one of @hourly, @daily, @weekly, @monthly, @yearly: %w", expression, err)
+		return nil, fmt.Errorf("cron expression is %q, allowed: five fields, or one of %s: %w", expression,
+			"@hourly, @daily, @weekly, @monthly, @yearly", err)
 	}
 	switch zone {
 	case time.Local:
-		return nil, errors.New("time zone is that of the machine, allowed: UTC, or one by its name, so that all machines agree")
+		return nil, errors.New("time zone is that of the machine, allowed: one by its name, so that all agree")
 	case nil:
 		zone = time.UTC
 	}
@@ -91,7 +92,8 @@ func (s *Schedule) Next(t time.Time) time.Time {
 			return change
 		}
 		after = change
-		if at := change.UTC().Add(offset(change)); s.spec.Next(at.Add(-time.Second)).Equal(at) && (s.hourly || !repeats(change)) {
+		at := change.UTC().Add(offset(change))
+		if s.spec.Next(at.Add(-time.Second)).Equal(at) && (s.hourly || !repeats(change)) {
 			return change
 		}
 	}
