@@ -112,7 +112,14 @@ func lease(c *Client) timing {
 }
 
 // LocalWaiters is how many goroutines of a client wait for a key.
-func LocalWaiters(c *Client, key string) int { return c.waiters(key) }
+func LocalWaiters(c *Client, key string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q := c.queues[key]; q != nil {
+		return q.waiting.Len()
+	}
+	return 0
+}
 
 // ForgetKeys has a client forget what it has seen of keys.
 func ForgetKeys(c *Client) {
