@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -332,6 +334,15 @@ func (s *Scheduler) dispatch() {
 // errLeft stands for the answer of a Renew that did not return.
 var errLeft = errors.New("heartbeat: Renew left by runtime.Goexit")
 
+// PanicError stands for the answer of a Renew that panicked.
+type PanicError struct {
+	Value any
+	Stack []byte
+}
+
+// Error shows the value.
+func (e *PanicError) Error() string { return fmt.Sprintf("heartbeat: Renew panicked: %v", e.Value) }
+
 // renew makes one attempt.
 func (s *Scheduler) renew(ctx context.Context, l *Lease, a Attempt) {
 	dispatched := a.Sent
@@ -339,7 +350,12 @@ func (s *Scheduler) renew(ctx context.Context, l *Lease, a Attempt) {
 	waited, _ := a.Sent.Since(dispatched)
 	a.Late += waited
 	err := context.Cause(ctx)
-	defer func() { s.conclude(l, a, err) }()
+	defer func() {
+		if v := recover(); v != nil {
+			err = &PanicError{Value: v, Stack: debug.Stack()}
+		}
+		s.conclude(l, a, err)
+	}()
 	if err == nil { // not stopped since it was given its slot
 		err = errLeft
 		err = l.cfg.Renew(ctx, a)
@@ -433,8 +449,11 @@ func (s *Scheduler) end(l *Lease, err error, announce bool) {
 // announce tells the owners of lost leases. It is not the loop that does, so that an Ended that blocks holds up no
 // renewal and no deadline.
 func (s *Scheduler) announce() {
-	left := true // by runtime.Goexit, in an Ended; another goroutine goes on then
+	left := true // by a panic or runtime.Goexit, in an Ended; another goroutine goes on then
 	defer func() {
+		if v := recover(); v != nil {
+			slog.Error("heartbeat: Ended panicked", "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+		}
 		if left {
 			s.mu.Lock()
 			defer s.mu.Unlock()
