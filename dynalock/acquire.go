@@ -23,7 +23,8 @@ import (
 //
 // ctx bounds the wait only: the lock keeps ctx's values, not its cancellation. Waiting costs eventually consistent
 // reads, no writes; goroutines of one client that wait for one key are one waiter, served in order. Locks are not
-// reentrant. An uncontended call is one request. Other errors match ErrForeign, ErrStore (no table, no permission:
+// reentrant: a call whose context is that of a holder of key would wait for itself, and is a [*NestedError] (ErrNested) at
+// once. An uncontended call is one request. Other errors match ErrForeign, ErrStore (no table, no permission:
 // waiting would not help), ErrClosed or ErrInvalid.
 func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*AcquireOptions)) (*Lock, error) {
 	a, err := c.newAcquisition(ctx, key, optFns)
@@ -31,9 +32,13 @@ func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*Acquir
 		return nil, err
 	}
 	defer c.exit()
+	if err := c.nested(ctx, key); err != nil {
+		return nil, err
+	}
+	defer a.unwind()
 	w := c.enqueue(key, a.options.candidate)
 	defer c.leave(w)
-	return a.wait(ctx, w)
+	return a.conclude(a.wait(ctx, w))
 }
 
 // TryAcquire makes one attempt: one request. A held lock is a [*HeldError] (ErrHeld) that says who holds it and
@@ -47,13 +52,15 @@ func (c *Client) TryAcquire(ctx context.Context, key string, optFns ...func(*Acq
 		return nil, err
 	}
 	defer c.exit()
-	return a.once(ctx)
+	defer a.unwind()
+	return a.conclude(a.once(ctx))
 }
 
 // acquisition is an attempt to begin a tenure, over all its requests.
 type acquisition struct {
 	c           *Client
 	key         string
+	site        *site
 	options     AcquireOptions
 	timing      timing
 	values      context.Context // the caller's, for its values
@@ -77,6 +84,11 @@ type acquisition struct {
 	last        *Record       // who was in the way when last looked
 	retry       time.Duration // how long to wait before the next look
 	lastErr     error
+	patient     bool  // it waits for a lock that is held
+	waited      bool  // an EventWaiting was sent
+	won         *Lock // the tenure that is about to be the caller's
+	over        bool  // the call has its result
+	abandoned   bool
 }
 
 // newAcquisition checks the input and enters the client, which the caller has to exit.
@@ -96,7 +108,7 @@ func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*
 	o.Data = slices.Clone(o.Data)
 	a := &acquisition{
 		c: c, key: key, options: o, timing: t, values: context.WithoutCancel(ctx),
-		id: newID(), dialect: c.opt.Dialect, began: c.now(),
+		id: newID(), dialect: c.opt.Dialect, began: c.now(), site: callSite(),
 	}
 	if w, dead := c.dead(key); dead {
 		a.admit, a.dialect, a.dead = []string{w.record.Version}, w.record.dialect, &w.record
@@ -198,7 +210,7 @@ type outcome struct {
 func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 	a.asked = true
 	result := make(chan outcome)
-	started := a.c.background(ctx, func(bg context.Context) {
+	started := a.c.sheltered(ctx, func(bg context.Context) {
 		out := a.send(bg, o)
 		select {
 		case <-a.c.closing: // Close has not seen this tenure
@@ -215,9 +227,24 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 			return
 		}
 		out.lock.unbegin()
-		if err := out.lock.Release(bg); err != nil {
+		if err := out.lock.giveBack(bg); err != nil {
 			a.c.forget(out.lock) // nobody repeats it
 			a.c.opt.Logger.WarnContext(bg, "lock won after its caller had gone was not released", "key", a.key, "error", err)
+		}
+	}, func(p *PanicError) { // nobody knows how far it came
+		if o != nil {
+			select {
+			case o.done <- inDoubt:
+			default:
+			}
+		}
+		a.doubtful(a.sent, a.c.opt.clock.Now())
+		select {
+		case result <- outcome{answer: answer{err: p, crash: p}}:
+		case <-ctx.Done():
+			a.abandon()
+		case <-a.c.closing:
+			a.abandon()
 		}
 	})
 	if !started {
@@ -228,6 +255,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 	}
 	select {
 	case out := <-result:
+		out.crash.raise()
 		return out, nil
 	case <-ctx.Done():
 		return outcome{}, ctx.Err()
@@ -342,7 +370,8 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	a.previous = r.previous
 	l := &Lock{
 		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
-		hold: r.hold, attempt: r.attempt, besides: r.uncounted, began: sent, acquired: r.AcquiredAt, turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
+		hold: r.hold, attempt: r.attempt, besides: r.uncounted, site: a.site, began: sent, acquired: r.AcquiredAt,
+		turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
 	}
 	l.options.Data = nil
 	for later := range a.doubt { // a renewal of an earlier look at this very tenure
@@ -376,7 +405,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		}
 	}
 	a.doubt, a.unanswered = nil, false
-	l.ctx, l.cancel = context.WithCancelCause(a.values)
+	l.ctx, l.cancel = context.WithCancelCause(l.within(a.values))
 	cfg := heartbeat.Config{
 		Period: a.timing.period, Trust: a.timing.trust, AttemptTimeout: a.timing.attempt,
 		Acked: acked, Renew: l.beat, Ended: l.ended, Bind: func(lease *heartbeat.Lease) { l.lease = lease },
@@ -418,18 +447,49 @@ func (a *acquisition) restart() {
 
 // acquired tells that the tenure has begun.
 func (a *acquisition) acquired(l *Lock) *Lock {
-	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Attempt: a.tries}
+	a.won = l
+	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Waited: a.waited, Attempt: a.tries}
 	if a.dead != nil && a.previous == a.dead.Version {
 		e.Kind, e.By = EventTakenOver, a.dead
 	}
 	a.c.emit(l.ctx, e)
+	l.tell()
 	return l
+}
+
+// waits tells, once, that the call has to wait.
+func (a *acquisition) waits(by *Record) {
+	if !a.waited {
+		a.waited = true
+		a.c.emit(a.values, Event{Kind: EventWaiting, Key: a.key, By: by})
+	}
+}
+
+// conclude tells that the call ended without a lock, if it did.
+func (a *acquisition) conclude(l *Lock, err error) (*Lock, error) {
+	a.over = true
+	if err != nil {
+		a.c.emit(a.values, Event{Kind: EventNotAcquired, Key: a.key, Duration: a.c.now() - a.began, Waited: a.waited, By: a.last, Err: err})
+	}
+	return l, err
+}
+
+// unwind gives back what a call has, or may have, won that ends with a panic: of an Observer, for one.
+func (a *acquisition) unwind() {
+	switch {
+	case a.over:
+	case a.won != nil:
+		a.won.startRelease()
+	default:
+		a.abandon()
+	}
 }
 
 // abandon cleans up in the background after an acquisition that ended without a lock: a request in doubt may have
 // made, or may yet make, a tenure that nobody holds.
 func (a *acquisition) abandon() {
-	if len(a.doubt) > 0 {
+	if len(a.doubt) > 0 && !a.abandoned {
+		a.abandoned = true
 		a.c.background(a.values, a.cleanUp)
 	}
 }
@@ -505,8 +565,8 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 		}
 		return stepWrite
 	}
-	if a.last == nil {
-		c.emit(a.values, Event{Kind: EventWaiting, Key: a.key, By: &r})
+	if a.patient {
+		a.waits(&r)
 	}
 	a.last, a.lastErr = &r, nil // no store error: this is an answer
 	still, tenure := c.observe(&r, got.Mono)
@@ -600,6 +660,10 @@ func (a *acquisition) once(ctx context.Context) (*Lock, error) {
 func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 	next, failures, spins := stepWrite, 0, 0
 	due := a.c.now()
+	a.patient = true
+	if by, behind := a.c.before(w); behind {
+		a.waits(by)
+	}
 	for {
 		o, freed, err := a.c.await(ctx, w, due)
 		if err != nil {
@@ -681,6 +745,8 @@ func (a *acquisition) heldError() *HeldError {
 			e.RetryAfter = max(min(left, a.last.Lease), e.RetryAfter)
 		}
 		a.c.mu.Lock()
+		holder := a.c.holders[a.key]
+		e.ThisProcess = holder != nil && holder.id == a.last.id()
 		if w, ok := a.c.watches[a.key]; ok && w.record.Version == a.last.Version {
 			e.RetryAfter = max(min(max(e.RetryAfter, a.last.hold), w.since+w.record.Lease-a.c.now()), a.c.opt.MinPoll)
 		}
@@ -766,7 +832,7 @@ func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context
 	if d.stopped() { // before fn had begun
 		return ErrClosed
 	}
-	return fn(d.ctx, l)
+	return fn(l.within(d.ctx), l)
 }
 
 // finally releases a lock after the function that it guarded, and returns what the caller has to know: that it was

@@ -143,16 +143,23 @@ func (c *Client) exit() {
 // background runs f in a goroutine that Close joins, on a context with the values of ctx that ends with the client.
 // It reports false, and does nothing, when the client is closed.
 func (c *Client) background(ctx context.Context, f func(ctx context.Context)) bool {
+	return c.sheltered(ctx, f, nil)
+}
+
+// sheltered is background for code of the caller: failed is told of its panics.
+func (c *Client) sheltered(ctx context.Context, f func(ctx context.Context), failed func(*PanicError)) bool {
 	return c.spawn(func() {
 		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 		defer cancel(nil)
 		defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
 		f(ctx)
-	})
+	}, failed)
 }
 
-// spawn runs f in a goroutine that Close joins. It reports false, and does nothing, when the client is closed.
-func (c *Client) spawn(f func()) bool {
+// spawn runs f in a goroutine that Close joins; see shelter for failed. It reports false, and does nothing, when the
+// client is closed.
+func (c *Client) spawn(f func(), failed func(*PanicError)) bool {
+	f = c.shelter(f, failed)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.spawnLocked(f)
@@ -176,7 +183,8 @@ func (c *Client) spawnLocked(f func()) bool {
 }
 
 // heed makes a request for a caller, who gets the end of ctx for an answer where the store does not heed it: a
-// wrapper that sleeps, for one. The request also ends with the client, and when stop, which may be nil, is closed.
+// wrapper that sleeps, for one. The request also ends with the client, and when stop, which may be nil, is closed. A
+// panic of the store's goes on here.
 func (c *Client) heed(ctx context.Context, stop <-chan struct{}, request func(ctx context.Context) answer) answer {
 	done := make(chan answer, 1)
 	bound, cancel := context.WithCancelCause(ctx)
@@ -184,11 +192,12 @@ func (c *Client) heed(ctx context.Context, stop <-chan struct{}, request func(ct
 	if !c.spawn(func() {
 		defer context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })()
 		done <- request(bound)
-	}) {
+	}, func(p *PanicError) { done <- answer{err: p, crash: p} }) {
 		return request(ctx) // a closed client still reads
 	}
 	select {
 	case a := <-done:
+		a.crash.raise()
 		return a
 	case <-ctx.Done():
 	case <-stop:
@@ -198,6 +207,7 @@ func (c *Client) heed(ctx context.Context, stop <-chan struct{}, request func(ct
 	defer grace.Stop()
 	select {
 	case a := <-done:
+		a.crash.raise()
 		return a
 	case <-grace.C:
 		return answer{verdict: inDoubt, err: bound.Err(), got: c.opt.clock.Now()}
@@ -351,7 +361,7 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	})
 	if err == nil {
 		if own := c.tenure(r.id()); own != nil { // local waiters need not wait for its heartbeat, or its deadline
-			own.revoke(fmt.Errorf("%w: it was freed by an operator", heartbeat.ErrGone), nil)
+			_ = own.revoke(fmt.Errorf("%w: it was freed by an operator", heartbeat.ErrGone), nil)
 		}
 		c.opt.Logger.WarnContext(ctx, "lock freed by an operator", "key", r.Key, "token", r.Token, "holder", r.Owner, "by", c.opt.Owner)
 	}
@@ -564,6 +574,7 @@ func (c *Client) releaseAll(ctx context.Context, held []*Lock) []error {
 					l.end(ErrReleased)
 					l.lease.End(ErrReleased)
 					err = c.storeError("release", l.key, err)
+					l.emit(l.ctx, Event{Kind: EventReleased, Err: err})
 				}
 				if err != nil && !errors.Is(err, ErrLost) {
 					mu.Lock()

@@ -182,7 +182,7 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 	if d.stopped() { // before lead had begun
 		return true, ErrClosed
 	}
-	err = lead(d.ctx, l)
+	err = lead(l.within(d.ctx), l)
 
 	cause := context.Cause(d.ctx)
 	switch {

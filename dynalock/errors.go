@@ -7,7 +7,9 @@ import (
 	"time"
 )
 
-// What can become of a call, matched with [errors.Is].
+// What can become of a call, matched with [errors.Is]. The text of an error of this package is one line, whatever others
+// have stored in the table or answered: what is not printable in it is escaped. The fields of the error types are as they
+// were found.
 var (
 	ErrHeld     = errors.New("dynalock: lock is held")                           // by somebody else; the error is a *HeldError
 	ErrLost     = errors.New("dynalock: lock was lost")                          // the tenure is over without a release; the error is a *LostError
@@ -21,19 +23,25 @@ var (
 
 // HeldError says that somebody else holds the lock. It matches [ErrHeld].
 type HeldError struct {
-	Record     Record        // the tenure in the way
-	RetryAfter time.Duration // when another look is worth its price; at the latest when a dead holder's lease has run out. Of a static lease (NoHeartbeat): what is left of it
+	Record Record // the tenure in the way
+	// RetryAfter is when another look is worth its price; at the latest when a dead holder's lease has run out. Of a
+	// static lease (NoHeartbeat): what is left of it.
+	RetryAfter  time.Duration
+	ThisProcess bool // the tenure is one of this very client, in another goroutine
 }
 
 // Error tells who holds the lock, since when and why.
 func (e *HeldError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v: %q by %q", ErrHeld, e.Record.Key, e.Record.Owner)
+	if e.ThisProcess {
+		b.WriteString(", which is this process,")
+	}
 	if !e.Record.AcquiredAt.IsZero() {
 		fmt.Fprintf(&b, " since %s", e.Record.AcquiredAt.UTC().Format(time.RFC3339))
 	}
 	if e.Record.Reason != "" {
-		fmt.Fprintf(&b, " (%s)", e.Record.Reason)
+		fmt.Fprintf(&b, " (%s)", printable(e.Record.Reason))
 	}
 	return b.String()
 }
@@ -52,7 +60,7 @@ type LostError struct {
 func (e *LostError) Error() string {
 	s := fmt.Sprintf("%v: %q", ErrLost, e.Key)
 	if e.Reason != nil {
-		s += fmt.Sprintf(": %v", e.Reason)
+		s += ": " + printable(e.Reason.Error())
 	}
 	if e.By != nil && e.By.State == Held {
 		s += fmt.Sprintf("; now held by %q", e.By.Owner)
@@ -77,7 +85,7 @@ type ForeignError struct {
 
 // Error tells what is wrong with the item.
 func (e *ForeignError) Error() string {
-	return fmt.Sprintf("%v: %q: %s", ErrForeign, e.Key, e.Problem)
+	return fmt.Sprintf("%v: %q: %s", ErrForeign, e.Key, printable(e.Problem))
 }
 
 // Is matches ErrForeign.
@@ -95,16 +103,16 @@ type StoreError struct {
 
 // Error names the operation, the cause and the remedy.
 func (e *StoreError) Error() string {
-	s := fmt.Sprintf("dynalock: %s", e.Op)
+	s := "dynalock: " + printable(e.Op)
 	if e.Key != "" {
 		s += fmt.Sprintf(" %q", e.Key)
 	}
 	s += fmt.Sprintf(" on table %q", e.Table)
 	if e.Hint != "" {
-		s += ": " + e.Hint
+		s += ": " + printable(e.Hint)
 	}
 	if e.Err != nil {
-		s += fmt.Sprintf(": %v", e.Err)
+		s += ": " + printable(e.Err.Error())
 	}
 	return s
 }
@@ -119,7 +127,7 @@ func (e *StoreError) Unwrap() error { return e.Err }
 type invalidError struct{ problems error }
 
 func (e *invalidError) Error() string {
-	return fmt.Sprintf("%v: %s", ErrInvalid, strings.ReplaceAll(e.problems.Error(), "\n", "; "))
+	return fmt.Sprintf("%v: %s", ErrInvalid, printable(strings.ReplaceAll(e.problems.Error(), "\n", "; ")))
 }
 func (*invalidError) Is(target error) bool { return target == ErrInvalid }
 func (e *invalidError) Unwrap() error      { return e.problems }

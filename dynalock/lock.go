@@ -30,6 +30,7 @@ type Lock struct {
 	made     int64             // stamp of the last attempt to acquire: what this tenure writes is stamped later
 	began    heartbeat.Reading // when the write that won it was sent
 	acquired time.Time         // as the item has it
+	site     *site             // where it was asked for
 	ctx      context.Context
 	cancel   context.CancelCauseFunc
 	lease    *heartbeat.Lease
@@ -46,6 +47,9 @@ type Lock struct {
 	final   func(*write) // what ends the tenure in place of a plain release
 	rel     *release
 	over    time.Duration // once its release has begun: when its lease is, by the monotonic clock
+	told    bool          // its caller knows that it began
+	untold  []Event       // what has to wait for that
+	closed  bool          // the event that ends it has come
 }
 
 // release is a release under way, or done.
@@ -73,7 +77,8 @@ func (l *Lock) Held() bool { return l.lease.Valid() }
 // Deadline is until when Held stays true if no heartbeat succeeds any more.
 func (l *Lock) Deadline() time.Time { return l.lease.Deadline() }
 
-// Context carries the values of the context that the lock was acquired with. It is cancelled when the lock is
+// Context carries the values of the context that the lock was acquired with. To acquire the key once more with it is
+// refused (ErrNested). It is cancelled when the lock is
 // released or lost; [context.Cause] is then [ErrReleased] or a [*LostError].
 func (l *Lock) Context() context.Context { return l.ctx }
 
@@ -128,10 +133,10 @@ func (l *Lock) ended(reason error) {
 	l.c.vacate(l, false)
 	l.c.forget(l)
 	report := func(ctx context.Context) {
-		l.c.emit(ctx, Event{Kind: EventLost, Key: l.key, Token: l.token, By: lost.By, Err: lost})
+		l.emit(ctx, Event{Kind: EventLost, By: lost.By, Err: lost})
 	}
 	if !l.c.background(l.ctx, report) { // a logger may block, the scheduler must not
-		report(l.ctx)
+		l.c.shelter(func() { report(l.ctx) }, nil)()
 	}
 }
 
@@ -160,10 +165,11 @@ func (l *Lock) lose(it item) error {
 }
 
 // revoke ends the tenure because this client has seen to it itself that it is over.
-func (l *Lock) revoke(reason error, by *Record) {
+func (l *Lock) revoke(reason error, by *Record) error {
 	lost := &LostError{Key: l.key, Reason: reason, By: by}
 	l.lease.End(lost)
 	l.ended(lost)
+	return lost
 }
 
 // take waits for the turn to write.
@@ -249,9 +255,12 @@ func (l *Lock) renew(ctx context.Context, more func(*write)) answer {
 	if l.options.health != nil {
 		check, cancel := context.WithTimeout(ctx, l.timing.attempt)
 		defer cancel()
-		if err := l.options.health(check); err != nil {
-			l.options.unhealthy(err)
-			return answer{verdict: rejected, err: err}
+		crash, err := l.c.protect(func() error { return l.options.health(check) })
+		if err != nil {
+			if crash == nil { // which is the end of more than the term
+				l.options.unhealthy(err)
+			}
+			return answer{verdict: rejected, err: err, crash: crash}
 		}
 	}
 	return l.extend(ctx, more)
@@ -293,21 +302,30 @@ func (l *Lock) extend(ctx context.Context, more func(*write)) answer {
 	return a
 }
 
-// beat is one attempt of the scheduler to renew the lease.
-func (l *Lock) beat(ctx context.Context, at heartbeat.Attempt) error {
+// beat is one attempt of the scheduler to renew the lease. A panic of the caller's code ends the tenure.
+func (l *Lock) beat(ctx context.Context, at heartbeat.Attempt) (err error) {
+	l.c.shelter(func() { err = l.pulse(ctx, at) }, func(p *PanicError) { err = l.revoke(p, nil) })()
+	return err
+}
+
+// pulse is beat for code that does not panic.
+func (l *Lock) pulse(ctx context.Context, at heartbeat.Attempt) error {
 	if err := l.take(ctx); err != nil {
 		return err
 	}
 	defer l.give()
 	a := l.renew(ctx, nil)
+	if a.crash != nil {
+		return l.revoke(a.crash, nil)
+	}
 	switch a.verdict {
 	case applied:
 		l.lease.Acknowledge(a.sent) // before a logger may block
-		e := Event{Kind: EventRenewed, Key: l.key, Token: l.token, Duration: a.got.Mono - a.sent.Mono, Late: at.Late, Attempt: at.N}
+		e := Event{Kind: EventRenewed, Duration: a.got.Mono - a.sent.Mono, Late: at.Late, Attempt: at.N}
 		if at.N > 1 || at.Late > l.timing.period/2 {
 			e.Kind = EventRenewedLate
 		}
-		l.c.emit(l.ctx, e)
+		l.emit(l.ctx, e)
 		return nil
 	case refused:
 		return l.lose(a.item)

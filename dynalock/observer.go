@@ -2,28 +2,44 @@ package dynalock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
 )
 
-// EventKind says what happened to a lock.
+// EventKind says what happened to a lock. The events of one call, and those of the tenure that it began, come in this
+// order:
+//
+//	Acquire, Resume  [Waiting]  Acquired | TakenOver | NotAcquired
+//	TryAcquire                  Acquired | TakenOver | NotAcquired
+//	a tenure                    (Acquired | TakenOver)  {Renewed | RenewedLate}  Lost | Released
+//
+// So a call that had to wait says so once, and each ends with one event, which tells by Waited whether it had to. A call
+// that is refused for its input or its context, or because the client is closed, begins nothing and says nothing. A
+// tenure ends with one event, too. A release that comes after a loss is none; one that fails is Released with its Err, and
+// none once more when it is repeated: the lock ends with its lease at the latest. A tenure that was won when its caller had
+// gone is given back without any. InDoubt and Retry may come at any time. [Client.Do], [Client.Once] and [Election.Run]
+// acquire and release like everybody else.
 type EventKind int
 
 // The kinds of events.
 const (
 	EventAcquired    EventKind = iota // a tenure began; Duration: since Acquire was called
-	EventWaiting                      // somebody else holds it, and we wait; By: who
-	EventTakenOver                    // a tenure began on the item of a dead holder; By: the dead one
+	EventWaiting                      // a call has to wait, for By where that is known: another process, or a goroutine of this one
+	EventTakenOver                    // a tenure began on the item of a dead holder; By: the dead one; Duration: as for EventAcquired
 	EventRenewed                      // a heartbeat was acknowledged; Duration: its round trip
 	EventRenewedLate                  // the same, but it began late (Late) or needed more than one attempt
 	EventInDoubt                      // a request was sent and its answer lost
-	EventLost                         // a tenure ended without a release; Err: why
-	EventReleased                     // a tenure ended with a release; Duration: how long it was held
+	EventLost                         // a tenure ended without a release; Err: why; Duration: how long it was held
+	EventReleased                     // a tenure ended with a release; Duration: how long it was held; Err: see above
 	EventRetry                        // credentials, a permission or the table failed a request (Op, Err) that is made again
+	EventNotAcquired                  // a call ended without a lock; Err: its error; By: who holds it; Duration: since it was called
 )
 
-var eventNames = [...]string{"acquired", "waiting", "taken over", "renewed", "renewed late", "in doubt", "lost", "released", "retry"}
+var eventNames = [...]string{
+	"acquired", "waiting", "taken over", "renewed", "renewed late", "in doubt", "lost", "released", "retry", "not acquired",
+}
 
 // String names the kind.
 func (k EventKind) String() string {
@@ -41,6 +57,7 @@ type Event struct {
 	Owner    string        // this client's label
 	Op       string        // for EventInDoubt and EventRetry: the operation
 	Duration time.Duration // see the kinds
+	Waited   bool          // for the event that ends a call: an EventWaiting came before
 	Late     time.Duration // how long after its due time a heartbeat began
 	Attempt  int           // 1 for the first
 	By       *Record       // the other tenure, where there is one
@@ -49,6 +66,15 @@ type Event struct {
 
 // Observer receives events. Observe is called synchronously from many goroutines and must not block; ctx carries
 // the values of the context of the call that acquired the lock.
+//
+// The event is part of what it tells of. So Observe must not call [Client.Close], nor what asks DynamoDB for a lock of this
+// client ([Lock.Release], [Lock.Renew], [Lock.SetData], [Lock.Transact], [Client.Acquire] ...): some of them would wait
+// for the very call or heartbeat that waits for Observe, until their context ends, and all of them hold that up. It may
+// start a goroutine for it, and it may call what does no I/O, such as [Lock.Held]. The same holds for handlers of the
+// Logger.
+//
+// A panic of Observe, or of the Logger's handler, goes to the caller whose call it is about; see [PanicError] for those
+// that come in the background.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
@@ -68,6 +94,14 @@ func (c *Client) emit(ctx context.Context, e Event) {
 		level = slog.LevelDebug
 	case EventTakenOver, EventRenewedLate, EventInDoubt, EventLost:
 		level = slog.LevelWarn
+	case EventReleased:
+		if e.Err != nil {
+			level = slog.LevelWarn
+		}
+	case EventNotAcquired:
+		if !ordinary(e.Err) {
+			level = slog.LevelWarn
+		}
 	case EventRetry: // of many locks at once: one record a second tells
 		level = slog.LevelDebug
 		now := int64(c.now())
@@ -94,8 +128,54 @@ func (c *Client) emit(ctx context.Context, e Event) {
 	if e.Attempt > 1 {
 		attrs = append(attrs, slog.Int("attempt", e.Attempt))
 	}
+	if e.Waited {
+		attrs = append(attrs, slog.Bool("waited", true))
+	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.Any("error", e.Err))
 	}
 	c.opt.Logger.LogAttrs(ctx, level, "lock "+e.Kind.String(), attrs...)
+}
+
+// tell tells what had to wait for the news that the tenure began.
+func (l *Lock) tell() {
+	l.mu.Lock()
+	l.told = true
+	untold := l.untold
+	l.untold = nil
+	l.mu.Unlock()
+	for _, e := range untold {
+		l.c.emit(l.ctx, e)
+	}
+}
+
+// emit tells an event of the tenure, in its order: after the one that begins it, which may never come because the caller
+// has gone, and before the one that ends it.
+func (l *Lock) emit(ctx context.Context, e Event) {
+	e.Key, e.Token = l.key, l.token
+	l.mu.Lock()
+	skip := l.closed
+	if e.Kind == EventLost || e.Kind == EventReleased {
+		e.Duration = l.c.now() - l.began.Mono
+		l.closed = true
+	}
+	if !skip && !l.told {
+		l.untold = append(l.untold, e)
+		skip = true
+	}
+	l.mu.Unlock()
+	if !skip {
+		l.c.emit(ctx, e)
+	}
+}
+
+// ordinary tells whether a call that ends without a lock ends as it was asked to, or as is to be expected.
+func ordinary(err error) bool {
+	var finished *finishedError
+	for _, e := range []error{ErrHeld, ErrClosed, ErrPaused, context.Canceled} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return errors.As(err, &finished)
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"net/url"
-	"runtime/debug"
 	"strings"
 	"time"
 )
@@ -16,7 +15,6 @@ var (
 	ErrPaused    = errors.New("dynalock: job is paused")                                        // by an operator
 	ErrTooSoon   = errors.New("dynalock: the job's last start is too recent")                   // see OnceOptions.AtLeast
 	ErrExhausted = errors.New("dynalock: run was begun as often as allowed and never finished") // see OnceOptions.MaxAttempts
-	ErrPanicked  = errors.New("dynalock: function panicked")                                    // the error is a *PanicError
 
 	// In another call; the error is a *RunError.
 	ErrRunFailed = errors.New("dynalock: the run of the period failed")
@@ -35,18 +33,6 @@ func (e *RunError) Error() string {
 
 // Is matches ErrRunFailed.
 func (*RunError) Is(target error) bool { return target == ErrRunFailed }
-
-// PanicError is what a function that panicked gives. It matches [ErrPanicked].
-type PanicError struct {
-	Value any
-	Stack []byte
-}
-
-// Error shows the value.
-func (e *PanicError) Error() string { return fmt.Sprintf("%v: %v", ErrPanicked, e.Value) }
-
-// Is matches ErrPanicked.
-func (*PanicError) Is(target error) bool { return target == ErrPanicked }
 
 // OnceOptions of one call of [Client.Once]. All processes of a job should use the same.
 type OnceOptions struct {
@@ -186,7 +172,7 @@ func (c *Client) runPeriod(
 		}
 	}()
 	var how ending
-	how, err = c.try(d.ctx, l, job, o, fn)
+	how, err = c.try(l.within(d.ctx), l, job, o, fn)
 	returned()
 	if how == stopped && d.stopped() { // by Close
 		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key))
@@ -253,9 +239,6 @@ func (c *Client) try(
 	}
 }
 
-// errExited is the result of a function that ended its goroutine, as testing's FailNow does.
-var errExited = errors.New("dynalock: function called runtime.Goexit")
-
 // conclude records how a run ended, and gives its lock back.
 func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err error, how ending) error {
 	if err != nil {
@@ -290,16 +273,6 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 		err = errors.Join(err, fmt.Errorf("%w: the run of %q is left open, to be begun again", ErrNotDone, l.key))
 	}
 	return errors.Join(err, ended)
-}
-
-// protect makes an error of a panic.
-func protect(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
-	return f()
 }
 
 // label cuts a text to what is kept of it.
@@ -426,7 +399,7 @@ func pausedError(job string, it item) error {
 		return nil
 	}
 	p := parser{it: it}
-	return fmt.Errorf("%w: %q by %q: %s", ErrPaused, job, p.str(attrOwner), p.str(attrPaused))
+	return fmt.Errorf("%w: %q by %q: %s", ErrPaused, job, p.str(attrOwner), printable(p.str(attrPaused)))
 }
 
 // Pause keeps a job from starting: from now on Once returns an error that matches ErrPaused and tells who paused it

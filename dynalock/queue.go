@@ -187,6 +187,23 @@ func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *of
 	}
 }
 
+// before tells whether somebody of this process is before w, and who is known to hold the lock then.
+func (c *Client) before(w *waiter) (by *Record, behind bool) {
+	c.mu.Lock()
+	holder, first := c.holders[w.key], c.queues[w.key].waiting.Front() == w.place
+	watched, seen := c.watches[w.key]
+	c.mu.Unlock()
+	switch {
+	case holder != nil:
+		return holder.record(), true
+	case first:
+		return nil, false
+	case seen:
+		return &watched.record, true
+	}
+	return nil, true
+}
+
 // waiters is how many other processes wait for key, as far as is known: those that had a turn since this one had its
 // last. The goroutines of this one are no matter of theirs.
 func (c *Client) waiters(key string) int {

@@ -2,7 +2,6 @@ package dynalock
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -23,6 +22,15 @@ func backoff(n int) time.Duration {
 // for one lease; ctx bounds the wait only: after its end the release goes on in the background, and Close joins it.
 // Errors match ErrLost, ErrStore, ErrClosed or ctx.Err().
 func (l *Lock) Release(ctx context.Context) error {
+	err := l.giveBack(ctx)
+	if p, ok := err.(*PanicError); ok { //nolint:errorlint // exactly what release returned
+		p.raise()
+	}
+	return err
+}
+
+// giveBack is Release for whoever wants a panic of the store's as an error.
+func (l *Lock) giveBack(ctx context.Context) error {
 	r := l.startRelease()
 	select {
 	case <-r.done:
@@ -52,8 +60,12 @@ func (l *Lock) startRelease() *release {
 		l.over = l.c.now() + l.timing.lease
 	}
 	l.mu.Unlock()
-	started := l.c.background(l.ctx, func(bg context.Context) {
+	started := l.c.sheltered(l.ctx, func(bg context.Context) {
 		r.err = l.release(bg)
+		l.concluded(bg, r.err)
+		l.finish(r)
+	}, func(p *PanicError) {
+		r.err = p
 		l.finish(r)
 	})
 	if !started {
@@ -63,9 +75,23 @@ func (l *Lock) startRelease() *release {
 	return r
 }
 
+// concluded tells how the tenure ended, unless that has been told.
+func (l *Lock) concluded(ctx context.Context, err error) {
+	lost, ok := err.(*LostError) //nolint:errorlint // exactly what release returned
+	if ok {
+		l.emit(ctx, Event{Kind: EventLost, By: lost.By, Err: lost})
+		return
+	}
+	l.emit(ctx, Event{Kind: EventReleased, Err: err})
+}
+
 // finish publishes the outcome of a release. One that failed for the store's sake may be repeated.
 func (l *Lock) finish(r *release) {
-	_, retry := r.err.(*StoreError) //nolint:errorlint // exactly what release returned
+	retry := false
+	switch r.err.(type) { //nolint:errorlint // exactly what release returned
+	case *StoreError, *PanicError:
+		retry = true
+	}
 	if retry {
 		l.mu.Lock()
 		over := l.over
@@ -118,7 +144,6 @@ func (l *Lock) release(ctx context.Context) error {
 		}
 	}
 	l.c.vacate(l, true)
-	l.c.emit(ctx, Event{Kind: EventReleased, Key: l.key, Token: l.token, Duration: held})
 	return nil
 }
 
@@ -187,13 +212,12 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			if own && (now.State == Free || now.yielded) || l.doubt && !own && !run {
 				return nil // it was applied, and its answer lost. A run that was finished nobody takes: it would be our own still
 			}
-			lost := l.lose(a.item)
-			if errors.Is(l.Err(), ErrReleased) { // else it has been told
-				l.c.emit(ctx, Event{Kind: EventLost, Key: l.key, Token: l.token, Err: lost})
-			}
-			return lost
+			return l.lose(a.item)
 		}
 		l.doubt = true
+		if a.crash != nil {
+			return a.crash
+		}
 		switch a.verdict {
 		case fatal:
 			return l.c.storeError("release", l.key, a.err)

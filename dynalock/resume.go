@@ -22,17 +22,20 @@ type handle struct {
 	Dialect int    `json:"d,omitempty"`
 	Delete  bool   `json:"r,omitempty"` // DeleteOnRelease
 	Made    int64  `json:"m,omitempty"` // stamp that what replaces this tenure must not be before
+	Table   string `json:"n,omitempty"` // name or ARN; absent in handles of older versions, and with it the two below
+	Sort    string `json:"s,omitempty"` // the sort value
+	Run     bool   `json:"o,omitempty"` // of a period, see Client.Once
 }
 
 const handleFormat = 1
 
 // Handle names this tenure for [Client.Resume] in another process, for instance a later step of a workflow. It is
-// opaque, holds no secret but the key, and stays valid while this tenure holds the lock, released or not noticed lost
+// opaque, holds no secret but the names of the key and the table, and stays valid while this tenure holds the lock, released or not noticed lost
 // as it may be here: Resume finds out.
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
 		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id, Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
-		Delete: l.options.DeleteOnRelease, Made: l.made,
+		Delete: l.options.DeleteOnRelease, Made: l.made, Table: l.c.table, Sort: l.c.opt.SortValue, Run: l.options.claim > 0,
 	})
 	if err != nil { // strings and numbers always encode
 		return ""
@@ -62,16 +65,22 @@ func parseHandle(s string) (handle, error) {
 // heartbeat; a copy in this very client is ended before Resume returns. Elsewhere it should not act any more once
 // its handle was passed on, since its Held ends only then, or at its deadline.
 //
+// The client has to be of the handle's table, sort value and namespace; anything else is ErrInvalid and names both.
+// Tables are compared by name, and by account where both are ARNs. The Region is not compared: the replicas of a
+// strongly consistent global table are one table. So a handle of a table of the same name elsewhere shows only by the
+// item, which is not there. The handle of a run of a period ([Client.Once]) is ErrInvalid, too: only Once can record its
+// end. To go on in another process, let the function release the lock, and call Once for the period there.
+//
 // A lock that was released, taken over or deleted in the meantime is a [*LostError] (ErrLost). The lease is that of
-// the handle unless given. Other errors match ErrInvalid, ErrStore, ErrClosed or ctx.Err().
+// the handle unless given. Other errors match ErrStore, ErrClosed or ctx.Err().
 func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*AcquireOptions)) (*Lock, error) {
 	h, err := parseHandle(handle)
 	if err != nil {
 		return nil, err
 	}
 	key, ours := strings.CutPrefix(h.Key, c.opt.Namespace)
-	if !ours {
-		return nil, invalid([]error{fmt.Errorf("handle is of key %q, allowed: one of the namespace %q", h.Key, c.opt.Namespace)})
+	if err := invalid(h.misfits(c, ours)); err != nil {
+		return nil, err
 	}
 	h.Key = key
 	defaults := func(o *AcquireOptions) {
@@ -82,6 +91,48 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 		return nil, err
 	}
 	defer c.exit()
+	defer a.unwind()
+	return a.conclude(a.goOn(ctx, &h))
+}
+
+// misfits says why this client cannot go on with a handle.
+func (h *handle) misfits(c *Client, namespace bool) []error {
+	var errs []error
+	if h.Table != "" && !sameTable(h.Table, c.table) {
+		errs = append(errs, fmt.Errorf("handle is of table %q, allowed: one of the client's table %q", h.Table, c.table))
+	}
+	if h.Table != "" && h.Sort != c.opt.SortValue {
+		errs = append(errs, fmt.Errorf("handle is of sort value %q, allowed: one of the client's SortValue %q", h.Sort, c.opt.SortValue))
+	}
+	if !namespace {
+		errs = append(errs, fmt.Errorf("handle is of key %q, allowed: one of the namespace %q", h.Key, c.opt.Namespace))
+	}
+	if h.Run {
+		errs = append(errs, fmt.Errorf("handle is of the run of a period (key %q), allowed: that of a lock; "+
+			"call Once for the period instead", h.Key))
+	}
+	return errs
+}
+
+// sameTable tells whether two names or ARNs may be of one table, in whichever Region.
+func sameTable(a, b string) bool {
+	account, name := splitTable(a)
+	otherAccount, otherName := splitTable(b)
+	return name == otherName && (account == otherAccount || account == "" || otherAccount == "")
+}
+
+// splitTable takes an ARN (arn:aws:dynamodb:eu-west-1:123456789012:table/locks) apart; a name has no account.
+func splitTable(table string) (account, name string) {
+	parts := strings.SplitN(table, ":", 6)
+	if len(parts) < 6 || parts[0] != "arn" {
+		return "", table
+	}
+	return parts[4], strings.TrimPrefix(parts[5], "table/")
+}
+
+// goOn is Resume.
+func (a *acquisition) goOn(ctx context.Context, h *handle) (*Lock, error) {
+	c := a.c
 	a.resume, a.resumeToken, a.dialect = h.ID, h.Token, Dialect(h.Dialect)
 	a.admit, a.dead, a.made = nil, nil, h.Made // not a take-over
 	for n := 1; ; n++ {
@@ -92,7 +143,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 		switch {
 		case out.lock != nil:
 			if old := c.tenure(h.ID); old != nil {
-				old.revoke(fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), out.lock.record())
+				_ = old.revoke(fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), out.lock.record())
 			}
 			return a.acquired(out.lock), nil
 		case out.verdict == refused:
@@ -100,7 +151,8 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 			now := c.decode(h.Key, out.item)
 			lost := &LostError{Key: h.Key, By: &now, Reason: fmt.Errorf("%w: its tenure is over", heartbeat.ErrGone)}
 			if len(out.item) == 0 {
-				lost.By = nil
+				lost.By, lost.Reason = nil, fmt.Errorf("%w: table %q of this client has no such item: it was deleted, or the handle "+
+					"is of a table of this name in another account or Region, or at another endpoint", heartbeat.ErrGone, c.table)
 			}
 			return nil, lost
 		case out.verdict == fatal:

@@ -62,6 +62,7 @@ type answer struct {
 	sent    heartbeat.Reading // just before the request was sent
 	got     heartbeat.Reading // just after the answer came in
 	err     error
+	crash   *PanicError // of the caller's own code
 }
 
 // judge says what an error means for the write.
@@ -161,7 +162,7 @@ func (c *Client) hint(err error) string {
 	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException", "IncompleteSignatureException":
 		return "the AWS credentials are not valid (any more), or the machine's clock is off by minutes"
 	case "ValidationException":
-		if strings.Contains(text, "key") {
+		if strings.Contains(text, "key") && c.opt.PartitionKey != "" { // of a client, which knows what it should be
 			return fmt.Sprintf("the table's key attributes are not those of the options (partition key %q, sort key %q): see dynalock-admin table check", c.opt.PartitionKey, c.opt.SortKey)
 		}
 	}
@@ -254,10 +255,16 @@ func (c *Client) request(
 	a := answer{sent: c.opt.clock.Now(), err: err}
 	var meta middleware.Metadata
 	if err == nil {
-		if a.item, meta, a.err = send(ctx, once); misdated(a.err) {
+		attempt := func() {
+			a.crash, a.err = c.protect(func() (err error) {
+				a.item, meta, err = send(ctx, once)
+				return err
+			})
+		}
+		if attempt(); misdated(a.err) {
 			c.service.observe(a.sent.Wall, c.opt.clock.Now().Wall, serverTime(meta, a.err), true)
 			a.sent = c.opt.clock.Now()
-			a.item, meta, a.err = send(ctx, once) // once more, signed right
+			attempt() // once more, signed right
 		}
 	}
 	a.got = c.opt.clock.Now()

@@ -54,7 +54,7 @@ type Finding struct {
 
 // String is problem and remedy in one line.
 func (f Finding) String() string {
-	return fmt.Sprintf("%v: %s; %s", f.Severity, f.Problem, f.Remedy)
+	return fmt.Sprintf("%v: %s; %s", f.Severity, printable(f.Problem), printable(f.Remedy))
 }
 
 func tableOptions(db DynamoDB, table string, optFns []func(*TableOptions)) (TableOptions, error) {

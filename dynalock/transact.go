@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/dynalock/dynalock/heartbeat"
 )
@@ -49,6 +53,7 @@ type guarded struct {
 	void    bool              // it cannot be applied any more, unless it has been
 	refusal error             // a condition of the caller's refused an attempt while another was in doubt
 	until   time.Duration     // how long it is repeated once the lock is over
+	strange time.Duration     // since when DynamoDB has missed a table, or a permission, that may be the caller's; 0: it has not
 }
 
 // begin makes the transaction anew, of which nothing was sent.
@@ -72,7 +77,9 @@ func (g *guarded) begin() {
 //
 // nil means that the items were written. A lost lock is a [*LostError] (ErrLost), and nothing was written. A failed
 // condition of the caller's own items is the SDK's TransactionCanceledException inside an ErrStore, and nothing was
-// written either. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(); with the last two, the lock still
+// written either; its reasons are in the order of items, with that of the lock last. The hint of a [*StoreError] blames
+// the lock's table only where DynamoDB says that it is the lock's. A missing table or permission that may be of items is
+// repeated for one lease at most. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(); with the last two, the lock still
 // held or not, it may have been applied.
 func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) error {
 	if n := len(items); n == 0 || n >= maxTransactItems {
@@ -110,13 +117,14 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 	var cancelled *types.TransactionCanceledException
 	if !errors.As(a.err, &cancelled) {
 		g.doubt = g.doubt || !unsent(a.err)
-		return a.verdict == fatal, l.c.storeError("transact", l.key, a.err)
+		return a.verdict == fatal || g.foreign(a.err), g.failed(a.err)
 	}
+	g.strange = 0
 	check, again := cancellation(cancelled)
 	switch {
 	case check != nil && l.shows(check.Item): // it is ours still, so the write was made void; had it been applied, this were nil
 		if g.refusal != nil {
-			return true, l.c.storeError("transact", l.key, g.refusal)
+			return true, g.failed(g.refusal)
 		}
 		g.begin()
 		return false, nil
@@ -129,7 +137,7 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 		g.doubt = true
 		return false, nil
 	case !g.doubt:
-		return true, l.c.storeError("transact", l.key, a.err)
+		return true, g.failed(a.err)
 	}
 	g.refusal = a.err
 	if !g.void && l.Err() == nil {
@@ -138,10 +146,99 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 	return false, nil
 }
 
+// failed wraps what the SDK said. The hint speaks of the lock's table only where the error is about it: one about the whole
+// call does not say which of its items it means.
+func (g *guarded) failed(err error) error {
+	c := g.l.c
+	e := &StoreError{Op: "transact", Table: c.table, Key: g.l.key, Err: err}
+	var cancelled *types.TransactionCanceledException
+	var api smithy.APIError
+	switch {
+	case errors.As(err, &cancelled):
+		e.Hint = g.blame(cancelled)
+	case !errors.As(err, &api):
+		e.Hint = c.hint(err)
+	default:
+		switch api.ErrorCode() {
+		case "ResourceNotFoundException":
+			e.Hint = fmt.Sprintf("one of the tables of the transaction does not exist in this account and Region; "+
+				"DynamoDB does not say which: the lock's, or one of the items' (%s)", g.tables())
+		case "AccessDeniedException":
+			e.Hint = "the role lacks a permission on a table of the transaction: the lock's (dynamodb:ConditionCheckItem), or one of the items' (" + g.tables() + ")"
+		case "ValidationException":
+			e.Hint = "a request of the transaction is not valid; DynamoDB does not say which: one of the items, or the lock's check, which comes last"
+		default:
+			e.Hint = c.hint(err)
+		}
+	}
+	return e
+}
+
+// foreign tells whether an answer that may be about a table of the caller's own has come for a whole lease. About the
+// lock's alone it is repeated: that was there before.
+func (g *guarded) foreign(err error) bool {
+	var api smithy.APIError
+	if !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" && api.ErrorCode() != "AccessDeniedException" ||
+		!slices.ContainsFunc(g.items, func(it types.TransactWriteItem) bool { return !sameTable(tableOf(&it), g.l.c.table) }) {
+		return false
+	}
+	now := g.l.c.now()
+	if g.strange == 0 {
+		g.strange = now
+	}
+	return now-g.strange >= g.l.timing.lease
+}
+
+// blame says by the order of the reasons whose item cancelled the transaction.
+func (g *guarded) blame(e *types.TransactionCanceledException) string {
+	var by []string
+	for i, r := range e.CancellationReasons {
+		switch code := aws.ToString(r.Code); {
+		case code == "" || code == "None":
+		case i < len(g.items):
+			by = append(by, fmt.Sprintf("item %d on table %q (%s)", i, tableOf(&g.items[i]), code))
+		case code == "ValidationError":
+			return g.l.c.hint(&smithy.GenericAPIError{Code: "ValidationException", Message: aws.ToString(r.Message)})
+		default:
+			by = append(by, fmt.Sprintf("the lock's check (%s)", code))
+		}
+	}
+	if len(by) == 0 {
+		return ""
+	}
+	return "cancelled by " + strings.Join(by, ", ")
+}
+
+// tables names the tables of the caller's items.
+func (g *guarded) tables() string {
+	var names []string
+	for i := range g.items {
+		if name := strconv.Quote(tableOf(&g.items[i])); !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+// tableOf is the table of an item of a transaction.
+func tableOf(it *types.TransactWriteItem) string {
+	switch {
+	case it.ConditionCheck != nil:
+		return aws.ToString(it.ConditionCheck.TableName)
+	case it.Delete != nil:
+		return aws.ToString(it.Delete.TableName)
+	case it.Put != nil:
+		return aws.ToString(it.Put.TableName)
+	case it.Update != nil:
+		return aws.ToString(it.Update.TableName)
+	}
+	return ""
+}
+
 // pause waits before the next attempt; an error ends the call.
 func (g *guarded) pause(ctx context.Context, n int, a answer) error {
 	l := g.l
-	failed := l.c.storeError("transact", l.key, a.err)
+	failed := g.failed(a.err)
 	if age, _ := l.c.opt.clock.Now().Since(g.first); g.doubt && age >= tokenLife {
 		return failed
 	}

@@ -46,7 +46,7 @@ func everyCall(e *env, db dynalock.DynamoDB, table string, optFns ...func(*dynal
 	_, errs["Acquire"] = c.Acquire(e.within(30*time.Second), "key")
 	_, errs["TryAcquire"] = c.TryAcquire(e.ctx, "key")
 	errs["Do"] = c.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error { e.Error("Do ran its function"); return nil })
-	_, errs["Resume"] = c.Resume(e.ctx, l.Handle())
+	_, errs["Resume"] = c.Resume(e.ctx, oldHandle(e, l))
 	_, errs["Get"] = c.Get(e.ctx, "key")
 	errs["ForceRelease"] = c.ForceRelease(e.ctx, r)
 	for _, err := range c.Records(e.ctx) {
