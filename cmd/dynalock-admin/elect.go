@@ -37,6 +37,9 @@ the candidate.
 	f.StringVar(&value, "value", "", "to publish with the leadership, such as an address (default: nothing)")
 	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
 		c, err := r.prepare(ctx, cmd, args[1:])
+		if err == nil {
+			err = r.nested(ctx, c, args[0])
+		}
 		if err != nil {
 			return err
 		}

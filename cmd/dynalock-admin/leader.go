@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -95,11 +94,11 @@ func (a *app) watch(ctx context.Context, e *dynalock.Election) error {
 
 func (a *app) showChange(r dynalock.Record, now time.Time) error {
 	if a.output == formatJSON {
-		return json.NewEncoder(a.out).Encode(struct {
+		return encodeJSON(a.out, struct {
 			ChangedAt time.Time `json:"changedAt"`
 			leaderJSON
 			Problem string `json:"problem,omitempty"`
-		}{now.UTC(), leaderToJSON(r, now), r.Problem})
+		}{now.UTC(), leaderToJSON(r, now), r.Problem}, "")
 	}
 	line := now.UTC().Format(time.RFC3339) + " "
 	switch r.State {

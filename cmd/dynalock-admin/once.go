@@ -88,6 +88,9 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 			r.period, args = args[0], args[1:]
 		}
 		c, err := r.prepare(ctx, cmd, args)
+		if err == nil && r.ticks.schedule == nil {
+			err = r.nested(ctx, c, periodKey(r.job, r.period))
+		}
 		if err != nil {
 			return err
 		}

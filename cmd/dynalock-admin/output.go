@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/dynalock/dynalock/dynalock"
@@ -37,12 +39,29 @@ func (f *format) String() string { return string(*f) }
 // Type implements pflag.Value.
 func (f *format) Type() string { return "format" }
 
-// writeJSON writes one document.
-func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
+// writeJSON writes one document, as safe to show on a terminal as a table: JSON itself leaves much as it is that is not
+// printable.
+func writeJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
+
+func encodeJSON(w io.Writer, v any, indent string) error {
+	var doc, safe bytes.Buffer
+	enc := json.NewEncoder(&doc)
+	enc.SetIndent("", indent)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	for _, r := range doc.String() { // outside of texts there are only spaces and line ends
+		if r == '\n' || !unprintable(r) {
+			safe.WriteRune(r)
+			continue
+		}
+		for _, unit := range utf16.Encode([]rune{r}) {
+			fmt.Fprintf(&safe, `\u%04x`, unit)
+		}
+	}
+	_, err := w.Write(safe.Bytes())
+	return err
 }
 
 // writeTable aligns rows of cells in columns. An empty cell is a dash, but for the last one of a row.

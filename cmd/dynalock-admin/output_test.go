@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 	"time"
@@ -77,4 +78,25 @@ func TestColumnsAreAlignedAndRowsEndWithTheirText(t *testing.T) {
 	if b.String() != want {
 		t.Errorf("wrote\n%s, want\n%s", b.String(), want)
 	}
+}
+
+func FuzzJSONIsPrintableAndSaysTheSame(f *testing.F) {
+	for _, s := range []string{"", "plain", "ü\n\x00\x7f", "\u009b31m", "\u2028\u202e\U000e0001", `\x1b <&>`, "\U0001f44d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, indent := range []string{"", "  "} {
+			var b strings.Builder
+			if err := encodeJSON(&b, map[string]string{"text": s}, indent); err != nil {
+				t.Fatal(err)
+			}
+			if strings.IndexFunc(b.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) >= 0 {
+				t.Errorf("%q is written as %q, which is not printable", s, b.String())
+			}
+			var read map[string]string
+			if err := json.Unmarshal([]byte(b.String()), &read); err != nil || read["text"] != strings.ToValidUTF8(s, "\ufffd") && utf8.ValidString(s) {
+				t.Errorf("%q became %q: %v", s, read["text"], err)
+			}
+		}
+	})
 }

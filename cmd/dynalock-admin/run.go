@@ -24,7 +24,8 @@ command's exit code.
 
 The command finds DYNALOCK_KEY, DYNALOCK_TOKEN (the fencing token) and DYNALOCK_OWNER in its environment, and all that
 says where the lock is: DYNALOCK_TABLE, DYNALOCK_NAMESPACE and the other variables of the global flags, AWS_REGION and
-AWS_PROFILE where flags say them. So a nested dynalock-admin get "$DYNALOCK_KEY" shows this very lock.
+AWS_PROFILE where flags say them. So a nested dynalock-admin get "$DYNALOCK_KEY" shows this very lock. One that would
+wait for the lock that it runs under is refused (exit code 64).
 
 The command runs in a process group of its own. SIGINT, SIGTERM and SIGQUIT are passed on to the group, SIGHUP,
 SIGUSR1 and SIGUSR2 to the command. When the lock is lost, the group gets SIGTERM at once, and SIGKILL before
@@ -56,6 +57,9 @@ check the token.
 	f.StringVar(&data, "data", "", "payload to store in the lock (default: what is there stays)")
 	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
 		c, err := r.prepare(ctx, cmd, args[1:])
+		if err == nil {
+			err = r.nested(ctx, c, args[0])
+		}
 		if err != nil {
 			return err
 		}
