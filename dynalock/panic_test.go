@@ -183,7 +183,9 @@ func TestAPanicInTheBackgroundIsLoggedAndEndsTheLock(t *testing.T) {
 					}()
 					l := <-lead
 					odd.Store(&f)
+					start := time.Now()
 					<-l.Done()
+					check(e, time.Since(start) <= 2*lease/5, "it was lost after %v, want at the first heartbeat", time.Since(start))
 					lost, ok := errors.AsType[*dynalock.LostError](l.Err())
 					check(e, ok && errors.Is(lost, dynalock.ErrPanicked), "%v", l.Err())
 					p2, ok := errors.AsType[*dynalock.PanicError](l.Err())

@@ -22,7 +22,8 @@ type mutant struct {
 
 // all is the list, file by file.
 func all() []mutant {
-	list := slices.Concat(heartbeatMutants, acquireMutants, waitMutants, holderMutants, tokenMutants, storeMutants, itemMutants, roleMutants, lateMutants, runMutants)
+	list := slices.Concat(heartbeatMutants, acquireMutants, waitMutants, holderMutants, tokenMutants, storeMutants,
+		itemMutants, roleMutants, lateMutants, runMutants, strangerMutants)
 	slices.SortStableFunc(list, func(a, b mutant) int { return strings.Compare(a.file, b.file) })
 	return list
 }
