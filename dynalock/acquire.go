@@ -23,8 +23,8 @@ import (
 //
 // ctx bounds the wait only: the lock keeps ctx's values, not its cancellation. Waiting costs eventually consistent
 // reads, no writes; goroutines of one client that wait for one key are one waiter, served in order. Locks are not
-// reentrant: a call whose context is that of a holder of key would wait for itself, and is a [*NestedError] (ErrNested) at
-// once. An uncontended call is one request. Other errors match ErrForeign, ErrStore (no table, no permission:
+// reentrant: a call whose context is that of a holder of key would wait for itself, and is a [*NestedError] (ErrNested)
+// at once. An uncontended call is one request. Other errors match ErrForeign, ErrStore (no table, no permission:
 // waiting would not help), ErrClosed or ErrInvalid.
 func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*AcquireOptions)) (*Lock, error) {
 	a, err := c.newAcquisition(ctx, key, optFns)
@@ -448,7 +448,9 @@ func (a *acquisition) restart() {
 // acquired tells that the tenure has begun.
 func (a *acquisition) acquired(l *Lock) *Lock {
 	a.won = l
-	e := Event{Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Waited: a.waited, Attempt: a.tries}
+	e := Event{
+		Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Waited: a.waited, Attempt: a.tries,
+	}
 	if a.dead != nil && a.previous == a.dead.Version {
 		e.Kind, e.By = EventTakenOver, a.dead
 	}
@@ -469,7 +471,9 @@ func (a *acquisition) waits(by *Record) {
 func (a *acquisition) conclude(l *Lock, err error) (*Lock, error) {
 	a.over = true
 	if err != nil {
-		a.c.emit(a.values, Event{Kind: EventNotAcquired, Key: a.key, Duration: a.c.now() - a.began, Waited: a.waited, By: a.last, Err: err})
+		a.c.emit(a.values, Event{
+			Kind: EventNotAcquired, Key: a.key, Duration: a.c.now() - a.began, Waited: a.waited, By: a.last, Err: err,
+		})
 	}
 	return l, err
 }

@@ -429,6 +429,8 @@ func (c *Client) sleepOr(ctx context.Context, d time.Duration, closing <-chan st
 // function, or for those in which it was called in turn, and releases their locks at once. With any other context it
 // waits for the very function that waits for it, until that context ends. Called so while another Close is under way
 // and waits for the function, it does nothing and returns ErrClosed.
+//
+// An [Observer] must not call Close.
 func (c *Client) Close(ctx context.Context) error {
 	inside := c.dutyOf(ctx)
 	c.mu.Lock()

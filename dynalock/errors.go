@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// What can become of a call, matched with [errors.Is]. The text of an error of this package is one line, whatever others
-// have stored in the table or answered: what is not printable in it is escaped. The fields of the error types are as they
-// were found.
+// What can become of a call, matched with [errors.Is]. The text of an error of this package is one line, whatever
+// others have stored in the table or answered: what is not printable in it is escaped. The fields of the error types
+// are as they were found.
 var (
 	ErrHeld     = errors.New("dynalock: lock is held")                           // by somebody else; the error is a *HeldError
 	ErrLost     = errors.New("dynalock: lock was lost")                          // the tenure is over without a release; the error is a *LostError

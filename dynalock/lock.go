@@ -77,9 +77,9 @@ func (l *Lock) Held() bool { return l.lease.Valid() }
 // Deadline is until when Held stays true if no heartbeat succeeds any more.
 func (l *Lock) Deadline() time.Time { return l.lease.Deadline() }
 
-// Context carries the values of the context that the lock was acquired with. To acquire the key once more with it is
-// refused (ErrNested). It is cancelled when the lock is
-// released or lost; [context.Cause] is then [ErrReleased] or a [*LostError].
+// Context carries the values of the context that the lock was acquired with. It is cancelled when the lock is released
+// or lost; [context.Cause] is then [ErrReleased] or a [*LostError]. To acquire the key once more with it is refused
+// ([ErrNested]).
 func (l *Lock) Context() context.Context { return l.ctx }
 
 // Done is closed when the lock is released or lost, the latter at the deadline at the latest, also when a heartbeat hangs.

@@ -11,10 +11,10 @@ import (
 // ErrNested is matched by a [*NestedError].
 var ErrNested = errors.New("dynalock: the caller holds the lock itself")
 
-// NestedError says that a call that would wait for a lock was made with a context of that very lock's holder: the one
-// that [Client.Do], [Client.Once] or [Election.Run] gave to its function, [Lock.Context], or one derived from these. It
-// would wait for itself for ever, so it is refused at once, and nothing is sent. It matches [ErrNested], and not [ErrHeld]:
-// nobody else holds the lock, and waiting for it does not help.
+// NestedError says that a call would wait for a lock that its caller holds: its context is that of the lock's holder,
+// which [Client.Do], [Client.Once] or [Election.Run] gave to its function, or [Lock.Context], or is derived from one of
+// these. The call would wait for itself for ever, so it is refused at once, and nothing is sent. The error matches
+// [ErrNested]. It does not match [ErrHeld]: nobody else holds the lock, and to try again does not help.
 //
 // A goroutine that is to take the lock after its present tenure needs a context that is not derived from it.
 type NestedError struct {
@@ -73,7 +73,7 @@ func callSite() *site {
 	return &s
 }
 
-// String names the innermost function that is none of this package's, with its file and line; empty where none is known.
+// String names the innermost function outside of this package, with its file and line; empty where none is known.
 func (s *site) String() string {
 	if s == nil {
 		return ""

@@ -15,26 +15,32 @@ import (
 //	TryAcquire                  Acquired | TakenOver | NotAcquired
 //	a tenure                    (Acquired | TakenOver)  {Renewed | RenewedLate}  Lost | Released
 //
-// So a call that had to wait says so once, and each ends with one event, which tells by Waited whether it had to. A call
-// that is refused for its input or its context, or because the client is closed, begins nothing and says nothing. A
-// tenure ends with one event, too. A release that comes after a loss is none; one that fails is Released with its Err, and
-// none once more when it is repeated: the lock ends with its lease at the latest. A tenure that was won when its caller had
-// gone is given back without any. InDoubt and Retry may come at any time. [Client.Do], [Client.Once] and [Election.Run]
-// acquire and release like everybody else.
+// A call that has to wait says so once. Each call ends with one event, whose Waited tells whether it had to wait. A
+// call that is refused for its input or its context, or because the client is closed, has no event.
+//
+// A tenure ends with one event, too. A release after a loss is no further event. A release that fails is Released with
+// its Err, and is no event when it is repeated: the lock ends with its lease at the latest. A tenure that was won when
+// its caller had gone is given back without an event. InDoubt and Retry may come at any time. [Client.Do],
+// [Client.Once] and [Election.Run] acquire and release like everybody else.
 type EventKind int
 
 // The kinds of events.
 const (
-	EventAcquired    EventKind = iota // a tenure began; Duration: since Acquire was called
-	EventWaiting                      // a call has to wait, for By where that is known: another process, or a goroutine of this one
-	EventTakenOver                    // a tenure began on the item of a dead holder; By: the dead one; Duration: as for EventAcquired
-	EventRenewed                      // a heartbeat was acknowledged; Duration: its round trip
-	EventRenewedLate                  // the same, but it began late (Late) or needed more than one attempt
-	EventInDoubt                      // a request was sent and its answer lost
-	EventLost                         // a tenure ended without a release; Err: why; Duration: how long it was held
-	EventReleased                     // a tenure ended with a release; Duration: how long it was held; Err: see above
-	EventRetry                        // credentials, a permission or the table failed a request (Op, Err) that is made again
-	EventNotAcquired                  // a call ended without a lock; Err: its error; By: who holds it; Duration: since it was called
+	EventAcquired EventKind = iota // a tenure began; Duration: since Acquire was called
+	// EventWaiting: a call has to wait. By says for whom, another process or a goroutine of this one; it has a Key
+	// alone where that is not known yet.
+	EventWaiting
+	EventTakenOver   // a tenure began on the item of a dead holder; By: the dead one; Duration as for EventAcquired
+	EventRenewed     // a heartbeat was acknowledged; Duration: its round trip
+	EventRenewedLate // the same, but it began late (Late) or needed more than one attempt
+	EventInDoubt     // a request was sent and its answer lost
+	EventLost        // a tenure ended without a release; Err: why; Duration: how long it was held
+	EventReleased    // a tenure ended with a release; Duration: how long it was held; Err: see above
+	// EventRetry: credentials, a permission or the table failed a request (Op, Err) that is made again.
+	EventRetry
+	// EventNotAcquired: a call ended without a lock. Err is its error, By who holds the lock as far as is known,
+	// Duration since it was called.
+	EventNotAcquired
 )
 
 var eventNames = [...]string{
@@ -67,11 +73,10 @@ type Event struct {
 // Observer receives events. Observe is called synchronously from many goroutines and must not block; ctx carries
 // the values of the context of the call that acquired the lock.
 //
-// The event is part of what it tells of. So Observe must not call [Client.Close], nor what asks DynamoDB for a lock of this
-// client ([Lock.Release], [Lock.Renew], [Lock.SetData], [Lock.Transact], [Client.Acquire] ...): some of them would wait
-// for the very call or heartbeat that waits for Observe, until their context ends, and all of them hold that up. It may
-// start a goroutine for it, and it may call what does no I/O, such as [Lock.Held]. The same holds for handlers of the
-// Logger.
+// Observe must not call [Client.Close], nor what asks DynamoDB for a lock of this client ([Lock.Release], [Lock.Renew],
+// [Lock.SetData], [Lock.Transact], [Client.Acquire] ...). Some of these would wait, until their context ends, for the
+// very call or heartbeat that waits for Observe, and all of them hold that up. Observe may start a goroutine for them,
+// and may call what does no I/O, such as [Lock.Held]. The same holds for handlers of the Logger.
 //
 // A panic of Observe, or of the Logger's handler, goes to the caller whose call it is about; see [PanicError] for those
 // that come in the background.
@@ -113,7 +118,7 @@ func (c *Client) emit(ctx context.Context, e Event) {
 		return
 	}
 	attrs := []slog.Attr{slog.String("key", e.Key), slog.Uint64("token", e.Token), slog.String("holder", e.Owner)}
-	if e.By != nil {
+	if e.By != nil && e.By.Version != "" {
 		attrs = append(attrs, slog.String("other", e.By.Owner), slog.Uint64("otherToken", e.By.Token))
 	}
 	if e.Op != "" {
@@ -149,8 +154,8 @@ func (l *Lock) tell() {
 	}
 }
 
-// emit tells an event of the tenure, in its order: after the one that begins it, which may never come because the caller
-// has gone, and before the one that ends it.
+// emit tells an event of the tenure, in its order: after the one that begins it, which may never come because the
+// caller has gone, and before the one that ends it.
 func (l *Lock) emit(ctx context.Context, e Event) {
 	e.Key, e.Token = l.key, l.token
 	l.mu.Lock()

@@ -14,10 +14,10 @@ var ErrPanicked = errors.New("dynalock: function panicked")
 // implementation, Observer, Logger or Health that it gave to the client. It matches [ErrPanicked].
 //
 // Where a call waits for that code, the panic goes on in the goroutine of the call, with its value, and so does a
-// [runtime.Goexit]. Where none does, in a heartbeat for one, it is recovered and logged at level error with its stack,
-// and the lock that it was for is lost: the Reason of its [*LostError] is the PanicError. What it was for is not
-// released, because its holder may be at work: others get it when the lease has run out. [Client.Close] joins the
-// PanicErrors of releases into its error.
+// [runtime.Goexit]. Where no call does, as in a heartbeat, the panic is recovered, and the lock is lost: the Reason of
+// its [*LostError] is the PanicError. The lock is not released then, because its holder may be at work: others get it
+// when the lease has run out. [Client.Close] joins the PanicErrors of releases into its error. Each panic is logged at
+// level error with its stack.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -31,7 +31,8 @@ func (e *PanicError) Error() string {
 // Is matches ErrPanicked.
 func (*PanicError) Is(target error) bool { return target == ErrPanicked }
 
-// errExited is the result, or the value of the panic, of a function that ended its goroutine, as testing's FailNow does.
+// errExited is the result, or the value of the PanicError, of a function that ended its goroutine, as testing's FailNow
+// does.
 var errExited = errors.New("dynalock: function called runtime.Goexit")
 
 // protect makes an error of a panic.
@@ -54,8 +55,8 @@ func (c *Client) protect(f func() error) (crash *PanicError, err error) {
 	return nil, err
 }
 
-// shelter makes of f one that does not end the process when code of the caller panics in it, nor ends in silence when that
-// leaves by runtime.Goexit. Then failed, which may be nil, is called.
+// shelter makes of f a function that does not end the process when code of the caller panics in it, and does not end in
+// silence when that code leaves by runtime.Goexit. Then failed, which may be nil, is called.
 func (c *Client) shelter(f func(), failed func(p *PanicError)) func() {
 	return func() {
 		returned := false

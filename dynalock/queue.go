@@ -187,7 +187,8 @@ func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *of
 	}
 }
 
-// before tells whether somebody of this process is before w, and who is known to hold the lock then.
+// before tells whether somebody of this process is before w, and who holds the lock then: a record of the key alone
+// where that is not known yet.
 func (c *Client) before(w *waiter) (by *Record, behind bool) {
 	c.mu.Lock()
 	holder, first := c.holders[w.key], c.queues[w.key].waiting.Front() == w.place
@@ -201,7 +202,7 @@ func (c *Client) before(w *waiter) (by *Record, behind bool) {
 	case seen:
 		return &watched.record, true
 	}
-	return nil, true
+	return &Record{Key: w.key}, true
 }
 
 // waiters is how many other processes wait for key, as far as is known: those that had a turn since this one had its

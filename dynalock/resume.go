@@ -30,8 +30,8 @@ type handle struct {
 const handleFormat = 1
 
 // Handle names this tenure for [Client.Resume] in another process, for instance a later step of a workflow. It is
-// opaque, holds no secret but the names of the key and the table, and stays valid while this tenure holds the lock, released or not noticed lost
-// as it may be here: Resume finds out.
+// opaque, holds no secret but the names of the key and the table, and stays valid while this tenure holds the lock,
+// released or not noticed lost as it may be here: Resume finds out.
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
 		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id, Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
@@ -68,8 +68,8 @@ func parseHandle(s string) (handle, error) {
 // The client has to be of the handle's table, sort value and namespace; anything else is ErrInvalid and names both.
 // Tables are compared by name, and by account where both are ARNs. The Region is not compared: the replicas of a
 // strongly consistent global table are one table. So a handle of a table of the same name elsewhere shows only by the
-// item, which is not there. The handle of a run of a period ([Client.Once]) is ErrInvalid, too: only Once can record its
-// end. To go on in another process, let the function release the lock, and call Once for the period there.
+// item, which is not there. The handle of a run of a period ([Client.Once]) is ErrInvalid, too: only Once can record
+// its end. To go on in another process, let the function release the lock, and call Once for the period there.
 //
 // A lock that was released, taken over or deleted in the meantime is a [*LostError] (ErrLost). The lease is that of
 // the handle unless given. Other errors match ErrStore, ErrClosed or ctx.Err().

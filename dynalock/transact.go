@@ -53,7 +53,7 @@ type guarded struct {
 	void    bool              // it cannot be applied any more, unless it has been
 	refusal error             // a condition of the caller's refused an attempt while another was in doubt
 	until   time.Duration     // how long it is repeated once the lock is over
-	strange time.Duration     // since when DynamoDB has missed a table, or a permission, that may be the caller's; 0: it has not
+	strange time.Duration     // since when a table or a permission is missing that may be the caller's; 0: none is
 }
 
 // begin makes the transaction anew, of which nothing was sent.
@@ -78,9 +78,9 @@ func (g *guarded) begin() {
 // nil means that the items were written. A lost lock is a [*LostError] (ErrLost), and nothing was written. A failed
 // condition of the caller's own items is the SDK's TransactionCanceledException inside an ErrStore, and nothing was
 // written either; its reasons are in the order of items, with that of the lock last. The hint of a [*StoreError] blames
-// the lock's table only where DynamoDB says that it is the lock's. A missing table or permission that may be of items is
-// repeated for one lease at most. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(); with the last two, the lock still
-// held or not, it may have been applied.
+// the lock's table only where DynamoDB says that it is the lock's. A missing table or permission that may be of items
+// is repeated for one lease at most. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(); with the last
+// two, the lock still held or not, it may have been applied.
 func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) error {
 	if n := len(items); n == 0 || n >= maxTransactItems {
 		return invalid([]error{fmt.Errorf("items has %d entries, allowed: 1 to %d", n, maxTransactItems-1)})
@@ -146,8 +146,8 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 	return false, nil
 }
 
-// failed wraps what the SDK said. The hint speaks of the lock's table only where the error is about it: one about the whole
-// call does not say which of its items it means.
+// failed wraps what the SDK said. The hint speaks of the lock's table only where the error is about it: one about the
+// whole call does not say which of its items it means.
 func (g *guarded) failed(err error) error {
 	c := g.l.c
 	e := &StoreError{Op: "transact", Table: c.table, Key: g.l.key, Err: err}
@@ -164,9 +164,11 @@ func (g *guarded) failed(err error) error {
 			e.Hint = fmt.Sprintf("one of the tables of the transaction does not exist in this account and Region; "+
 				"DynamoDB does not say which: the lock's, or one of the items' (%s)", g.tables())
 		case "AccessDeniedException":
-			e.Hint = "the role lacks a permission on a table of the transaction: the lock's (dynamodb:ConditionCheckItem), or one of the items' (" + g.tables() + ")"
+			e.Hint = "the role lacks a permission on a table of the transaction: the lock's (dynamodb:ConditionCheckItem), " +
+				"or one of the items' (" + g.tables() + ")"
 		case "ValidationException":
-			e.Hint = "a request of the transaction is not valid; DynamoDB does not say which: one of the items, or the lock's check, which comes last"
+			e.Hint = "a request of the transaction is not valid; DynamoDB does not say which: one of the items, " +
+				"or the lock's check, which comes last"
 		default:
 			e.Hint = c.hint(err)
 		}

@@ -49,11 +49,11 @@ type Config struct {
 	// the lease where those two find it. Until Add keeps it, it is not valid, and of its methods only Stop has an
 	// effect; if Add is refused, it never is.
 	Bind func(l *Lease)
-	// Renew makes one renewal and returns nil once it has been acknowledged. An error that matches ErrGone ends
-	// the lease; after any other it is tried again while the lease lasts, and so it is after a runtime.Goexit and after
-	// a panic, which is taken for a *PanicError: the error of a loss shows that of the last attempt. It should return soon after ctx is done; ctx bears no deadline, because it is
-	// cancelled by the scheduler's own clock. Of one lease no two calls ever run at once: a Renew that ignores
-	// ctx keeps its own lease from being renewed, and no other.
+	// Renew makes one renewal and returns nil once it has been acknowledged. An error that matches ErrGone ends the
+	// lease; after any other it is tried again while the lease lasts, and so it is after a runtime.Goexit and after a
+	// panic, which is taken for a *PanicError: the error of a loss shows that of the last attempt. It should return
+	// soon after ctx is done; ctx bears no deadline, because it is cancelled by the scheduler's own clock. Of one lease
+	// no two calls ever run at once: a Renew that ignores ctx keeps its own lease from being renewed, and no other.
 	Renew func(ctx context.Context, a Attempt) error
 	// Ended, if not nil, is called once when the lease is lost: err matches ErrDeadline, ErrLimit, or is what
 	// Renew returned or what [Lease.End] was given. It is not called for a Stop or Close. It runs on a goroutine

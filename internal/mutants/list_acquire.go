@@ -34,8 +34,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "ghost-not-cleaned-up", file: "dynalock/acquire.go", ref: "peer 2",
-		old: "if len(a.doubt) > 0 {\n\t\ta.c.background(a.values, a.cleanUp)",
-		new: "if len(a.doubt) > 100 {\n\t\ta.c.background(a.values, a.cleanUp)",
+		old: "a.abandoned = true\n\t\ta.c.background(a.values, a.cleanUp)",
+		new: "a.abandoned = true",
 		bug: "An acquisition that gives up after a lost answer leaves its tenure to run out.",
 	},
 	{
@@ -46,7 +46,7 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "lock-won-too-late-is-kept", file: "dynalock/acquire.go", ref: "Client.Acquire",
-		old: "if err := out.lock.Release(bg); err != nil {",
+		old: "if err := out.lock.giveBack(bg); err != nil {",
 		new: "if err := bg.Err(); err != nil {",
 		bug: "A lock that is won after its caller has gone is held, and renewed, for nobody.",
 	},

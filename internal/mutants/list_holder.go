@@ -184,8 +184,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "in-doubt-release-forgotten", file: "dynalock/release.go", ref: "Lost answers",
-		old: "\t\tl.doubt = true\n\t\tswitch a.verdict {",
-		new: "\t\tswitch a.verdict {",
+		old: "\t\tl.doubt = true\n\t\tif a.crash",
+		new: "\t\tif a.crash",
 		bug: "A release whose answer was lost is reported as a loss when somebody has taken the lock since.",
 	},
 	{
@@ -220,8 +220,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "handle-of-any-namespace", file: "dynalock/resume.go", ref: "Client.Resume",
-		old: "if !ours {",
-		new: "if !ours && key == \"\" {",
+		old: "if !namespace {",
+		new: "if false {",
 		bug: "A handle of another namespace is told to be of a lost lock.",
 	},
 	{

@@ -9,7 +9,7 @@ var roleMutants = []mutant{
 		bug: "A finished run is deleted by its TTL in place of kept for Keep.",
 	},
 	{
-		name: "panic-not-reported", file: "dynalock/once.go", ref: "Client.Once",
+		name: "panic-not-reported", file: "dynalock/panic.go", ref: "Client.Once",
 		old: "if v := recover(); v != nil {",
 		new: "if v := any(nil); v != nil {",
 		bug: "A function that panics takes the process with it, and its run is repeated.",
@@ -22,8 +22,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "lock-given-up-before-the-leader-stops", file: "dynalock/election.go", ref: "Election.Run",
-		old: "err = lead(d.ctx, l)\n",
-		new: "led := make(chan error, 1)\n\tgo func() { led <- lead(d.ctx, l) }()\n\tselect {\n\tcase err = <-led:\n\tcase <-d.ctx.Done():\n\t}\n",
+		old: "err = lead(l.within(d.ctx), l)\n",
+		new: "led := make(chan error, 1)\n\tgo func() { led <- lead(l.within(d.ctx), l) }()\n\tselect {\n\tcase err = <-led:\n\tcase <-d.ctx.Done():\n\t}\n",
 		bug: "Run gives the lock up when the term ends, though its function still runs.",
 	},
 	{
