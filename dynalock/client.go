@@ -479,7 +479,7 @@ func (c *Client) Close(ctx context.Context) error {
 	rest, left := c.heldApart(tried)
 	c.mu.Unlock()
 	for _, l := range left { // released while its function runs, it could be another one's at the same time
-		l.revoke(ErrClosed, nil)
+		_ = l.revoke(ErrClosed, nil)
 	}
 	err := few(append(errs, c.releaseAll(late, rest)...))
 	c.exit()

@@ -71,6 +71,12 @@ func TestWhatStrangersWroteReachesNoErrorTextAsItIs(t *testing.T) {
 	})
 }
 
+func TestWhatIsNotPrintableIsEscapedAsInGo(t *testing.T) {
+	t.Parallel()
+	said := (&dynalock.ForeignError{Problem: "ünï\ufffd\xff\n\x1b\u202e"}).Error()
+	check(t, strings.HasSuffix(said, "ünï\ufffd"+`\xff\n\x1b\u202e`), "it says %q", said)
+}
+
 // FuzzErrorTextsAreOneLine fills the errors with what anybody may have written.
 func FuzzErrorTextsAreOneLine(f *testing.F) {
 	for _, s := range []string{"", "plain", hostile, "ünïcode 日本", "\xff\xfe", "\u2028", "\U000e0001", `a "quoted" \x1b`} {

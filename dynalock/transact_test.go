@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -28,7 +29,9 @@ func TestTransactDoesNotBlameTheLocksTableForWhatIsTheCallers(t *testing.T) {
 				ExpressionAttributeValues: attributes{":a": s("a")},
 			}}, `item 0 on table "` + e.table + `" (ConditionalCheckFailed)`},
 		} {
+			start := time.Now()
 			err := l.Transact(e.ctx, tt.item)
+			check(e, time.Since(start) < 3*lease, "%s: it was repeated for %v", name, time.Since(start))
 			store, ok := errors.AsType[*dynalock.StoreError](err)
 			if !ok {
 				e.Fatalf("%s: %v", name, err)
