@@ -314,6 +314,9 @@ func TestARecordInTheLogShowsEverythingThatItsEventSays(t *testing.T) {
 				if ev.By != nil {
 					want["other"], want["otherToken"] = ev.By.Owner, float64(ev.By.Token)
 				}
+				if ev.Waited {
+					want["waited"] = true
+				}
 				if ev.Op != "" {
 					want["op"] = ev.Op
 				}
@@ -336,7 +339,7 @@ func TestARecordInTheLogShowsEverythingThatItsEventSays(t *testing.T) {
 				check(e, len(records[i]) == len(want)+3, "%v: record is %v, want %v and three more", kind, records[i], want)
 			}
 		}
-		for _, name := range strings.Fields("key token holder other otherToken op duration late attempt error") {
+		for _, name := range strings.Fields("key token holder other otherToken waited op duration late attempt error") {
 			check(e, said[name] > 0, "no event said %s", name)
 		}
 	})
