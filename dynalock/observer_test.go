@@ -92,7 +92,7 @@ func TestEveryCallAndEveryTenureEndsWithOneEvent(t *testing.T) {
 			<-l.Done()
 			must(e, l.Release(e.ctx))
 		}, []dynalock.EventKind{acquired, lost}},
-		{"a loss that a release finds", func(e *env, c *dynalock.Client, wire *testserver.Wire, other *dynalock.Client) {
+		{"a loss that a release finds", func(e *env, c *dynalock.Client, _ *testserver.Wire, other *dynalock.Client) {
 			l := e.acquire(c, "key")
 			r, err := other.Get(e.ctx, "key")
 			must(e, err)

@@ -93,7 +93,7 @@ func TestAPanicOfTheStoreGoesToTheCallerWhoWaitsForIt(t *testing.T) {
 			elsewhere := e.acquire(other, "elsewhere")
 			record, err := other.Get(e.ctx, "elsewhere")
 			must(e, err)
-			nothing := func(context.Context, *dynalock.Lock) error { e.Error("the function ran"); return nil }
+			nothing := func(context.Context, *dynalock.Lock) error { return errors.New("the function ran") }
 			for name, f := range map[string]func() error{
 				"Acquire":      func() error { _, err := c.Acquire(e.ctx, "key"); return err },
 				"TryAcquire":   func() error { _, err := c.TryAcquire(e.ctx, "key"); return err },
@@ -168,7 +168,7 @@ func TestAPanicInTheBackgroundIsLoggedAndEndsTheLock(t *testing.T) {
 						}
 					})
 					p.set(func() { spring("DynamoDB", here) })
-					health := func(context.Context) error { spring("Health", here); return nil }
+					health := func(context.Context) error { spring("Health", here); return e.ctx.Err() }
 					ended := make(chan ending, 1)
 					lead := make(chan *dynalock.Lock, 1)
 					go func() {

@@ -80,8 +80,16 @@ func TestATablesNameAndItsARNAreOneTableAndAnotherAccountsIsNot(t *testing.T) {
 		client string
 		same   bool
 	}{
-		{"locks", "locks", true}, {arn, "locks", true}, {"locks", arn, true}, {arn, arn, true}, {arn, replica, true},
-		{arn, stranger, false}, {arn, another, false}, {"locks", another, false}, {"locks2", "locks", false}, {"arn:aws:dynamodb", "locks", false},
+		{"locks", "locks", true},
+		{arn, "locks", true},
+		{"locks", arn, true},
+		{arn, arn, true},
+		{arn, replica, true},
+		{arn, stranger, false},
+		{arn, another, false},
+		{"locks", another, false},
+		{"locks2", "locks", false},
+		{"arn:aws:dynamodb", "locks", false},
 	} {
 		virtually(t, tt.handle+" at "+tt.client, func(e *env) {
 			c, _ := e.client()

@@ -316,7 +316,7 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "close-keeps-the-lock-of-a-function", file: "dynalock/client.go", ref: "Client.Close",
-		old: "\t\tl.revoke(ErrClosed, nil)\n",
+		old: "\t\t_ = l.revoke(ErrClosed, nil)\n",
 		new: "\t\t_ = l\n",
 		bug: "The lock of a function that Close could not wait for is renewed on.",
 	},
