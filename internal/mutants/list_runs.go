@@ -2,7 +2,7 @@ package main
 
 var runMutants = []mutant{
 	{
-		name: "told-to-stop-is-done", file: "dynalock/once.go", ref: "Client.Once",
+		name: "told-to-stop-is-finished", file: "dynalock/once.go", ref: "Client.Once",
 		old: "case ctx.Err() != nil:\n\t\t\treturn stopped, err",
 		new: "case ctx.Err() != nil:\n\t\t\treturn finished, err",
 		bug: "A function that was told to stop by a deploy closes its period.",
@@ -20,13 +20,13 @@ var runMutants = []mutant{
 		bug: "A function that is always told to stop is begun for ever.",
 	},
 	{
-		name: "failure-is-no-error", file: "dynalock/once.go", ref: "ErrRunFailed",
+		name: "failure-is-no-error", file: "dynalock/once.go", ref: "RunError",
 		old: "case r.Err != \"\":\n\t\treturn &RunError{*r}",
 		new: "case r.Err != \"\":\n\t\treturn nil",
 		bug: "Who comes after a run that failed gets no error.",
 	},
 	{
-		name: "not-done-is-done", file: "dynalock/once.go", ref: "ErrNotDone",
+		name: "not-done-is-done", file: "dynalock/once.go", ref: "Client.Once",
 		old: "case errors.Is(err, ErrNotDone):\n\t\t\treturn open, err",
 		new: "case errors.Is(err, ErrNotDone):\n\t\t\treturn finished, err",
 		bug: "A function that says that it is not done has finished its period.",
@@ -98,7 +98,7 @@ var runMutants = []mutant{
 		bug: "A replica that starts runs a tick again whose run was deleted by its TTL.",
 	},
 	{
-		name: "none-is-latest", file: "dynalock/tick.go", ref: "CatchUpNone",
+		name: "none-is-latest", file: "dynalock/tick.go", ref: "CatchUp",
 		old: "t.options.CatchUp == CatchUpNone && now",
 		new: "t.options.CatchUp > CatchUpNone && now",
 		bug: "A tick that was missed runs late though none is to be caught up.",
@@ -122,13 +122,13 @@ var runMutants = []mutant{
 		bug: "After a sleep the machine is late for its next tick by as long as it slept.",
 	},
 	{
-		name: "repeated-hour-ticks-twice", file: "adapters/cron/cron.go", ref: "cron.Parse",
+		name: "repeated-hour-ticks-twice", file: "adapters/cron/cron.go", ref: "Client.Tick",
 		old: "if s.hourly || !repeats(tick) {",
 		new: "if s.hourly || !repeats(after) {",
 		bug: "A daily job runs twice in the night in which the clocks are set back.",
 	},
 	{
-		name: "skipped-hour-is-skipped", file: "adapters/cron/cron.go", ref: "cron.Parse",
+		name: "skipped-hour-is-skipped", file: "adapters/cron/cron.go", ref: "Client.Tick",
 		old: "case !s.hourly && shown.Before(",
 		new: "case s.hourly && shown.Before(",
 		bug: "A daily job does not run in the night in which the clocks are set forward.",

@@ -10,13 +10,13 @@ var strangerMutants = []mutant{
 		bug: "The reason that somebody stored reaches a terminal with its escape sequences.",
 	},
 	{
-		name: "pause-as-it-was-stored", file: "dynalock/once.go", ref: "ErrPaused",
+		name: "pause-as-it-was-stored", file: "dynalock/once.go", ref: "Client.Pause",
 		old: "printable(p.str(attrPaused))",
 		new: "p.str(attrPaused)",
 		bug: "The reason of a pause reaches a terminal with its escape sequences.",
 	},
 	{
-		name: "broken-bytes-are-printable", file: "dynalock/text.go", ref: "ErrHeld",
+		name: "broken-bytes-are-printable", file: "dynalock/text.go", ref: "HeldError",
 		old: " && (r != utf8.RuneError || n > 1)",
 		new: "",
 		bug: "Bytes that are no UTF-8 become something else in the text of an error.",
