@@ -28,7 +28,7 @@ type RunError struct{ Run Run }
 // Error tells whose run failed, when and with what error.
 func (e *RunError) Error() string {
 	return fmt.Sprintf("%v: %q of %q by %q at %s: %s", ErrRunFailed, e.Run.Period, e.Run.Job, e.Run.By,
-		e.Run.FinishedAt.UTC().Format(time.RFC3339), e.Run.Err)
+		e.Run.FinishedAt.UTC().Format(time.RFC3339), printable(e.Run.Err))
 }
 
 // Is matches ErrRunFailed.

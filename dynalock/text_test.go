@@ -88,6 +88,7 @@ func FuzzErrorTextsAreOneLine(f *testing.F) {
 		for _, err := range []error{
 			&dynalock.HeldError{Record: r, ThisProcess: true}, &dynalock.LostError{Key: s, Reason: errors.New(s), By: &r}, &dynalock.ForeignError{Key: s, Problem: s},
 			&dynalock.StoreError{Op: s, Table: s, Key: s, Hint: s, Err: errors.New(s)}, &dynalock.PanicError{Value: s}, &dynalock.NestedError{Key: s, Where: s}, bad,
+			&dynalock.RunError{Run: dynalock.Run{Job: s, Period: s, By: s, Err: s}},
 		} {
 			check(t, isLine(err.Error()), "%T says %q", err, err)
 		}

@@ -190,8 +190,8 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "skew-is-final", file: "dynalock/store.go", ref: "Client.TryAcquire",
-		old: "send(ctx, once); misdated(err) {",
-		new: "send(ctx, once); misdated(err) && err == nil {",
+		old: "if attempt(); misdated(a.err) {",
+		new: "if attempt(); misdated(a.err) && a.err == nil {",
 		bug: "A machine whose clock is minutes off gets no lock, though the SDK has corrected it.",
 	},
 	{
