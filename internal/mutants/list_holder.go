@@ -345,12 +345,6 @@ var holderMutants = []mutant{
 		bug: "Close with the context of an observer does not wait for the function whose lock it observes.",
 	},
 	{
-		name: "told-to-stop-is-done", file: "dynalock/once.go", ref: "Client.Once",
-		old: "if err != nil && d.stopped() {",
-		new: "if err != nil && d.stopped() && l == nil {",
-		bug: "A run that Close ended before it was done is finished, with the error that it was told to stop.",
-	},
-	{
 		name: "failed-releases-stay", file: "dynalock/queue.go", ref: "Client.Close",
 		old: "if wait = min(wait, until-now); until <= now {",
 		new: "if wait = min(wait, until-now); until > now+maxLease {",

@@ -58,8 +58,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "run-not-recorded", file: "dynalock/once.go", ref: "Client.Once",
-		old: "w.update = updRelease + setResult + updReleaseRemove",
-		new: "w.update = updRelease + updReleaseRemove",
+		old: "\t\t\tw.update += setFinished\n",
+		new: "\t\t\t_ = setFinished\n",
 		bug: "A run that returned is not recorded as finished, and is repeated.",
 	},
 	{
@@ -160,8 +160,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "nothing-listed-as-a-run", file: "dynalock/once.go", ref: "Client.Runs",
-		old: "if r.attempt == 0 {",
-		new: "if r.attempt < 0 {",
+		old: "if r.attempt+r.uncounted == 0 {",
+		new: "if r.attempt+r.uncounted < 0 {",
 		bug: "A claim whose caller had gone is listed as a run.",
 	},
 	{
@@ -190,8 +190,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "pause-seen-late", file: "dynalock/once.go", ref: "Client.Pause",
-		old: "a := c.look(ctx, jobKey(job), true)\n\tif a.err != nil {",
-		new: "a := c.look(ctx, jobKey(job), false)\n\tif a.err != nil {",
+		old: "a := c.look(ctx, jobKey(job), true)\n\tif a.err != nil {\n\t\treturn c.storeError(\"look at job\"",
+		new: "a := c.look(ctx, jobKey(job), false)\n\tif a.err != nil {\n\t\treturn c.storeError(\"look at job\"",
 		bug: "A job starts though Pause has returned.",
 	},
 	{
@@ -214,8 +214,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "lost-run-has-an-end", file: "dynalock/once.go", ref: "Run.FinishedAt",
-		old: "if errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore) {",
-		new: "if ended != nil && l.c == nil {",
+		old: "case errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore):",
+		new: "case ended != nil && l.c == nil:",
 		bug: "A run whose lock was lost is told as finished.",
 	},
 	{
