@@ -48,18 +48,15 @@ func onServerWithSortKey(t *testing.T, sortKey string, test func(e *env)) {
 		})
 		return
 	}
-	inBubble(t, sortKey, nil, test)
+	inBubble(t, sortKey, test)
 }
 
 // inBubble runs a test in virtual time on an embedded server of its own.
-func inBubble(t *testing.T, sortKey string, optFn func(*dynalocktest.ServerOptions), test func(e *env)) {
+func inBubble(t *testing.T, sortKey string, test func(e *env)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		srv := dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) {
 			o.Latency = 2 * time.Millisecond
-			if optFn != nil {
-				optFn(o)
-			}
 		})
 		t.Cleanup(srv.Close)
 		e := &env{T: t, ctx: t.Context(), table: "locks", sortKey: sortKey, embedded: srv, connect: srv.Client}
@@ -72,7 +69,7 @@ func inBubble(t *testing.T, sortKey string, optFn func(*dynalocktest.ServerOptio
 func virtual(t *testing.T, test func(e *env)) {
 	t.Helper()
 	t.Parallel()
-	inBubble(t, "", nil, test)
+	inBubble(t, "", test)
 }
 
 // client makes a client, closed at the end of the test, and the wire that counts and breaks its requests.

@@ -102,7 +102,7 @@ func TestALateCopyOfAnAcquireIsRefusedWhateverTheClocksSay(t *testing.T) {
 			must(e, err)
 			must(e, resumed.Release(e.ctx))
 		},
-		"hand-over": func(e *env, ahead, c *dynalock.Client, l *dynalock.Lock) {
+		"hand-over": func(e *env, ahead, _ *dynalock.Client, l *dynalock.Lock) {
 			done := make(chan error)
 			go func() {
 				next, err := ahead.Acquire(e.ctx, l.Key())

@@ -155,7 +155,7 @@ func TestAPanicInTheBackgroundIsLoggedAndEndsTheLock(t *testing.T) {
 	for _, here := range []string{"DynamoDB", "Observer", "Logger", "Health"} {
 		for name, f := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 			t.Run(here+" "+name, func(t *testing.T) {
-				inBubble(t, "", nil, func(e *env) {
+				inBubble(t, "", func(e *env) {
 					odd.Store(nil)
 					c, p, log := e.trapped(func(o *dynalock.Options) {
 						o.Observer = calling(func(_ context.Context, ev dynalock.Event) {

@@ -55,7 +55,7 @@ func TestAHandleOfAnotherTableIsRefusedAndNamesBoth(t *testing.T) {
 
 func TestAHandleOfAnotherSortValueIsRefused(t *testing.T) {
 	t.Parallel()
-	inBubble(t, "kind", nil, func(e *env) {
+	inBubble(t, "kind", func(e *env) {
 		c, _ := e.client()
 		l := e.acquire(c, "key")
 		other, _ := e.client(func(o *dynalock.Options) { o.SortValue = "other" })
