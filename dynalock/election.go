@@ -147,6 +147,7 @@ func (e *Election) awaitHealth(ctx context.Context, timeout time.Duration) error
 
 // serve wins one term and serves it. over tells that Run is to return err.
 func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) error) (over bool, err error) {
+	ctx = context.WithValue(ctx, candidacy{e.c, e.key}, e.opt.Candidate)
 	d := e.c.undertake(ctx, e.key)
 	defer d.end()
 	t := &term{done: make(chan struct{}), ctx: d.ctx, cancel: d.cancel}
@@ -199,7 +200,7 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 		}
 		return true, errors.Join(ErrClosed, err)
 	}
-	e.c.opt.Logger.WarnContext(ctx, "term ended", "key", e.key, "token", l.token, "holder", e.opt.Candidate, "cause", cause, "error", err)
+	e.c.opt.Logger.WarnContext(ctx, "term ended", "key", e.key, "token", l.token, "owner", e.opt.Candidate, "cause", cause, "error", err)
 	return false, nil
 }
 

@@ -60,7 +60,7 @@ type Event struct {
 	Kind     EventKind
 	Key      string
 	Token    uint64        // 0 while no tenure has begun
-	Owner    string        // this client's label
+	Owner    string        // this client's label, or the candidate's in an election
 	Op       string        // for EventInDoubt and EventRetry: the operation
 	Duration time.Duration // see the kinds
 	Waited   bool          // for the event that ends a call: an EventWaiting came before
@@ -84,9 +84,23 @@ type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
 
+// candidacy is the key in a context under which an election keeps its candidate's name.
+type candidacy struct {
+	c   *Client
+	key string
+}
+
+// label is who the events of a key are about: the candidate, where ctx is that of an election.
+func (c *Client) label(ctx context.Context, key string) string {
+	if candidate, ok := ctx.Value(candidacy{c, key}).(string); ok {
+		return candidate
+	}
+	return c.opt.Owner
+}
+
 // emit logs an event and tells the observer.
 func (c *Client) emit(ctx context.Context, e Event) {
-	e.Owner = c.opt.Owner
+	e.Owner = c.label(ctx, e.Key)
 	if c.dutyOf(ctx) != nil { // who is told is not in the function that runs under the lock
 		ctx = context.WithValue(ctx, dutyKey{c}, (*duty)(nil))
 	}
@@ -117,9 +131,13 @@ func (c *Client) emit(ctx context.Context, e Event) {
 	if !c.opt.Logger.Enabled(ctx, level) {
 		return
 	}
-	attrs := []slog.Attr{slog.String("key", e.Key), slog.Uint64("token", e.Token), slog.String("holder", e.Owner)}
-	if e.By != nil && e.By.Version != "" {
-		attrs = append(attrs, slog.String("other", e.By.Owner), slog.Uint64("otherToken", e.By.Token))
+	attrs := []slog.Attr{slog.String("key", e.Key), slog.Uint64("token", e.Token), slog.String("owner", e.Owner)}
+	switch {
+	case e.By == nil, e.By.Version == "":
+	case e.By.State == Held:
+		attrs = append(attrs, slog.String("heldBy", e.By.Owner), slog.Uint64("heldByToken", e.By.Token))
+	case e.By.ReleasedBy != "":
+		attrs = append(attrs, slog.String("releasedBy", e.By.ReleasedBy))
 	}
 	if e.Op != "" {
 		attrs = append(attrs, slog.String("op", e.Op))

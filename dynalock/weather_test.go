@@ -611,7 +611,7 @@ func (l *logged) records(tb testing.TB, msg string) []map[string]any {
 	return found
 }
 
-func TestEveryEventIsLoggedAndObservedWithKeyTokenAndHolder(t *testing.T) {
+func TestEveryEventIsLoggedAndObservedWithKeyTokenAndOwner(t *testing.T) {
 	virtual(t, func(e *env) {
 		seen, log := &observed{}, &logged{}
 		watched := func(name string) (*dynalock.Client, *testserver.Wire) {
@@ -631,7 +631,7 @@ func TestEveryEventIsLoggedAndObservedWithKeyTokenAndHolder(t *testing.T) {
 			}
 			ev, r := events[0], records[0]
 			check(e, ev.Key == "key" && ev.Owner == owner && ev.Token == token, "%v: %+v", kind, ev)
-			check(e, r["key"] == "key" && r["holder"] == owner && r["token"] == float64(token) && r["level"] == level, "%v: record is %v", kind, r)
+			check(e, r["key"] == "key" && r["owner"] == owner && r["token"] == float64(token) && r["level"] == level, "%v: record is %v", kind, r)
 			return ev
 		}
 		a, wire := watched("a")
@@ -672,7 +672,10 @@ func TestEveryEventIsLoggedAndObservedWithKeyTokenAndHolder(t *testing.T) {
 		l2 := <-got
 		ev = once(dynalock.EventTakenOver, "b", l2.Token(), "WARN")
 		check(e, ev.By != nil && ev.By.Owner == "a" && ev.By.Token == l.Token(), "%+v", ev)
-		check(e, log.records(e, "lock taken over")[0]["other"] == "a", "record is %v", log.records(e, "lock taken over")[0])
+		for _, msg := range []string{"lock waiting", "lock taken over"} {
+			r := log.records(e, msg)[0]
+			check(e, r["heldBy"] == "a" && r["heldByToken"] == float64(l.Token()), "record is %v", r)
+		}
 		time.Sleep(lease)
 		must(e, l2.Release(e.ctx))
 		ev = once(dynalock.EventReleased, "b", l2.Token(), "INFO")
@@ -700,6 +703,79 @@ func TestTheEventOfALossNamesTheSuccessor(t *testing.T) {
 		wantErr(e, lost, heartbeat.ErrGone)
 		events := seen.of(dynalock.EventLost)
 		check(e, len(events) == 1 && events[0].By != nil && events[0].By.Owner == "usurper", "%+v", events)
+	})
+}
+
+func TestTheLogsOfTwoMachinesCanBeJoined(t *testing.T) {
+	virtual(t, func(e *env) {
+		machine := func(name string) (*logged, *dynalock.Client) {
+			log := &logged{}
+			c, _ := e.client(func(o *dynalock.Options) {
+				o.Owner, o.Logger = name, slog.New(slog.NewJSONHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+			})
+			return log, c
+		}
+		ctx, stop := context.WithCancel(e.ctx)
+		var candidates sync.WaitGroup
+		defer candidates.Wait()
+		defer stop()
+		candidate := func(c *dynalock.Client, name string) {
+			election := c.Election("key", func(o *dynalock.ElectionOptions) { o.Candidate = name })
+			candidates.Go(func() {
+				err := election.Run(ctx, func(ctx context.Context, _ *dynalock.Lock) error {
+					<-ctx.Done()
+					return nil
+				})
+				check(e, err == nil || errors.Is(err, context.Canceled), "%v", err)
+			})
+		}
+		// The first leads, the second waits, and an operator frees the lock.
+		first, a := machine("machine a")
+		candidate(a, "ann")
+		time.Sleep(lease)
+		second, b := machine("machine b")
+		candidate(b, "ben")
+		time.Sleep(lease)
+		operators, c := machine("ops@desk")
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		must(e, c.ForceRelease(e.ctx, r))
+		time.Sleep(lease)
+		third, d := machine("machine d")
+		l := e.acquire(d, "nobody waits for it")
+		alone, err := c.Get(e.ctx, l.Key())
+		must(e, err)
+		must(e, c.ForceRelease(e.ctx, alone))
+		<-l.Done()
+		synctest.Wait()
+
+		token := float64(r.Token)
+		for _, want := range []struct {
+			log  *logged
+			msg  string
+			with map[string]any
+		}{
+			{first, "lock acquired", map[string]any{"owner": "ann", "token": token}},
+			{first, "lock renewed", map[string]any{"owner": "ann", "token": token}},
+			{second, "lock waiting", map[string]any{"owner": "ben", "heldBy": "ann", "heldByToken": token}},
+			{operators, "lock freed by an operator", map[string]any{"owner": "ops@desk", "heldBy": "ann", "heldByToken": token}},
+			{first, "lock lost", map[string]any{"owner": "ann", "token": token}},
+			{third, "lock lost", map[string]any{"owner": "machine d", "releasedBy": "ops@desk", "heldBy": nil}},
+			{first, "term ended", map[string]any{"owner": "ann", "token": token}},
+		} {
+			records := want.log.records(e, want.msg)
+			if len(records) == 0 {
+				e.Errorf("there is no record %q", want.msg)
+				continue
+			}
+			r := records[0]
+			for name, value := range want.with {
+				check(e, r[name] == value, "%s: %s is %v, want %v: %v", want.msg, name, r[name], value, r)
+			}
+			for _, old := range []string{"holder", "other", "otherToken", "by"} {
+				check(e, r[old] == nil, "%s: %v", want.msg, r)
+			}
+		}
 	})
 }
 

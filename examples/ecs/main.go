@@ -108,7 +108,7 @@ func serve(ctx context.Context, s settings, log *slog.Logger) error {
 	}
 	defer closeHTTP()
 	w.election = locks.Election("leader", func(o *dynalock.ElectionOptions) { o.Value = []byte(addr) })
-	log.Info("worker started", "address", addr, "holder", locks.Options().Owner)
+	log.Info("worker started", "address", addr, "owner", locks.Options().Owner)
 
 	err = w.election.Run(ctx, w.lead)
 	if ctx.Err() != nil { // what lead said is in the log, and what was not released Close will tell

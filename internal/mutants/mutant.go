@@ -23,7 +23,7 @@ type mutant struct {
 // all is the list, file by file.
 func all() []mutant {
 	list := slices.Concat(heartbeatMutants, acquireMutants, waitMutants, holderMutants, tokenMutants, storeMutants,
-		itemMutants, roleMutants, lateMutants, runMutants, strangerMutants)
+		itemMutants, roleMutants, lateMutants, runMutants, strangerMutants, wordMutants)
 	slices.SortStableFunc(list, func(a, b mutant) int { return strings.Compare(a.file, b.file) })
 	return list
 }

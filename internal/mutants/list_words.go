@@ -1,0 +1,23 @@
+package main
+
+// What operators read: the log, and what the tool says.
+var wordMutants = []mutant{
+	{
+		name: "candidate-logs-as-its-client", file: "dynalock/observer.go", ref: "ElectionOptions.Candidate",
+		old: "\tif candidate, ok := ctx.Value(candidacy{c, key}).(string); ok {\n",
+		new: "\tif candidate, ok := ctx.Value(candidacy{c, \"\"}).(string); ok {\n",
+		bug: "A candidate's records bear the label of its client, which no other machine's log has.",
+	},
+	{
+		name: "freed-lock-is-held-by-its-loser", file: "dynalock/observer.go", ref: "Observer",
+		old: "\tcase e.By.State == Held:\n\t\tattrs",
+		new: "\tcase e.By.State != Foreign:\n\t\tattrs",
+		bug: "The log says of a lock that an operator freed that its loser holds it, and not who freed it.",
+	},
+	{
+		name: "operator-logs-the-holder-as-himself", file: "dynalock/client.go", ref: "Client.ForceRelease",
+		old: "\"owner\", c.opt.Owner, \"heldBy\", r.Owner, \"heldByToken\"",
+		new: "\"owner\", r.Owner, \"heldBy\", r.Owner, \"heldByToken\"",
+		bug: "The record of a forced release does not say who did it.",
+	},
+}
