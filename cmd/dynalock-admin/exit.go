@@ -22,6 +22,7 @@ const (
 	exitOther         = 1
 	exitUsage         = 64 // EX_USAGE
 	exitForeign       = 65 // EX_DATAERR
+	exitNothing       = 66 // EX_NOINPUT
 	exitStore         = 69 // EX_UNAVAILABLE
 	exitHeld          = 75 // EX_TEMPFAIL
 	exitLost          = 76
@@ -30,6 +31,7 @@ const (
 	exitFailed        = 79
 	exitPaused        = 80
 	exitTooSoon       = 81
+	exitExpired       = 82
 	exitNotExecutable = 126
 	exitNotFound      = 127
 	exitSignal        = 128 // and the number of the signal
@@ -40,6 +42,7 @@ const exitCodes = `Exit codes:
   1        anything not named below, such as a question that was answered with no
   64       usage: an unknown flag, a bad value, a missing argument
   65       the item under the key is not a lock
+  66       nothing there: the key was never locked (release), or nobody leads (leader --exit-code)
   69       DynamoDB could not be asked, or refused for another reason than the state of the lock
   75       held: somebody else has the lock, or runs the period (run, once: see --held-exit-code)
   76       lost: the lock was lost while the command ran
@@ -48,6 +51,7 @@ const exitCodes = `Exit codes:
   79       once: the period's run elsewhere failed, or was begun as often as allowed and never finished
   80       once: the job is paused
   81       once: the job's last start is too recent (--at-least)
+  82       held or led, but the lease has run out (get --exit-code, leader --exit-code)
   126      run, once, elect: the command cannot be executed
   127      run, once, elect: the command was not found
   128+n    ended by signal n; run, once, elect: the command, or the wait for the lock
@@ -154,6 +158,8 @@ func lostMessage(e *dynalock.LostError) string {
 		text += "no heartbeat was acknowledged in time: " + cause(store.Err)
 	case errors.Is(e.Reason, heartbeat.ErrDeadline):
 		text += "no heartbeat was acknowledged in time"
+	case e.By != nil && e.By.ReleasedBy != "":
+		text += fmt.Sprintf("it was freed by %q", e.By.ReleasedBy)
 	default:
 		text += strings.TrimPrefix(e.Reason.Error(), heartbeat.ErrGone.Error()+": ")
 	}

@@ -14,11 +14,16 @@ import (
 )
 
 func (a *app) getCommand() *cobra.Command {
-	return &cobra.Command{
+	var state bool
+	cmd := &cobra.Command{
 		Use:   "get KEY",
-		Short: "Show one lock: who holds it, since when, why",
-		Long: `Show one lock. A key that never was locked is free, an item that is not a lock is shown as foreign with what is
-wrong with it; both are success. The fields of the JSON output are those of list.`,
+		Short: "Show one lock: who holds it, since when, why; or who released it, or freed it by force",
+		Long: `Show one lock: who holds it, since when and why; how many wait (an estimate made when it was acquired); of a free one,
+when it was released, and who freed it where that was not its holder. A key that never was locked is free, an item that
+is not a lock is shown as foreign with what is wrong with it; both are success. The fields of the JSON output are those
+of list.
+
+With --exit-code the exit code tells the state: 0 free, 75 held, 82 held but expired, 65 foreign. The output is the same.`,
 		Args: oneKey,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.client(ctx)
@@ -31,12 +36,33 @@ wrong with it; both are success. The fields of the JSON output are those of list
 			if err != nil {
 				return err
 			}
+			now := time.Now()
 			if a.output == formatJSON {
-				return writeJSON(a.out, toJSON(r, time.Now()))
+				err = writeJSON(a.out, toJSON(r, now))
+			} else {
+				err = showLock(a.out, r, now)
 			}
-			return showLock(a.out, r, time.Now())
+			if err == nil && state {
+				err = stateError(r, now)
+			}
+			return err
 		}),
 	}
+	cmd.Flags().BoolVar(&state, "exit-code", false, "tell the state by the exit code, too")
+	return cmd
+}
+
+// stateError is the exit code of a lock's state. What there is to say has been said.
+func stateError(r dynalock.Record, now time.Time) error {
+	switch {
+	case r.State == dynalock.Foreign:
+		return &exitError{code: exitForeign}
+	case expired(r, now):
+		return &exitError{code: exitExpired}
+	case r.State == dynalock.Held:
+		return &exitError{code: exitHeld}
+	}
+	return nil
 }
 
 // showLock writes all that is known about a lock, for people.
@@ -47,10 +73,10 @@ func showLock(w io.Writer, r dynalock.Record, now time.Time) error {
 			rows = append(rows, []string{name, value})
 		}
 	}
-	field("key", r.Key)
+	field("key", quoted(r.Key))
 	switch {
 	case r.State == dynalock.Free && r.Version == "":
-		field("state", "free, never locked")
+		field("state", "free, never locked"+advice(r.Key))
 	case expired(r, now):
 		field("state", "held, but its lease has run out: the next who watches it for "+r.Lease.String()+" takes it over")
 	default:
@@ -61,6 +87,7 @@ func showLock(w io.Writer, r dynalock.Record, now time.Time) error {
 		field("last owner", r.Owner)
 		field("last token", token(r))
 		field("released", absolute(r.RenewedAt, now))
+		field("freed by", r.ReleasedBy)
 	} else {
 		field("owner", r.Owner)
 		field("token", token(r))

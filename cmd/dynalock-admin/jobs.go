@@ -179,7 +179,7 @@ func (a *app) showRuns(name string, job dynalock.Job, runs []runJSON, now time.T
 	}
 	rows := [][]string{{"PERIOD", "STATUS", "BY", "STARTED", "TOOK", "ATTEMPT", "TOKEN", "ERROR"}}
 	for _, r := range runs {
-		row := []string{r.Period, r.Status, r.By, relative(r.StartedAt, now), "", strconv.Itoa(r.Attempt), strconv.FormatUint(r.Token, 10), r.Error}
+		row := []string{quoted(r.Period), r.Status, r.By, relative(r.StartedAt, now), "", strconv.Itoa(r.Attempt), strconv.FormatUint(r.Token, 10), r.Error}
 		if !r.FinishedAt.IsZero() {
 			row[4] = took(dynalock.Run{StartedAt: r.StartedAt, FinishedAt: r.FinishedAt}).String()
 		}
@@ -240,7 +240,7 @@ reason, pausedAt, lastStart, lastPeriod and lastTick.`,
 			if !utf8.ValidString(reason) {
 				return usagef("--reason is %q, allowed: valid UTF-8", reason)
 			}
-			c, err := a.client(ctx, func(o *dynalock.Options) { o.Owner = owner })
+			c, err := a.client(ctx, operator(owner))
 			if err != nil {
 				return err
 			}
@@ -257,7 +257,7 @@ reason, pausedAt, lastStart, lastPeriod and lastTick.`,
 		}),
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "shown to those who would run the job")
-	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who paused it (default host/pid/random)")
+	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who paused it (default user@host)")
 	return cmd
 }
 
@@ -269,7 +269,7 @@ func (a *app) unpauseCommand() *cobra.Command {
 		Long:  `Let a job start again. One that is not paused is success, and left as it is. The JSON output is that of pause.`,
 		Args:  oneJob,
 		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.client(ctx, func(o *dynalock.Options) { o.Owner = owner })
+			c, err := a.client(ctx, operator(owner))
 			if err != nil {
 				return err
 			}
@@ -281,6 +281,6 @@ func (a *app) unpauseCommand() *cobra.Command {
 			return a.showPause(args[0], dynalock.Job{})
 		}),
 	}
-	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who let it start (default host/pid/random)")
+	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who let it start (default user@host)")
 	return cmd
 }

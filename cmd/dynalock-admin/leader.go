@@ -29,12 +29,15 @@ func leaderToJSON(r dynalock.Record, now time.Time) leaderJSON {
 }
 
 func (a *app) leaderCommand() *cobra.Command {
-	var watch bool
+	var watch, state bool
 	cmd := &cobra.Command{
 		Use:   "leader KEY",
 		Short: "Show who leads an election, since when, in which term, and the value published",
 		Long: `Show who leads an election, since when, in which term, and the value that the leader has published. That nobody leads
 is success, too. A leader that died is shown, as expired, until another one was elected.
+
+With --exit-code the exit code tells the state: 0 somebody leads, 66 nobody does, 82 the leader's lease has run out. The
+output is the same. A key that is no lock is an error (65) in any case.
 
 With --watch it writes a line now and whenever leader, term or value change, until SIGINT, SIGTERM or SIGHUP, on which
 it exits with 0. It looks once a second. When DynamoDB does not answer any more it says so once, and goes on.
@@ -44,6 +47,9 @@ clock) and value (base64); what is not known is left out. With --watch it is one
 it was seen, by this machine's clock.`,
 		Args: oneKey,
 		RunE: a.do(func(ctx context.Context, args []string) error {
+			if watch && state {
+				return usagef("--watch and --exit-code are both set, allowed: one of them")
+			}
 			c, err := a.client(ctx)
 			if err != nil {
 				return err
@@ -63,9 +69,20 @@ it was seen, by this machine's clock.`,
 			case r.State == dynalock.Foreign:
 				return &dynalock.ForeignError{Key: r.Key, Problem: r.Problem}
 			}
-			return a.showLeader(r, time.Now())
+			now := time.Now()
+			if err := a.showLeader(r, now); err != nil || !state {
+				return err
+			}
+			switch {
+			case r.State == dynalock.Free:
+				return &exitError{code: exitNothing}
+			case expired(r, now):
+				return &exitError{code: exitExpired}
+			}
+			return nil
 		}),
 	}
+	cmd.Flags().BoolVar(&state, "exit-code", false, "tell by the exit code, too, whether somebody leads")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on, with a line for every change, until interrupted")
 	return cmd
 }

@@ -50,16 +50,18 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List the locks of the table, sorted by key",
 		Long: `List the locks of the table, or of the namespace, sorted by key. This reads the whole table.
 
-SINCE is when a held lock was acquired or a free one was released; OWNER of a free lock is the last one. Times are
-those of the holder's clock. A held lock that is expired has run out of its lease, but is free only once somebody
+SINCE is when a held lock was acquired or a free one was released; OWNER of a free lock is the last one, and REASON says
+who freed it where that was not its holder. Times are those of the holder's clock. A KEY that is not printable, or begins
+or ends with a space, is in double quotes, as in Go. A held lock that is expired has run out of its lease, but is free only once somebody
 takes it. WAITERS is an estimate made when the lock was acquired.
 
 What is kept of jobs and of their runs that are over is no free lock: under keys that begin with once/ only what is held,
 or foreign, is listed, unless --jobs or a --prefix asks for the rest; "runs" says what became of it.
 
 The JSON output is one document, {"locks": [...]}, each lock with key, state (free, held, foreign), owner, token,
-reason, leaseMillis, acquiredAt, renewedAt, expiresAt (RFC 3339), expired, waiters, version, problem (why an item is
-foreign), data (base64), and job and period where it is of a job; what is not known is left out.`,
+reason, leaseMillis, acquiredAt, renewedAt, expiresAt (RFC 3339), expired, waiters, releasedAt and releasedBy (of a free
+lock; who freed it where that was not its holder), version, problem (why an item is foreign), data (base64), and job and
+period where it is of a job; what is not known is left out.`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			if err := f.validate(); err != nil {
@@ -113,12 +115,15 @@ func (a *app) showList(found []dynalock.Record, now time.Time) error {
 }
 
 func listRow(r dynalock.Record, now time.Time) []string {
-	row := []string{r.Key, r.State.String(), r.Owner, token(r), relative(r.AcquiredAt, now), relative(r.RenewedAt, now), relative(r.ExpiresAt, now), "", r.Reason}
+	row := []string{quoted(r.Key), r.State.String(), r.Owner, token(r), relative(r.AcquiredAt, now), relative(r.RenewedAt, now), relative(r.ExpiresAt, now), "", r.Reason}
 	switch r.State {
 	case dynalock.Held:
 		row[7] = strconv.Itoa(r.Waiters)
 	case dynalock.Free: // its last write was the release
 		row[4], row[5] = row[5], ""
+		if r.ReleasedBy != "" {
+			row[8] = fmt.Sprintf("freed by %q", r.ReleasedBy)
+		}
 		if job, _, ok := jobOf(r.Key); ok {
 			row[8] = fmt.Sprintf("of a job: see runs %q", job)
 		}

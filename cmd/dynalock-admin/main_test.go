@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -24,12 +25,34 @@ import (
 	"github.com/dynalock/dynalock/internal/testserver"
 )
 
-// TestMain makes a real program of the test binary: called by the name of dynalock-admin it is that.
+// TestMain makes real programs of the test binary: called by the name of dynalock-admin it is that.
 func TestMain(m *testing.M) {
-	if filepath.Base(os.Args[0]) == "dynalock-admin" {
+	switch filepath.Base(os.Args[0]) {
+	case "dynalock-admin":
 		main()
+	case "sdk-program":
+		if err := sdkProgram(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
 	}
 	testserver.Main(m)
+}
+
+// sdkProgram is a program that uses the library, and finds all that it needs as the SDK does: sdk-program TABLE.
+func sdkProgram(table string) error {
+	cfg, err := config.LoadDefaultConfig(context.Background())
+	if err != nil {
+		return err
+	}
+	c, err := dynalock.New(dynamodb.NewFromConfig(cfg), table)
+	if err != nil {
+		return err
+	}
+	_, err = c.TryAcquire(context.Background(), "a program's lock")
+	fmt.Println("acquired in", cfg.Region)
+	return errors.Join(err, c.Close(context.Background()))
 }
 
 // patienceOfTests bounds every wait for something that is about to happen.
@@ -43,8 +66,10 @@ func installed(tb testing.TB) string {
 		tb.Fatal(err)
 	}
 	dir := tb.TempDir()
-	if err := os.Symlink(self, filepath.Join(dir, "dynalock-admin")); err != nil {
-		tb.Fatal(err)
+	for _, name := range []string{"dynalock-admin", "sdk-program"} {
+		if err := os.Symlink(self, filepath.Join(dir, name)); err != nil {
+			tb.Fatal(err)
+		}
 	}
 	return dir
 }
@@ -56,6 +81,12 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                "testdata/script",
 		RequireUniqueNames: true,
+		Condition: func(name string) (bool, error) {
+			if name != "root" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("PATH", bin+string(filepath.ListSeparator)+env.Getenv("PATH"))
 			env.Setenv("ENDPOINT", server.Endpoint())

@@ -148,7 +148,7 @@ func TestARunThatLosesItsLockIsEndedAndBegunAgain(t *testing.T) {
 	if err := w.other.ForceRelease(t.Context(), w.runRecord("j", "p")); err != nil {
 		t.Fatal(err)
 	}
-	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "once/j/p": it was released by somebody else; ending the command` {
+	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "once/j/p": it was freed by "the other"; ending the command` {
 		t.Errorf("it says %q", said)
 	}
 	p.exits(76)

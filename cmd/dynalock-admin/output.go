@@ -104,6 +104,8 @@ type lockJSON struct {
 	ExpiresAt   time.Time `json:"expiresAt,omitzero"`
 	Expired     bool      `json:"expired"`
 	Waiters     int       `json:"waiters"`
+	ReleasedAt  time.Time `json:"releasedAt,omitzero"`
+	ReleasedBy  string    `json:"releasedBy,omitempty"`
 	Version     string    `json:"version,omitempty"`
 	Problem     string    `json:"problem,omitempty"`
 	Data        []byte    `json:"data,omitempty"`
@@ -113,11 +115,15 @@ type lockJSON struct {
 
 func toJSON(r dynalock.Record, now time.Time) lockJSON {
 	job, period, _ := jobOf(r.Key)
+	var released time.Time
+	if r.State == dynalock.Free { // its last write
+		released = utc(r.RenewedAt)
+	}
 	return lockJSON{
 		Key: r.Key, State: r.State.String(), Owner: r.Owner, Token: r.Token, Reason: r.Reason,
 		LeaseMillis: r.Lease.Milliseconds(), AcquiredAt: utc(r.AcquiredAt), RenewedAt: utc(r.RenewedAt),
 		ExpiresAt: utc(r.ExpiresAt), Expired: expired(r, now), Waiters: r.Waiters, Version: r.Version,
-		Problem: r.Problem, Data: r.Data, Job: job, Period: period,
+		ReleasedAt: released, ReleasedBy: r.ReleasedBy, Problem: r.Problem, Data: r.Data, Job: job, Period: period,
 	}
 }
 

@@ -2,12 +2,17 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"os/user"
+	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -26,13 +31,14 @@ func (a *app) releaseCommand() *cobra.Command {
 		Short: "Free a lock whose holder is gone or is to be overruled",
 		Long: `Free a lock whose holder is gone or is to be overruled. Shows what it would free and asks, or is told --yes. It
 frees exactly the tenure that it has shown: where the lock has changed hands or was released in the meantime it
-changes nothing (exit code 77). A lock that is free already is success.
+changes nothing (exit code 77). A lock that is free already is success; a key that was never locked is an error (66), as it
+is probably a mistyped one.
 
 A holder that is alive learns of this with its next heartbeat and may go on until then: only what checks the fencing
-token, or the lock itself in its transactions, refuses it at once.`,
+token, or the lock itself in its transactions, refuses it at once. Who freed it is stored: "get" shows it to whoever asks.`,
 		Args: oneKey,
 		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.client(ctx, func(o *dynalock.Options) { o.Owner = owner })
+			c, err := a.client(ctx, operator(owner))
 			if err != nil {
 				return err
 			}
@@ -41,6 +47,8 @@ token, or the lock itself in its transactions, refuses it at once.`,
 				return err
 			}
 			switch {
+			case r.State == dynalock.Free && r.Version == "":
+				return a.neverLocked(r.Key)
 			case token != 0 && (r.State != dynalock.Held || r.Token != token):
 				return fmt.Errorf("%w: %q is %v with token %d, not held with token %d", dynalock.ErrChanged, r.Key, r.State, r.Token, token)
 			case r.State == dynalock.Foreign:
@@ -64,7 +72,7 @@ token, or the lock itself in its transactions, refuses it at once.`,
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.Flags().Uint64Var(&token, "token", 0, "free the lock only if it is held with this fencing token")
 	allow(cmd, "token", "a whole number, as get shows it")
-	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who freed it (default host/pid/random)")
+	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who freed it (default user@host)")
 	return cmd
 }
 
@@ -115,9 +123,71 @@ func (a *app) showReleased(r dynalock.Record, freed bool) error {
 		}{freed, toJSON(r, time.Now())})
 	}
 	if !freed {
-		_, err := fmt.Fprintf(a.out, "%q is free already\n", clean(r.Key))
+		_, err := fmt.Fprintf(a.out, "%q is free already%s\n", r.Key, whoReleased(r, time.Now()))
 		return err
 	}
-	_, err := fmt.Fprintf(a.out, "%q freed, was held by %q with token %d\n", clean(r.Key), clean(r.Owner), r.Token)
+	_, err := fmt.Fprintf(a.out, "%q freed, was held by %q with token %d\n", r.Key, r.Owner, r.Token)
 	return err
+}
+
+// whoReleased tells who gave a free lock back, and when.
+func whoReleased(r dynalock.Record, now time.Time) string {
+	text := ""
+	switch {
+	case r.ReleasedBy != "":
+		text = fmt.Sprintf(": %q freed it", r.ReleasedBy)
+	case r.Owner != "":
+		text = fmt.Sprintf(": its holder %q released it", r.Owner)
+	}
+	if text != "" && !r.RenewedAt.IsZero() {
+		text += " " + absolute(r.RenewedAt, now)
+	}
+	return text
+}
+
+// neverLocked says that there is nothing under a key, and what may be wrong with it.
+func (a *app) neverLocked(key string) error {
+	text := fmt.Sprintf("%q was never locked in table %q", key, a.table)
+	if a.namespace != "" {
+		text += fmt.Sprintf(" under the namespace %q", a.namespace)
+	}
+	return &exitError{exitNothing, errors.New(text + ", or its item was deleted" + advice(key))}
+}
+
+// advice is for those who may have meant another key than one that was never locked.
+func advice(key string) string {
+	pattern := strings.IndexAny(key, "*?[")
+	unescaped, err := strconv.Unquote(`"` + key + `"`)
+	switch {
+	case pattern >= 0:
+		return fmt.Sprintf("; patterns are not taken: see list --prefix %q", key[:pattern])
+	case err == nil && unescaped != key:
+		return fmt.Sprintf(`; a key that list prints in quotes is given in them: '"%s"'`, key)
+	}
+	return ""
+}
+
+// operator sets the label of somebody who changes one thing by hand: user@host, so that others know whom to ask.
+func operator(label string) func(*dynalock.Options) {
+	return func(o *dynalock.Options) { o.Owner = cmp.Or(label, userAtHost()) }
+}
+
+// userAtHost says who we are: under sudo not root, but who called it.
+func userAtHost() string {
+	name := ""
+	if os.Geteuid() == 0 {
+		name = os.Getenv("SUDO_USER")
+	}
+	if u, err := user.Current(); err == nil {
+		name = cmp.Or(name, u.Username)
+	}
+	name = cmp.Or(name, os.Getenv("USER"), os.Getenv("LOGNAME"), "user "+strconv.Itoa(os.Getuid()))
+	host, _ := os.Hostname()
+	const longest = 256
+	label := strings.ToValidUTF8(name+"@"+cmp.Or(host, "unknown"), "?")
+	for len(label) > longest {
+		_, last := utf8.DecodeLastRuneInString(label)
+		label = label[:len(label)-last]
+	}
+	return label
 }

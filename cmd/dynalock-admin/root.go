@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -99,8 +100,37 @@ func (a *app) say(line string) { _, _ = fmt.Fprintln(a.err, line) }
 func (a *app) do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		a.reached = true
-		return f(cmd.Context(), args)
+		return f(cmd.Context(), named(cmd, args))
 	}
+}
+
+// named takes the quotes off the names among the arguments: those before --.
+func named(cmd *cobra.Command, args []string) []string {
+	names := cmd.ArgsLenAtDash()
+	if names < 0 {
+		names = len(args)
+	}
+	args = slices.Clone(args)
+	for i := range args[:names] {
+		args[i] = meant(args[i])
+	}
+	return args
+}
+
+// quoted is a name as we print it: as it is, or in double quotes where it would be taken for another one otherwise.
+func quoted(name string) string {
+	if name != clean(name) || name != strings.TrimSpace(name) || strings.HasPrefix(name, `"`) {
+		return strconv.Quote(name)
+	}
+	return name
+}
+
+// meant is the name that an argument stands for: the reverse of quoted.
+func meant(arg string) string {
+	if name, err := strconv.Unquote(arg); err == nil && strings.HasPrefix(arg, `"`) {
+		return name
+	}
+	return arg
 }
 
 func (a *app) rootCommand() *cobra.Command {
@@ -112,6 +142,9 @@ func (a *app) rootCommand() *cobra.Command {
 Where the locks are is said by global flags or, in place of each, by the variable that its line names. Credentials,
 Region and endpoint come from where the AWS SDK takes them, unless these say otherwise. With an endpoint on the loopback
 interface and no credentials configured, dummy ones are used.
+
+A KEY, JOB, PERIOD or CANDIDATE that is in double quotes in the output may be given in them (in the shell: '"a\nb"'); any
+other is taken as it is. Patterns are not taken: list --prefix shows what begins with a text.
 
 ` + exitCodes,
 		Version: version(),
@@ -372,10 +405,8 @@ var region = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
 // connect makes the SDK's client and finds credentials, so that their lack is told at once and in plain words.
 func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
-	if a.endpoint != "" {
-		if u, err := url.Parse(a.endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, usagef("endpoint URL is %q, allowed: http://HOST[:PORT] or https://HOST[:PORT]", a.endpoint)
-		}
+	if err := checkEndpoint(a.endpoint, ""); err != nil {
+		return nil, err
 	}
 	if a.db != nil {
 		return a.db, nil
@@ -383,16 +414,20 @@ func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	cfg, db, err := a.load(ctx)
-	if err == nil && cfg.Region != "" && !region.MatchString(cfg.Region) {
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Region != "" && !region.MatchString(cfg.Region) {
 		return nil, usagef("the Region is %q, allowed: a name such as eu-central-1", cfg.Region)
 	}
-	if err == nil && isLoopback(aws.ToString(db.Options().BaseEndpoint)) {
+	endpoint := aws.ToString(db.Options().BaseEndpoint)
+	if err := checkEndpoint(endpoint, " (of AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL or the profile)"); err != nil {
+		return nil, err
+	}
+	if isLoopback(endpoint) {
 		return a.connectLocal(ctx)
 	}
-	if err == nil {
-		_, err = cfg.Credentials.Retrieve(ctx)
-	}
-	if err != nil {
+	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
 		return nil, &exitError{exitStore, fmt.Errorf("no AWS credentials (set --profile or AWS_PROFILE, or run with a role): %s", cause(err))}
 	}
 	return db, nil
@@ -411,9 +446,24 @@ func (a *app) load(ctx context.Context, optFns ...func(*config.LoadOptions) erro
 	}
 	cfg, err := config.LoadDefaultConfig(ctx, optFns...)
 	if err != nil {
-		return cfg, nil, err
+		text := cause(err)
+		if bundle := os.Getenv("AWS_CA_BUNDLE"); bundle != "" && strings.Contains(text, "CA bundle") {
+			text += fmt.Sprintf(" (AWS_CA_BUNDLE is %q)", bundle)
+		}
+		return cfg, nil, &exitError{exitStore, fmt.Errorf("the AWS configuration is wrong: %s", text)}
 	}
 	return cfg, dynamodb.NewFromConfig(cfg, a.clientOptions), nil
+}
+
+// checkEndpoint refuses what the SDK reports only once it is asked, and not in these words.
+func checkEndpoint(endpoint, of string) error {
+	if endpoint == "" {
+		return nil
+	}
+	if u, err := url.Parse(endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return usagef("endpoint URL is %q%s, allowed: http://HOST[:PORT] or https://HOST[:PORT]", endpoint, of)
+	}
+	return nil
 }
 
 func (a *app) clientOptions(o *dynamodb.Options) {

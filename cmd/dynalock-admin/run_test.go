@@ -434,7 +434,7 @@ func TestALockThatAnOperatorFreesEndsTheCommandsWholeGroup(t *testing.T) {
 	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
 		t.Fatal(err)
 	}
-	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "the key": it was released by somebody else; ending the command` {
+	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "the key": it was freed by "the other"; ending the command` {
 		t.Errorf("it says %q", said)
 	}
 	p.exits(76)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,9 @@ func (a *app) serveCommand() *cobra.Command {
 		Use:   "serve",
 		Short: "Serve an embedded DynamoDB in memory, for development",
 		Long: `Serve an embedded DynamoDB, in memory and without checking credentials, for development. The first line on
-standard output is its endpoint (with -o json: one document with endpoint and table); then it can be used. With
---table, or DYNALOCK_TABLE, that table is created. It ends, with exit code 0, on SIGINT, SIGTERM or SIGHUP.`,
+standard output is its endpoint (with -o json: one document with endpoint and table); then it can be used. Standard
+error has the lines to paste into another shell, for dynalock-admin and for programs that use an AWS SDK. With --table,
+or DYNALOCK_TABLE, that table is created. It ends, with exit code 0, on SIGINT, SIGTERM or SIGHUP.`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			ctx, stop := untilAsked(ctx)
@@ -49,6 +51,9 @@ func (a *app) serve(ctx context.Context, addr string) error {
 	var bad *net.AddrError
 	if errors.As(err, &bad) {
 		return usagef("--addr is %q, allowed: HOST:PORT: %s", addr, bad.Err)
+	}
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: another serve, or DynamoDB Local, may have it: use that, or --addr %s for any free port", err, freePort(addr))
 	}
 	if err != nil {
 		return err
@@ -101,7 +106,16 @@ func (a *app) announce(endpoint, table string, addr net.Addr) error {
 	if table != "" {
 		a.say("  export DYNALOCK_TABLE=" + clean(table))
 	}
+	a.say("and for programs that use an AWS SDK:\n  export AWS_ENDPOINT_URL_DYNAMODB=" + endpoint +
+		"\n  export AWS_REGION=" + cmp.Or(a.region, os.Getenv("AWS_REGION"), "us-east-1") +
+		"\n  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local")
 	return nil
+}
+
+// freePort is an address with any free port in place of its own.
+func freePort(addr string) string {
+	host, _, _ := net.SplitHostPort(addr) // it was good enough to listen on
+	return net.JoinHostPort(host, "0")
 }
 
 // untilAsked makes a context that ends when a signal asks to end: not SIGHUP where it is ignored, as by nohup.
