@@ -744,8 +744,11 @@ func (a *acquisition) heldError() *HeldError {
 	if a.last != nil {
 		e.Record = *a.last
 		if a.last.static { // nothing will be seen of it before its end, unless it is released
-			now := a.c.service.millis(a.c.opt.clock.Now().Wall)
-			left := a.last.Lease - time.Duration(now-a.last.stamp())*time.Millisecond
+			wall := a.c.opt.clock.Now().Wall
+			left := a.last.Lease - time.Duration(a.c.service.millis(wall)-a.last.stamp())*time.Millisecond
+			if left <= 0 && a.c.opt.MaxClockSkew > 0 && !a.last.ExpiresAt.IsZero() { // its holder is dead: until it can be taken
+				left = a.last.ExpiresAt.Add(a.c.opt.MaxClockSkew + time.Millisecond).Sub(wall)
+			}
 			e.RetryAfter = max(min(left, a.last.Lease), e.RetryAfter)
 		}
 		a.c.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,5 +96,68 @@ func TestWhoFreedALockIsToldToItsHolderAndInItsRecord(t *testing.T) {
 		check(e, strings.Contains(err.Error(), "alice@laptop"), "error is %v", err)
 		must(e, e.acquire(c, "key").Release(e.ctx))
 		check(e, record(e, c, "key").ReleasedBy == "", "record is %+v", record(e, c, "key"))
+	})
+}
+
+// receipts counts how often a queue's consumer receives a message until it has the lock: each time it is refused it
+// hides the message for RetryAfter, in whole seconds.
+func receipts(e *env, consumer func() *dynalock.Client) (n int, l *dynalock.Lock) {
+	e.Helper()
+	for n = 1; n < 1000; n++ {
+		l, err := consumer().TryAcquire(e.ctx, "key", func(o *dynalock.AcquireOptions) { o.Lease, o.NoHeartbeat = 75*time.Second, true })
+		if err == nil {
+			return n, l
+		}
+		held, ok := errors.AsType[*dynalock.HeldError](err)
+		check(e, ok, "error is %v", err)
+		time.Sleep((held.RetryAfter + time.Second - 1).Truncate(time.Second))
+	}
+	e.Fatal("it never got the lock")
+	return n, nil
+}
+
+func TestAMessageIsReceivedAtMostOncePerTenureInItsWay(t *testing.T) {
+	virtual(t, func(e *env) {
+		const messages = 20 // of one order, received by as many instances at once
+		var mu sync.Mutex
+		var all sync.WaitGroup
+		most := 0
+		for range messages {
+			c, _ := e.client(func(o *dynalock.Options) { o.MaxClockSkew, o.MaxPoll = 10*time.Second, 30*time.Second })
+			all.Go(func() {
+				n, l := receipts(e, func() *dynalock.Client { return c })
+				time.Sleep(2 * time.Second)
+				check(e, l.Release(e.ctx) == nil, "it was lost")
+				mu.Lock()
+				defer mu.Unlock()
+				most = max(most, n)
+			})
+		}
+		all.Wait()
+		check(e, most > 1 && most <= messages, "one of %d messages was received %d times", messages, most)
+		e.Logf("of %d messages of one order that came at once one was received %d times", messages, most)
+	})
+}
+
+func TestADeadHolderOfAStaticLeaseCostsAQueuesConsumerThreeReceipts(t *testing.T) {
+	virtual(t, func(e *env) {
+		function := func() *dynalock.Client { // a new instance, with the options of the Lambda example
+			c, _ := e.client(func(o *dynalock.Options) { o.MaxClockSkew, o.MaxPoll = 10*time.Second, 30*time.Second })
+			return c
+		}
+		for name, consumer := range map[string]func() *dynalock.Client{
+			"new instances": function,
+			"one instance":  sync.OnceValue(function),
+		} {
+			dead, wire := e.client()
+			e.acquire(dead, "key", func(o *dynalock.AcquireOptions) { o.Lease, o.NoHeartbeat = 75*time.Second, true })
+			crash(wire)
+			time.Sleep(10 * time.Second)
+			start := time.Now()
+			n, _ := receipts(e, consumer)
+			waited := time.Since(start)
+			check(e, n <= 3 && waited < 80*time.Second, "%s: it was received %d times in %v", name, n, waited)
+			e.delete("key")
+		}
 	})
 }

@@ -25,7 +25,7 @@ var (
 type HeldError struct {
 	Record Record // the tenure in the way
 	// RetryAfter is when another look is worth its price; at the latest when a dead holder's lease has run out. Of a
-	// static lease (NoHeartbeat): what is left of it.
+	// static lease (NoHeartbeat): what is left of it, and after that of MaxClockSkew.
 	RetryAfter  time.Duration
 	ThisProcess bool // the tenure is one of this very client, in another goroutine
 }

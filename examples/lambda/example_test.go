@@ -20,7 +20,6 @@ import (
 
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/dynalock/dynalocktest"
-	"github.com/dynalock/dynalock/examples/lambda/invocation"
 )
 
 // service is a stand-in for AWS, with the table "locks".
@@ -40,7 +39,7 @@ func write(id string) types.TransactWriteItem {
 func open(db *dynamodb.Client) (*dynalock.Client, error) {
 	return dynalock.New(db, "locks", func(o *dynalock.Options) {
 		o.MaxClockSkew = 10 * time.Second     // a dead holder's lock is taken at first sight, this long after its expiry
-		o.MaxPoll = 30 * time.Second          // the longest HeldError.RetryAfter: nobody waits in a function
+		o.MaxPoll = 30 * time.Second          // nobody waits here: it bounds HeldError.RetryAfter of locks with heartbeats
 		o.Owner = lambdacontext.LogStreamName // who asks for the holder finds its log
 	})
 }
@@ -58,7 +57,7 @@ func Example() {
 
 	later := func(d time.Duration) error { return fmt.Errorf("later, in %v", d) }
 	work := func(ctx context.Context, order string) error {
-		lease, err := invocation.Lease(ctx) // 5/4 of the time that is left
+		lease, err := dynalock.LeaseUntilDeadline(ctx) // 5/4 of the time that is left
 		if err != nil {
 			return err
 		}
@@ -79,7 +78,7 @@ func Example() {
 
 	report := func(ctx context.Context, l *dynalock.Lock) error { return l.Transact(ctx, write("report")) }
 	tick := func(ctx context.Context, due time.Time) (dynalock.Run, error) {
-		lease, err := invocation.Lease(ctx)
+		lease, err := dynalock.LeaseUntilDeadline(ctx)
 		if err != nil {
 			return dynalock.Run{}, err
 		}

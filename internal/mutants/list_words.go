@@ -20,4 +20,10 @@ var wordMutants = []mutant{
 		new: "\"owner\", r.Owner, \"heldBy\", r.Owner, \"heldByToken\"",
 		bug: "The record of a forced release does not say who did it.",
 	},
+	{
+		name: "dead-static-lease-burns-receives", file: "dynalock/acquire.go", ref: "HeldError",
+		old: "if left <= 0 && a.c.opt.MaxClockSkew > 0 &&",
+		new: "if left <= 0 && a.c.opt.MaxClockSkew < 0 &&",
+		bug: "A queue's consumer asks every second for a dead holder's lock until the clocks' skew is over.",
+	},
 }

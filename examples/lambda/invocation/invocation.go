@@ -1,5 +1,5 @@
 // Package invocation has what both functions of this example need: clients that are made once and live as long as
-// the instance, and the times that follow from an invocation's deadline.
+// the instance, and what an invocation says about itself.
 package invocation
 
 import (
@@ -46,37 +46,13 @@ func New(ctx context.Context) (*Instance, error) {
 	locks, err := dynalock.New(db, os.Getenv("DYNALOCK_TABLE"), func(o *dynalock.Options) {
 		o.Namespace = os.Getenv("DYNALOCK_NAMESPACE")
 		o.MaxClockSkew = skew
-		o.MaxPoll = 30 * time.Second          // nobody waits here: it bounds HeldError.RetryAfter, which grows as a tenure lasts
+		o.MaxPoll = 30 * time.Second          // nobody waits here: it bounds HeldError.RetryAfter of locks with heartbeats
 		o.Owner = lambdacontext.LogStreamName // who asks for the holder finds its log
 	})
 	if err != nil {
 		return nil, err
 	}
 	return &Instance{Config: cfg, DB: db, Locks: locks, Orders: orders}, nil
-}
-
-// Lease is the static lease of a lock that is taken now and trusted until the invocation's deadline. Locks are
-// trusted for 4/5 of their lease (see dynalock.Options.SafetyMargin), so it is 5/4 of the time that is left.
-func Lease(ctx context.Context) (time.Duration, error) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return 0, errors.New("the invocation has no deadline")
-	}
-	lease := (time.Until(deadline)*5/4 + time.Millisecond).Truncate(time.Millisecond)
-	if lease < 100*time.Millisecond {
-		return 0, fmt.Errorf("%v are left of the invocation, too little to hold a lock", time.Until(deadline))
-	}
-	return lease, nil
-}
-
-// Work returns the context for the work under a lock. It ends a tenth of the time that is left, at most a second,
-// before the invocation's deadline, at which Lambda kills the instance: time to give the lock back.
-func Work(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/10, time.Second)))
 }
 
 // Reason is shown to those who meet a lock of this invocation: its request id, to be found in the log.

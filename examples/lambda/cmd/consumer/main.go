@@ -91,7 +91,7 @@ func (c consumer) handle(ctx context.Context, event events.SQSEvent) (events.SQS
 
 // work applies the messages of one order under its lock. With an error come those that are not done.
 func (c consumer) work(ctx context.Context, order string, messages []events.SQSMessage) ([]events.SQSMessage, error) {
-	lease, err := invocation.Lease(ctx)
+	lease, err := dynalock.LeaseUntilDeadline(ctx)
 	if err != nil {
 		return messages, err
 	}
@@ -107,7 +107,7 @@ func (c consumer) work(ctx context.Context, order string, messages []events.SQSM
 			slog.WarnContext(ctx, "lock was not given back", "order", order, "error", err)
 		}
 	}()
-	working, cancel := invocation.Work(ctx)
+	working, cancel := dynalock.BeforeDeadline(ctx)
 	defer cancel()
 	for i, m := range messages {
 		if err := c.apply(working, l, m); err != nil {

@@ -39,13 +39,13 @@ func (j job) handle(ctx context.Context, t tick) (dynalock.Run, error) {
 	if t.Time.IsZero() {
 		return dynalock.Run{}, errors.New("the event has no time, allowed: {\"time\": \"2026-11-21T12:00:00Z\"}")
 	}
-	lease, err := invocation.Lease(ctx)
+	lease, err := dynalock.LeaseUntilDeadline(ctx)
 	if err != nil {
 		return dynalock.Run{}, err
 	}
 	period := t.Time.UTC().Format(time.RFC3339)
 	return j.Locks.Once(ctx, "report", period, func(working context.Context, l *dynalock.Lock) error {
-		working, cancel := invocation.Work(working)
+		working, cancel := dynalock.BeforeDeadline(working)
 		defer cancel()
 		err := j.report(working, l, period)
 		if err != nil && working.Err() != nil {
