@@ -44,7 +44,7 @@ const exitCodes = `Exit codes:
   65       the item under the key is not a lock
   66       nothing there: the key was never locked (release), or nobody leads (leader --exit-code)
   69       DynamoDB could not be asked, or refused for another reason than the state of the lock
-  75       held: somebody else has the lock, or runs the period (run, once: see --held-exit-code)
+  75       held: somebody else has the lock, or runs the period (run, once: see --held-exit-code; get: see --exit-code)
   76       lost: the lock was lost while the command ran
   77       changed: the lock is no longer in the tenure that was shown, or the leadership went to somebody else
   78       the table does not fit
