@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -205,15 +204,11 @@ func TestNothingThatAKilledToolHasStartedOutlivesItsLease(t *testing.T) {
 		*kills, begun, *killsLease, longest, least)
 }
 
-// unguarded are the flags of a lock of which two seconds are left when a command is killed that has lost it.
-var unguarded = []string{"--lease", "16s", "--safety-margin", "8s", "--heartbeat", "500ms"}
-
 func TestTheCommandOfAToolThatIsStoppedIsDeadWhenItsLeaseEnds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	line := w.lifeline()
-	args := slices.Concat([]string{"run", key}, unguarded, []string{"--", "sh", "-c", stubborn})
-	p := w.start([]string{"LIFELINE=" + line.path}, args...)
+	p := w.start([]string{"LIFELINE=" + line.path}, guarding([]string{"run", key}, unguarded, "sh", "-c", stubborn)...)
 	p.expect("ready")
 	p.signal(syscall.SIGSTOP)
 	l, err := w.other.Acquire(t.Context(), key)

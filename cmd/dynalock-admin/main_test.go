@@ -56,7 +56,7 @@ func sdkProgram(table string) error {
 }
 
 // patienceOfTests bounds every wait for something that is about to happen.
-const patienceOfTests = 30 * time.Second
+const patienceOfTests = time.Minute
 
 // installed returns a folder with dynalock-admin in it, for PATH.
 func installed(tb testing.TB) string {

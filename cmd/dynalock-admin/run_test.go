@@ -425,11 +425,24 @@ const stubborn = hold + `
 	sh -c 'trap "" TERM; ` + idle + `' &
 	trap "echo got TERM" TERM; echo ready; ` + idle
 
+// unguarded are the flags of a lock whose command is killed, when it has lost it, 7.5 s after that and 2.5 s before the
+// lease ends: a machine that is ten times slower than usual still begins, notices and ends in time what a test waits for.
+var unguarded = []string{"--lease", "20s", "--safety-margin", "10s", "--heartbeat", "1s"}
+
+// freed are the flags of a lock whose loss is noticed soon, and not before a heartbeat by the lease's end; its command
+// has three seconds to heed the signal that it gets then.
+var freed = []string{"--lease", "20s", "--heartbeat", "500ms"}
+
+// guarding is the command line of what runs a command under a lock with these flags.
+func guarding(what, flags []string, command ...string) []string {
+	return slices.Concat(what, flags, []string{"--"}, command)
+}
+
 func TestALockThatAnOperatorFreesEndsTheCommandsWholeGroup(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	line := w.lifeline()
-	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--lease", "2s", "--", "sh", "-c", stubborn)
+	p := w.start([]string{"LIFELINE=" + line.path}, guarding([]string{"run", key}, freed, "sh", "-c", stubborn)...)
 	p.expect("ready")
 	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
 		t.Fatal(err)
@@ -453,7 +466,7 @@ func TestACommandIsEndedThoughNobodyReadsWhatIsSaid(t *testing.T) {
 	}
 	defer func() { _ = broken.Close() }()
 	_ = reader.Close()
-	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", "run", key, "--lease", "2s", "--", "sh", "-c", stubborn)
+	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", guarding([]string{"run", key}, freed, "sh", "-c", stubborn)...)
 	cmd.Stderr = broken
 	p := w.follow(cmd)
 	p.expect("ready")
@@ -488,7 +501,7 @@ func TestACommandIsEndedThoughWhatIsSaidIsHeldUp(t *testing.T) {
 			t.Fatal(err, full)
 		}
 	}
-	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", "run", key, "--lease", "2s", "--", "sh", "-c", stubborn)
+	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", guarding([]string{"run", key}, freed, "sh", "-c", stubborn)...)
 	cmd.Stderr = full
 	p := w.follow(cmd)
 	p.expect("ready")
@@ -510,7 +523,7 @@ func TestACommandIsEndedThoughWhatIsSaidIsHeldUp(t *testing.T) {
 func TestALostLockIsToldWhateverTheCommandSays(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	p := w.start(nil, "run", key, "--lease", "2s", "--", "sh", "-c", `trap "exit 0" TERM; echo ready; `+idle)
+	p := w.start(nil, guarding([]string{"run", key}, freed, "sh", "-c", `trap "exit 0" TERM; echo ready; `+idle)...)
 	p.expect("ready")
 	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
 		t.Fatal(err)
@@ -546,7 +559,7 @@ func TestMaxHoldEndsTheCommandAndFreesTheLockOnceItIsDead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	line := w.lifeline()
-	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--lease", "2s", "--max-hold", "500ms", "--", "sh", "-c", stubborn)
+	p := w.start([]string{"LIFELINE=" + line.path}, guarding([]string{"run", key, "--max-hold", "4s"}, freed, "sh", "-c", stubborn)...)
 	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "the key": it was held for as long as --max-hold allows; ending the command` {
 		t.Errorf("it says %q", said)
 	}
@@ -603,7 +616,7 @@ func TestASuccessorGetsTheLockOfACutOffHolderOnlyWhenTheCommandIsDead(t *testing
 	t.Parallel()
 	w := newWorld(t)
 	gate, line := w.gate(), w.lifeline()
-	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--lease", "3s", "--safety-margin", "1s", "--", "sh", "-c", stubborn)
+	p := w.start([]string{"LIFELINE=" + line.path}, guarding([]string{"run", key}, unguarded, "sh", "-c", stubborn)...)
 	p.expect("ready")
 	held := w.record()
 	gate.shut.Store(true)
@@ -631,7 +644,7 @@ func TestAStoreThatIsGoneAtTheReleaseIsAWarningAndTheCommandsExitCodeStays(t *te
 	w := newWorld(t)
 	gate := w.gate()
 	wake, letGo := w.wake()
-	p := w.start([]string{wake}, "run", key, "--lease", "3s", "--", "sh", "-c", `echo ready; `+untilWoke+`exit 4`)
+	p := w.start([]string{wake}, "run", key, "--lease", "10s", "--", "sh", "-c", `echo ready; `+untilWoke+`exit 4`)
 	p.expect("ready")
 	gate.shut.Store(true)
 	letGo()
@@ -687,10 +700,14 @@ func TestWhatIsAskedOfAStoreThatNeverAnswersEndsWithItsTime(t *testing.T) {
 func TestTheTimeOfTheFirstAttemptIsNotThatOfTheCommand(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	const timeout = 2 * time.Second
+	const timeout = 6 * time.Second
+	var both []*process
 	for _, line := range []string{"run k", "once j p"} {
-		args := append(strings.Fields(line), "--timeout", timeout.String(), "--", "sh", "-c", "sleep 2.2")
-		w.start(nil, args...).exits(0)
+		args := append(strings.Fields(line), "--timeout", timeout.String(), "--", "sh", "-c", "sleep 6.2")
+		both = append(both, w.start(nil, args...))
+	}
+	for _, p := range both {
+		p.exits(0)
 	}
 }
 
