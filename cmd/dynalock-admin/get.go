@@ -18,12 +18,13 @@ func (a *app) getCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "get KEY",
 		Short: "Show one lock: who holds it, since when, why; or who released it, or freed it by force",
-		Long: `Show one lock: who holds it, since when and why; how many wait (an estimate made when it was acquired); of a free one,
-when it was released, and who freed it where that was not its holder. A key that never was locked is free, an item that
-is not a lock is shown as foreign with what is wrong with it; both are success. The fields of the JSON output are those
-of list.
+		Long: `Show one lock: who holds it, since when and why; of a free one, when it was released, and who freed
+it where that was not its holder. Who waits is nowhere stored: each waiter logs it (run -v does), and the lock has
+only about how many waited when it was acquired. A key that never was locked is free, an item that is not a lock is
+shown as foreign with what is wrong with it; both are success. The fields of the JSON output are those of list.
 
-With --exit-code the exit code tells the state: 0 free, 75 held, 82 held but expired, 65 foreign. The output is the same.`,
+With --exit-code the exit code tells the state: 0 free, 75 held, 82 held but expired, 65 foreign. The
+output is the same.`,
 		Args: oneKey,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.client(ctx)
@@ -99,7 +100,7 @@ func showLock(w io.Writer, r dynalock.Record, now time.Time) error {
 			field("lease", r.Lease.String())
 		}
 		if r.State == dynalock.Held {
-			field("waiters", strconv.Itoa(r.Waiters))
+			field("waiters", strconv.Itoa(r.Waiters)+" when it was acquired, about")
 		}
 	}
 	field("version", r.Version)

@@ -50,10 +50,10 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List the locks of the table, sorted by key",
 		Long: `List the locks of the table, or of the namespace, sorted by key. This reads the whole table.
 
-SINCE is when a held lock was acquired or a free one was released; OWNER of a free lock is the last one, and REASON says
-who freed it where that was not its holder. Times are those of the holder's clock. A KEY that is not printable, or begins
-or ends with a space, is in double quotes, as in Go. A held lock that is expired has run out of its lease, but is free only once somebody
-takes it. WAITERS is an estimate made when the lock was acquired.
+SINCE is when a held lock was acquired or a free one was released; OWNER of a free lock is the last one, and REASON
+says who freed it where that was not its holder. Times are those of the holder's clock. A KEY that is not printable,
+or begins or ends with a space, is in double quotes, as in Go. A held lock that is expired has run out of its lease,
+but is free only once somebody takes it. WAITERS is an estimate made when the lock was acquired.
 
 What is kept of jobs and of their runs that are over is no free lock: under keys that begin with once/ only what is held,
 or foreign, is listed, unless --jobs or a --prefix asks for the rest; "runs" says what became of it.

@@ -147,6 +147,10 @@ A KEY, JOB, PERIOD or CANDIDATE that is in double quotes in the output may be gi
 other is taken as it is. Patterns are not taken: list --prefix shows what begins with a text.
 
 ` + exitCodes,
+		Example: `  dynalock-admin list --table locks --state held    who holds what
+  dynalock-admin get KEY --table locks              who holds one, since when and why, or who freed it
+  dynalock-admin release KEY --table locks          free it: it shows the lock and asks
+  dynalock-admin run KEY --table locks -- COMMAND   run a command while holding it`,
 		Version: version(),
 
 		SuggestionsMinimumDistance: 2,
