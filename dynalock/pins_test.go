@@ -310,9 +310,9 @@ func TestARecordInTheLogShowsEverythingThatItsEventSays(t *testing.T) {
 			same := len(events) > 0 && len(events) == len(records)
 			check(e, same, "%v: %d events and %d records", kind, len(events), len(records))
 			for i, ev := range events[:min(len(events), len(records))] {
-				want := map[string]any{"key": ev.Key, "token": float64(ev.Token), "holder": ev.Owner}
+				want := map[string]any{"key": ev.Key, "token": float64(ev.Token), "owner": ev.Owner}
 				if ev.By != nil {
-					want["other"], want["otherToken"] = ev.By.Owner, float64(ev.By.Token)
+					want["heldBy"], want["heldByToken"] = ev.By.Owner, float64(ev.By.Token)
 				}
 				if ev.Waited {
 					want["waited"] = true
@@ -339,7 +339,7 @@ func TestARecordInTheLogShowsEverythingThatItsEventSays(t *testing.T) {
 				check(e, len(records[i]) == len(want)+3, "%v: record is %v, want %v and three more", kind, records[i], want)
 			}
 		}
-		for _, name := range strings.Fields("key token holder other otherToken waited op duration late attempt error") {
+		for _, name := range strings.Fields("key token owner heldBy heldByToken waited op duration late attempt error") {
 			check(e, said[name] > 0, "no event said %s", name)
 		}
 	})
