@@ -42,7 +42,7 @@ const exitCodes = `Exit codes:
   1        anything not named below, such as a question that was answered with no
   64       usage: an unknown flag, a bad value, a missing argument
   65       the item under the key is not a lock
-  66       nothing there: the key was never locked (release), or nobody leads (leader --exit-code)
+  66       nothing there: a key never locked (release), a period never begun (rerun), nobody leads (leader --exit-code)
   69       DynamoDB could not be asked, or refused for another reason than the state of the lock
   75       held: somebody else has the lock, or runs the period (run, once: see --held-exit-code; get: see --exit-code)
   76       lost: the lock was lost while the command ran

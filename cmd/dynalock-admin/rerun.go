@@ -24,7 +24,7 @@ func (a *app) rerunCommand() *cobra.Command {
 its attempts. A tick of "once --every" is begun again only while it is the job's last.
 
 It opens exactly the run that it has shown: where the period was begun or opened in the meantime it changes nothing (exit
-code 77). A run under way is left alone (75); "release" frees its lock. A period of which nothing is known exits with 1.
+code 77). A run under way is left alone (75); "release" frees its lock. A period of which nothing is known exits with 66.
 
 The JSON output is one document: reopened, and was, the run as "runs" shows it.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -34,7 +34,7 @@ The JSON output is one document: reopened, and was, the run as "runs" shows it.`
 			return nil
 		},
 		RunE: a.do(func(ctx context.Context, args []string) error {
-			c, err := a.client(ctx, func(o *dynalock.Options) { o.Owner = owner })
+			c, err := a.client(ctx, operator(owner))
 			if err != nil {
 				return err
 			}
@@ -58,12 +58,12 @@ The JSON output is one document: reopened, and was, the run as "runs" shows it.`
 					Was      runJSON `json:"was"`
 				}{true, runToJSON(run, status)})
 			}
-			_, err = fmt.Fprintf(a.out, "%q of %q may be run again, was %s in attempt %d by %q\n", clean(run.Period), clean(run.Job), status, run.Attempt, clean(run.By))
+			_, err = fmt.Fprintf(a.out, "%q of %q may be run again, was %s in attempt %d by %q\n", run.Period, run.Job, status, run.Attempt, run.By)
 			return err
 		}),
 	}
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
-	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who opened it (default host/pid/random)")
+	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who opened it (default user@host)")
 	return cmd
 }
 
@@ -76,7 +76,7 @@ func (a *app) readRun(ctx context.Context, c *dynalock.Client, job, period strin
 	case err != nil:
 		return run, "", err
 	case run.Attempt == 0:
-		return run, "", &exitError{exitOther, fmt.Errorf("%q of %q was never begun, or is not known any more", period, job)}
+		return run, "", &exitError{exitNothing, fmt.Errorf("%q of %q was never begun, or is not known any more: see runs %[2]q", period, job)}
 	case !run.FinishedAt.IsZero():
 		return run, statusOf(run), nil
 	}
