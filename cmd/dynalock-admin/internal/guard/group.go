@@ -84,7 +84,7 @@ func Start(cmd *exec.Cmd, deadline func() time.Time, every time.Duration) (*Grou
 
 // start starts the guardian, and then the command, which runs only when the guardian knows of it.
 func (g *Group) start(cmd *exec.Cmd) error {
-	guardian, err := newGuardian(g.stderr)
+	guardian, err := newGuardian(g.stderr, 0, time.Time{})
 	if err != nil {
 		return fmt.Errorf("its guardian cannot be started: %w", err)
 	}
@@ -168,12 +168,7 @@ func (g *Group) replace(why string) {
 		}
 	}
 	g.tried = time.Now()
-	next, err := newGuardian(g.stderr)
-	if err == nil {
-		if err = next.tell(g.id(), g.deadline()); err != nil {
-			next.dismiss()
-		}
-	}
+	next, err := newGuardian(g.stderr, g.id(), g.deadline())
 	switch {
 	case err == nil:
 		g.guardian = next

@@ -25,8 +25,9 @@ type guardian struct {
 	dead  chan struct{}
 }
 
-// newGuardian starts one. It writes to standard error what it has killed.
-func newGuardian(stderr *os.File) (*guardian, error) {
+// newGuardian starts one. It writes to standard error what it has killed. A group is told to it before it begins, so that
+// it knows it whenever this process ends; 0: it is told later.
+func newGuardian(stderr *os.File, group int, deadline time.Time) (*guardian, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -35,7 +36,13 @@ func newGuardian(stderr *os.File) (*guardian, error) {
 	g := &guardian{cmd: copyOf(guardMode), pipe: w, since: time.Now(), dead: make(chan struct{})}
 	g.cmd.Dir, g.cmd.Env, g.cmd.Stdin, g.cmd.Stderr = "/", []string{}, r, stderr
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // neither a terminal nor a signal to our group reaches it
-	if err := g.cmd.Start(); err != nil {
+	if group > 0 {
+		err = g.tell(group, deadline)
+	}
+	if err == nil {
+		err = g.cmd.Start()
+	}
+	if err != nil {
 		_ = w.Close()
 		return nil, err
 	}
