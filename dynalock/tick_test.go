@@ -733,3 +733,19 @@ func TestEveryIsDueAtMultiplesOfTheIntervalWhereverItIsAskedFrom(t *testing.T) {
 	}
 	check(t, dynalock.Every(0, 0).Next(time.Now()).IsZero(), "an interval of 0 has ticks")
 }
+
+func TestALateCopyOfTheNoteOfATickTakesNoLaterOneBack(t *testing.T) {
+	virtual(t, func(e *env) {
+		j := e.tickJob(time.Minute)
+		r := j.start()
+		r.wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Skip: 1, Times: 1, Match: func(_ string, body []byte) bool {
+			return strings.Contains(string(body), ":seenTick") || strings.Contains(string(body), `"#tick"`)
+		}})
+		time.Sleep(4*time.Minute + 30*time.Second)
+		last := text(e.item("once/job")["tick"])
+		statuses, err := r.wire.Deliver(e.ctx)
+		must(e, err)
+		check(e, len(statuses) == 1, "%d copies were kept", len(statuses))
+		check(e, text(e.item("once/job")["tick"]) == last, "the last tick is %s, and was %s", text(e.item("once/job")["tick"]), last)
+	})
+}
