@@ -2,4 +2,7 @@
 
 package dynalock_test
 
-const defaultSchedules = coveringSchedules
+const (
+	defaultSchedules = coveringSchedules
+	underRace        = false
+)

@@ -139,6 +139,9 @@ func (a adjustable) Now() heartbeat.Reading {
 
 func TestEachOf200TicksRunsOnceOn3ReplicasThatAreKilledAndHaveClocksAMinuteOff(t *testing.T) {
 	for seed := range uint64(3) {
+		if underRace && seed > 0 {
+			continue
+		}
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			virtual(t, func(e *env) {
 				const ticks, interval = 200, time.Minute
@@ -296,6 +299,9 @@ func TestTicksThatBecomeDueWhileOneRunsAreMissedAndNoTwoRunAtTheSameTime(t *test
 		dynalock.CatchUpLatest: {1, 3, 4, 5, 6},
 		dynalock.CatchUpNone:   {1, 4, 5, 6},
 	} {
+		if underRace && catchUp != dynalock.CatchUpLatest {
+			continue
+		}
 		t.Run(catchUp.String(), func(t *testing.T) {
 			virtual(t, func(e *env) {
 				const interval = 10 * time.Minute
