@@ -337,7 +337,8 @@ func TestTheTokensOfOneClientNeverGoBackNorComeTwice(t *testing.T) {
 // strangers answers in place of DynamoDB, as a proxy does.
 type strangers struct {
 	aws.HTTPClient
-	answers []*http.Response
+	answers  []*http.Response
+	unsigned bool // no signature, and so no refusal, tells the right time
 }
 
 func (x *strangers) Do(r *http.Request) (*http.Response, error) {
@@ -352,7 +353,12 @@ func (x *strangers) Do(r *http.Request) (*http.Response, error) {
 
 func (x *strangers) client(e *env) *dynalock.Client {
 	x.HTTPClient = e.connect().Options().HTTPClient
-	db := dynamodb.New(e.connect().Options(), func(o *dynamodb.Options) { o.HTTPClient = x })
+	db := dynamodb.New(e.connect().Options(), func(o *dynamodb.Options) {
+		o.HTTPClient = x
+		if x.unsigned {
+			o.Credentials = aws.AnonymousCredentials{}
+		}
+	})
 	c, err := dynalock.New(db, e.table, func(o *dynalock.Options) { o.Lease = lease })
 	must(e, err)
 	e.Cleanup(func() { _ = c.Close(context.WithoutCancel(e.ctx)) })
@@ -377,21 +383,22 @@ func TestTheTimeThatAStrangerTellsMakesNoToken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
-				for _, served := range []bool{false, true} { // the client has had an answer of DynamoDB before
-					x := &strangers{}
+				for i := range 4 {
+					served := i%2 > 0 // the client has had an answer of DynamoDB before
+					x := &strangers{unsigned: i > 1}
 					c := x.client(e)
 					if served {
 						ask(e, c)
 					}
 					x.answers = answers()
-					l := e.acquire(c, fmt.Sprint("key ", served))
+					l := e.acquire(c, fmt.Sprint("key ", i))
 					off := time.Until(time.UnixMicro(int64(l.Token())))
 					check(e, off.Abs() < 3*time.Second, "served before: %v: the token is off by %v", served, off)
 					must(e, l.Release(e.ctx))
 
 					x.answers = answers()
 					ask(e, c)
-					_, err := c.Once(e.ctx, "job", fmt.Sprint(served), nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Second })
+					_, err := c.Once(e.ctx, "job", fmt.Sprint(i), nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Second })
 					must(e, err)
 					time.Sleep(4 * time.Second)
 				}

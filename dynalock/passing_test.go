@@ -374,13 +374,15 @@ func TestAnswersWithoutARequestIdAreBelievedByTheirChecksumOrNotAtAll(t *testing
 		check(e, l.Held(), "lost: %v", l.Err())
 		must(e, c.Close(e.ctx))
 
+		holder, _ := e.client()
+		e.acquire(holder, "held")
 		bare := db("X-Amzn-Requestid", "X-Amz-Crc32")
 		c, err = dynalock.New(bare, e.table)
 		must(e, err)
+		_, held := c.TryAcquire(e.ctx, "held")
 		_, get := c.Get(e.ctx, "key")
 		_, try := c.TryAcquire(e.ctx, "key 2")
 		_, acquire := c.Acquire(e.ctx, "key 3")
-		_, held := c.TryAcquire(e.ctx, "key")
 		_, check0 := dynalock.CheckTable(e.ctx, bare, e.table)
 		for name, err := range map[string]error{
 			"Get": get, "TryAcquire": try, "Acquire": acquire, "CheckTable": check0, "TryAcquire again": held,
