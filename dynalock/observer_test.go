@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -236,7 +237,7 @@ func TestACallThatAnObserverMustNotMakeWaitsUntilItsContextEnds(t *testing.T) {
 			virtually(t, fmt.Sprintf("%s, in a goroutine of its own %v", tt.name, elsewhere), func(e *env) {
 				var (
 					c    *dynalock.Client
-					l    *dynalock.Lock
+					l    atomic.Pointer[dynalock.Lock]
 					once sync.Once
 					done = make(chan error, 1)
 				)
@@ -246,7 +247,7 @@ func TestACallThatAnObserverMustNotMakeWaitsUntilItsContextEnds(t *testing.T) {
 						call := func() {
 							ctx, cancel := context.WithTimeout(e.ctx, limit)
 							defer cancel()
-							done <- tt.call(ctx, c, l)
+							done <- tt.call(ctx, c, l.Load())
 						}
 						if ev.Kind == tt.kind {
 							once.Do(func() {
@@ -259,9 +260,10 @@ func TestACallThatAnObserverMustNotMakeWaitsUntilItsContextEnds(t *testing.T) {
 						}
 					})
 				})
-				l, _ = c.Acquire(e.ctx, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = tt.kind == lost })
+				won, _ := c.Acquire(e.ctx, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = tt.kind == lost })
+				l.Store(won)
 				if tt.kind == released {
-					_ = l.Release(e.ctx)
+					_ = won.Release(e.ctx)
 				}
 				start := time.Now()
 				err := <-done

@@ -57,15 +57,15 @@ func (j *tickJob) start(optFns ...func(*dynalock.Options)) *replica {
 	r.Client, r.wire = j.client(optFns...)
 	ctx, cancel := context.WithCancel(j.ctx)
 	done := make(chan error, 1)
+	r.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
 	go func() {
 		done <- r.Tick(ctx, "job", j.schedule, func(ctx context.Context, l *dynalock.Lock, due time.Time) error {
 			return j.run(ctx, r, l, due)
 		}, func(o *dynalock.TickOptions) { o.CatchUp = j.catchUp }, j.opt)
 	}()
-	r.stop = sync.OnceValue(func() error {
-		cancel()
-		return <-done
-	})
 	j.Cleanup(func() { wantErr(j, r.stop(), context.Canceled) })
 	return r
 }
@@ -83,8 +83,11 @@ func (j *tickJob) run(ctx context.Context, r *replica, l *dynalock.Lock, due tim
 		defer j.mu.Unlock()
 		j.running--
 	}()
-	if j.begins != nil {
-		if err := j.begins(ctx, r, due); err != nil {
+	j.mu.Lock()
+	begins := j.begins
+	j.mu.Unlock()
+	if begins != nil {
+		if err := begins(ctx, r, due); err != nil {
 			return err
 		}
 	}
@@ -390,9 +393,15 @@ func TestALongRunIsWatchedWithFewReadsAndBegunAgainElsewhereWhenItsProcessDies(t
 		b := j.start()
 		var first *replica
 		died := make(chan time.Time, 1)
-		j.begins = func(ctx context.Context, r *replica, _ time.Time) error {
-			if first == nil {
+		var mu sync.Mutex
+		begins := func(ctx context.Context, r *replica, _ time.Time) error {
+			mu.Lock()
+			isFirst := first == nil
+			if isFirst {
 				first = r
+			}
+			mu.Unlock()
+			if isFirst {
 				other := map[*replica]*replica{a: b, b: a}[r]
 				before := other.wire.Count()
 				time.Sleep(j.takes)
@@ -405,7 +414,12 @@ func TestALongRunIsWatchedWithFewReadsAndBegunAgainElsewhereWhenItsProcessDies(t
 			}
 			return ctx.Err()
 		}
+		j.mu.Lock()
+		j.begins = begins
+		j.mu.Unlock()
 		time.Sleep(2*interval - time.Minute)
+		mu.Lock()
+		defer mu.Unlock()
 		runs := j.runs()
 		check(e, len(runs) == 1 && runs[0].by != first, "runs %v", runs)
 		gap := runs[0].began.Sub(<-died)
@@ -429,7 +443,7 @@ func TestATickThatIsToldToStopIsBegunAgainAtOnceByAnotherReplicaAndOneThatFailsI
 			}
 		}
 		stopped := make(chan time.Time, 1)
-		calls := 0
+		var calls atomic.Int64
 		j.begins = func(ctx context.Context, r *replica, due time.Time) error {
 			switch n := due.Sub(start) / interval; {
 			case n == 1 && len(stopped) == 0:
@@ -440,7 +454,7 @@ func TestATickThatIsToldToStopIsBegunAgainAtOnceByAnotherReplicaAndOneThatFailsI
 				<-ctx.Done()
 				return ctx.Err()
 			case n == 2:
-				calls++
+				calls.Add(1)
 				return errors.New("smtp down")
 			}
 			return nil
@@ -449,9 +463,11 @@ func TestATickThatIsToldToStopIsBegunAgainAtOnceByAnotherReplicaAndOneThatFailsI
 			j.start()
 		}
 		time.Sleep(4*interval - interval/2)
-		check(e, slices.Equal(j.dues(start, interval), []int{1, 3}) && calls == 2, "the ticks that ran are %v, %d calls of the other", j.dues(start, interval), calls)
+		check(e, slices.Equal(j.dues(start, interval), []int{1, 3}) && calls.Load() == 2, "the ticks that ran are %v, %d calls of the other", j.dues(start, interval), calls.Load())
 		check(e, j.runs()[0].began.Sub(<-stopped) < 2*time.Second, "begun again late")
 		want := []string{"01:00 attempt 1: false, true", "01:00 attempt 2: true, false", "02:00 attempt 1: false, false", "03:00 attempt 1: true, false"}
+		mu.Lock()
+		defer mu.Unlock()
 		check(e, slices.Equal(told, want), "Done was told %q, want %q", told, want)
 	})
 }
@@ -459,19 +475,19 @@ func TestATickThatIsToldToStopIsBegunAgainAtOnceByAnotherReplicaAndOneThatFailsI
 func TestATickThatIsNeverDoneIsBegunAsOftenAsAllowed(t *testing.T) {
 	virtual(t, func(e *env) {
 		const interval = time.Hour
-		begun, exhausted := 0, 0
+		var begun, exhausted atomic.Int64
 		start := midnight()
 		j := e.tickJob(interval)
 		j.opt = func(o *dynalock.TickOptions) {
 			o.Done = func(_ dynalock.Run, err error) {
 				if errors.Is(err, dynalock.ErrExhausted) {
-					exhausted++
+					exhausted.Add(1)
 				}
 			}
 		}
 		j.begins = func(_ context.Context, _ *replica, due time.Time) error {
 			if due.Sub(start) == interval {
-				begun++
+				begun.Add(1)
 				return dynalock.ErrNotDone
 			}
 			return nil
@@ -479,7 +495,7 @@ func TestATickThatIsNeverDoneIsBegunAsOftenAsAllowed(t *testing.T) {
 		j.start()
 		j.start()
 		time.Sleep(2*interval + interval/2)
-		check(e, begun == 3 && exhausted > 0, "begun %d times, found exhausted %d times", begun, exhausted)
+		check(e, begun.Load() == 3 && exhausted.Load() > 0, "begun %d times, found exhausted %d times", begun.Load(), exhausted.Load())
 		check(e, slices.Equal(j.dues(start, interval), []int{2}), "the ticks that ran are %v", j.dues(start, interval))
 	})
 }
