@@ -336,6 +336,10 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 		a.doubtful(n, out.sent)
 		a.unanswered = true
 		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: a.tries, Err: out.err})
+	case fatal:
+		if a.c.known.served.Load() != 0 { // else it is misconfigured, and nothing was applied
+			a.doubtful(n, out.sent)
+		}
 	default:
 		if !unsent(out.err) {
 			a.doubtful(n, out.sent)

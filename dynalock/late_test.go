@@ -462,6 +462,7 @@ func TestWhatWasAppliedAndAnsweredWithARefusalIsNoLoss(t *testing.T) {
 						e.Errorf("%s: %v", what, err)
 					}
 				}
+				ask(e, c)
 				hit("UpdateItem")
 				l, err := c.TryAcquire(e.ctx, "key")
 				settled("TryAcquire", err)

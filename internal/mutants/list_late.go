@@ -106,8 +106,8 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "refused-acquire-is-not-given-back", file: "dynalock/acquire.go", ref: "Client.Acquire",
-		old: "\t\tif !unsent(out.err) {\n\t\t\ta.doubtful(n, out.sent)\n\t\t}\n",
-		new: "",
+		old: "if a.c.known.served.Load() != 0 {",
+		new: "if a.c.known.served.Load() == 0 {",
 		bug: "An acquire that was applied, and answered with a refusal, leaves a tenure behind.",
 	},
 	{
