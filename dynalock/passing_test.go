@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,12 +229,11 @@ type signing struct {
 	aws.HTTPClient
 	off      time.Duration // of the machine's clock, which the SDK signs with
 	corrects bool          // the SDK takes note of the difference, for its next attempt
-	requests int
+	requests atomic.Int64
 }
 
 func (x *signing) Do(r *http.Request) (*http.Response, error) {
-	x.requests++
-	if x.requests > 1 && x.corrects {
+	if x.requests.Add(1) > 1 && x.corrects {
 		return x.HTTPClient.Do(r)
 	}
 	a := response(400, []byte(`{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired"}`))
@@ -243,7 +243,7 @@ func (x *signing) Do(r *http.Request) (*http.Response, error) {
 }
 
 func (x *signing) client(e *env) *dynalock.Client {
-	x.HTTPClient, x.requests = e.connect().Options().HTTPClient, 0
+	x.HTTPClient = e.connect().Options().HTTPClient
 	db := dynamodb.New(e.connect().Options(), func(o *dynamodb.Options) { o.HTTPClient = x })
 	c, err := dynalock.New(db, e.table)
 	must(e, err)
@@ -265,10 +265,10 @@ func TestAClockThatIsMinutesOffIsWorthOneMoreAttemptToANewClient(t *testing.T) {
 			e.embedded.SetClockOffset(0)
 			x = &signing{off: 10 * time.Minute} // it was not the clock
 			wantErr(e, call(x.client(e)), dynalock.ErrStore)
-			check(e, x.requests == 2, "%s: %d requests, want one more attempt", name, x.requests)
+			check(e, x.requests.Load() == 2, "%s: %d requests, want one more attempt", name, x.requests.Load())
 			x = &signing{} // nor can it be
 			wantErr(e, call(x.client(e)), dynalock.ErrStore)
-			check(e, x.requests == 1, "%s: %d requests, want no other attempt", name, x.requests)
+			check(e, x.requests.Load() == 1, "%s: %d requests, want no other attempt", name, x.requests.Load())
 		}
 	})
 }
@@ -276,19 +276,19 @@ func TestAClockThatIsMinutesOffIsWorthOneMoreAttemptToANewClient(t *testing.T) {
 // slow is a provider of credentials that takes its time, or fails.
 type slow struct {
 	wait  time.Duration
-	fails int
-	calls int
+	fails atomic.Int64
+	calls atomic.Int64
 }
 
 func (x *slow) Retrieve(ctx context.Context) (aws.Credentials, error) {
-	x.calls++
+	x.calls.Add(1)
 	select {
 	case <-time.After(x.wait):
 	case <-ctx.Done():
 		return aws.Credentials{}, ctx.Err()
 	}
-	if x.fails > 0 {
-		x.fails--
+	if x.fails.Load() > 0 {
+		x.fails.Add(-1)
 		return aws.Credentials{}, errors.New("the metadata service is down")
 	}
 	return aws.Credentials{AccessKeyID: "made", SecretAccessKey: "up", Source: "test"}, nil
@@ -309,7 +309,7 @@ func TestTheTimeThatCredentialsTakeIsNotTheRequests(t *testing.T) {
 		l, err := c.TryAcquire(e.ctx, "key")
 		must(e, err)
 		check(e, time.Until(l.Deadline()) > 7*time.Second, "%v are left of the lease", time.Until(l.Deadline()))
-		check(e, x.calls == 1, "the provider was asked %d times", x.calls)
+		check(e, x.calls.Load() == 1, "the provider was asked %d times", x.calls.Load())
 
 		x = &slow{wait: time.Hour}
 		c = x.client(e)
@@ -327,9 +327,9 @@ func TestAProviderThatFailsOnceEndsNothing(t *testing.T) {
 		c := x.client(e)
 		ask(e, c)
 		l := e.acquire(c, "key")
-		x.fails = 1
+		x.fails.Store(1)
 		must(e, l.Release(e.ctx))
-		x.fails = 1
+		x.fails.Store(1)
 		go func() {
 			time.Sleep(5 * time.Second)
 			_ = held.Release(e.ctx)
@@ -337,7 +337,8 @@ func TestAProviderThatFailsOnceEndsNothing(t *testing.T) {
 		_, err := c.Acquire(e.ctx, "held")
 		must(e, err)
 
-		x = &slow{fails: 1} // a client that was never served is told at once
+		x = &slow{} // a client that was never served is told at once
+		x.fails.Store(1)
 		_, err = x.client(e).Acquire(e.ctx, "new")
 		wantErr(e, err, dynalock.ErrStore)
 		check(e, strings.Contains(err.Error(), "no AWS credentials were found") && strings.Contains(err.Error(), "metadata service"), "error is %v", err)

@@ -205,7 +205,12 @@ func TestATokenCanComeTwiceWhereDynamolockWritesBackWhatItReadEarlier(t *testing
 		must(t, between.Release(t.Context()))
 		must(t, <-got)
 		remove()
-		after, err := s.newer.TryAcquire(t.Context(), "job")
+		another, err := dynalock.New(s.server.ClientFor("another"), table, func(o *dynalock.Options) {
+			o.Lease, o.Dialect = lease, dynalock.DialectDynamolock
+		})
+		must(t, err)
+		defer func() { must(t, another.Close(context.WithoutCancel(t.Context()))) }()
+		after, err := another.TryAcquire(t.Context(), "job") // a client that has seen none of them
 		must(t, err)
 		if after.Token() != between.Token() {
 			t.Errorf("token %d after %d: dynamolock no longer writes old tokens back, and docs/moving.md can say so", after.Token(), between.Token())
@@ -214,6 +219,12 @@ func TestATokenCanComeTwiceWhereDynamolockWritesBackWhatItReadEarlier(t *testing
 		_, err = s.server.Client().TransactWriteItems(t.Context(), &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{between.ConditionCheck()}})
 		if cancelled := (*types.TransactionCanceledException)(nil); !errors.As(err, &cancelled) {
 			t.Errorf("the guarded write of an earlier tenure gives %v, want it refused", err)
+		}
+		must(t, after.Release(t.Context()))
+		own, err := s.newer.TryAcquire(t.Context(), "job") // and one that has seen the larger ones
+		must(t, err)
+		if own.Token() <= between.Token() {
+			t.Errorf("token %d after %d of the same client", own.Token(), between.Token())
 		}
 	})
 }
