@@ -522,9 +522,9 @@ func gate(e *env) types.TransactWriteItem {
 }
 
 func TestARefusalOfTheCallersConditionIsNoVerdictOnAnAttemptThatIsStillUnderWay(t *testing.T) {
-	var cancelled *types.TransactionCanceledException
 	t.Run("it arrives later", func(t *testing.T) {
 		onServer(t, func(e *env) {
+			var cancelled *types.TransactionCanceledException
 			c, wire := e.client(long)
 			l := e.acquire(c, "key")
 			e.put("gate", attributes{"closed": s("yes")})
@@ -562,6 +562,7 @@ func TestARefusalOfTheCallersConditionIsNoVerdictOnAnAttemptThatIsStillUnderWay(
 	})
 	t.Run("another guarded write is made void with it", func(t *testing.T) {
 		virtual(t, func(e *env) {
+			var cancelled *types.TransactionCanceledException
 			c, wire := e.client(long)
 			l := e.acquire(c, "key")
 			e.put("gate", attributes{"closed": s("yes")})
