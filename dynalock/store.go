@@ -263,8 +263,7 @@ func (c *Client) request(
 		}
 		if attempt(); misdated(a.err) {
 			c.service.observe(a.sent.Wall, c.opt.clock.Now().Wall, serverTime(meta, a.err), true)
-			a.sent = c.opt.clock.Now()
-			attempt() // once more, signed right
+			attempt() // once more, signed right; sent is the first's, which somebody on the way may have passed on
 		}
 	}
 	a.got = c.opt.clock.Now()
