@@ -543,6 +543,42 @@ func TestARefusalOfTheCallersConditionIsNoVerdictOnAnAttemptThatIsStillUnderWay(
 			must(e, l.Release(e.ctx))
 		})
 	})
+	t.Run("a copy of the one that was refused arrives later", func(t *testing.T) {
+		onServer(t, func(e *env) {
+			var cancelled *types.TransactionCanceledException
+			c, wire := e.client(long)
+			l := e.acquire(c, "key")
+			e.put("gate", attributes{"closed": s("yes")})
+			wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "TransactWriteItems", Times: 1})
+			before := wire.Counts()
+			err := l.Transact(e.ctx, put(e, "register", "x"), gate(e))
+			check(e, errors.As(err, &cancelled) && errors.Is(err, dynalock.ErrStore), "error is %v", err)
+			after := wire.Counts()
+			check(e, after["TransactWriteItems"]-before["TransactWriteItems"] == 2 && after["UpdateItem"]-before["UpdateItem"] == 1,
+				"requests: %v after %v, want the refused one, a heartbeat and the answer to it", after, before)
+			e.put("gate", attributes{})
+			deliver(e, wire)
+			check(e, len(e.item("register")) == 0, "what was refused was written")
+			must(e, l.Release(e.ctx))
+		})
+	})
+	t.Run("a copy of the one that was refused arrives before the heartbeat", func(t *testing.T) {
+		virtual(t, func(e *env) {
+			c, wire := e.client(long)
+			l := e.acquire(c, "key")
+			e.put("gate", attributes{"closed": s("yes")})
+			wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "TransactWriteItems", Times: 1})
+			wire.Inject(testserver.Fault{Op: "UpdateItem", Times: 1, Delay: 50 * time.Millisecond})
+			go func() {
+				time.Sleep(25 * time.Millisecond)
+				e.put("gate", attributes{})
+				deliver(e, wire)
+			}()
+			must(e, l.Transact(e.ctx, put(e, "register", "x"), gate(e)))
+			check(e, text(e.item("register")["value"]) == "x", "not written")
+			must(e, l.Release(e.ctx))
+		})
+	})
 	t.Run("it arrives before the heartbeat", func(t *testing.T) {
 		virtual(t, func(e *env) {
 			c, wire := e.client(long)

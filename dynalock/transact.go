@@ -51,7 +51,7 @@ type guarded struct {
 	first   heartbeat.Reading // when it was sent for the first time
 	doubt   bool              // it may have been applied, or be applied yet
 	void    bool              // it cannot be applied any more, unless it has been
-	refusal error             // a condition of the caller's refused an attempt while another was in doubt
+	refusal error             // a condition of the caller's refused an attempt
 	until   time.Duration     // how long it is repeated once the lock is over
 	strange time.Duration     // since when a table or a permission is missing that may be the caller's; 0: none is
 }
@@ -72,8 +72,9 @@ func (g *guarded) begin() {
 // Transact writes items, at most 99, in one transaction that commits only if this tenure still holds the lock.
 // Conflicts (with this lock's own heartbeat, for one), throttling and lost answers are repeated under one client
 // token until ctx ends or the lock is lost, and after a lost answer for 9 minutes at most, since DynamoDB knows the
-// token for 10: so a transaction is applied once. Where a condition of the caller's own items refuses one attempt
-// while an earlier one may still be under way, the lock first makes that one void, by a heartbeat, and then asks again.
+// token for 10: so a transaction is applied once. Where a condition of the caller's own items refuses an attempt, an
+// earlier one, or a copy of it that the network has kept, may still be under way: a heartbeat makes them void, and the
+// transaction is sent once more, to be told whether one was applied before. A refusal costs these two requests more.
 //
 // nil means that the items were written. A lost lock is a [*LostError] (ErrLost), and nothing was written. A failed
 // condition of the caller's own items is the SDK's TransactionCanceledException inside an ErrStore, and nothing was
@@ -120,7 +121,7 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 		return a.verdict == fatal || g.foreign(a.err), g.failed(a.err)
 	}
 	g.strange = 0
-	check, again := cancellation(cancelled)
+	check, own, again := cancellation(cancelled)
 	switch {
 	case check != nil && l.shows(check.Item): // it is ours still, so the write was made void; had it been applied, this were nil
 		if g.refusal != nil {
@@ -136,7 +137,7 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 	case again: // a copy of it, made on the way, may be what it conflicted with
 		g.doubt = true
 		return false, nil
-	case !g.doubt:
+	case !g.doubt && !own:
 		return true, g.failed(a.err)
 	}
 	g.refusal = a.err
@@ -293,9 +294,9 @@ func (l *Lock) shows(it item) bool {
 	return r.State == Held && r.id() == l.id && r.Token == l.token
 }
 
-// cancellation reads the reasons: the lock's own check (the last item) refused, or nothing worse than conflicts and
-// throttling, which are worth another attempt.
-func cancellation(e *types.TransactionCanceledException) (check *types.CancellationReason, again bool) {
+// cancellation reads the reasons: the lock's own check (the last item) refused, or a condition of the caller's own did,
+// or there is nothing worse than conflicts and throttling, which are worth another attempt.
+func cancellation(e *types.TransactionCanceledException) (check *types.CancellationReason, own, again bool) {
 	again = len(e.CancellationReasons) > 0
 	for i, r := range e.CancellationReasons {
 		code := ""
@@ -306,14 +307,14 @@ func cancellation(e *types.TransactionCanceledException) (check *types.Cancellat
 		case "", "None", "TransactionConflict", "ProvisionedThroughputExceeded", "ThrottlingError":
 		case "ConditionalCheckFailed":
 			if i == len(e.CancellationReasons)-1 {
-				return &e.CancellationReasons[i], false
+				return &e.CancellationReasons[i], false, false
 			}
-			again = false
+			own, again = true, false
 		default:
 			again = false
 		}
 	}
-	return nil, again
+	return nil, own, again
 }
 
 // pause waits before attempt n+1 of an operation of the holder; the end of ctx is an error, a loss is not: the
