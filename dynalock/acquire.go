@@ -817,6 +817,7 @@ func (l *Lock) record() *Record {
 	return &Record{
 		Key: l.key, Owner: cmp.Or(l.options.candidate, l.c.opt.Owner), Version: versionOf(l.id, l.sent), Reason: l.options.Reason, State: Held,
 		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.acquired, dialect: l.dialect, hold: l.hold, attempt: l.attempt,
+		uncounted: l.besides,
 	}
 }
 

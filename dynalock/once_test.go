@@ -1068,6 +1068,26 @@ func TestAFunctionThatPanicsAfterItWasToldToStopHasFailed(t *testing.T) {
 	})
 }
 
+func TestARunOfThisProcessIsToldWithAllItsAttempts(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		ctx, deployed := context.WithCancel(e.ctx)
+		_, err := c.Once(ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error {
+			deployed()
+			return ctx.Err()
+		})
+		wantErr(e, err, dynalock.ErrNotDone)
+		run, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			seen, err := c.Once(e.within(lease/10), "job", "1", nothing)
+			wantErr(e, err, dynalock.ErrHeld)
+			check(e, !seen.Ran && seen.Attempt == 2, "run %+v", seen)
+			return nil
+		})
+		must(e, err)
+		check(e, run.Ran && run.Attempt == 2, "run %+v", run)
+	})
+}
+
 func TestAFunctionThatIsToldToStopForEverIsBegunForEverBySomeAndNotByAll(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client()
