@@ -66,7 +66,6 @@ type tenure struct {
 	releasing  bool              // its owner has called Release
 	call       *waitingCall      // that asked for it
 	givenBack  bool              // a release or a clean-up was sent
-	backAt     time.Duration     // when the first of them was
 	pending    int               // requests to begin it of which its client does not know that they were refused
 	read       bool              // the call that asked for it has seen it in a read
 	since      heartbeat.Reading // when it was given to somebody
@@ -237,7 +236,7 @@ func (k *checker) wrote(wr dynalocktest.Write, by string) {
 		k.tenure(st.id, wr.Key, q.client).token, st.stale = token, false // nobody was given it yet
 		for i := range st.claims {
 			if st.claims[i].id == st.id {
-				st.claims[i].token = token
+				st.claims[i].token, st.claims[i].lower = token, before.token
 			}
 		}
 		k.count.Raised++
@@ -638,6 +637,15 @@ func (k *checker) orphaned(key string, st *keyState) {
 	}
 }
 
+// left is for how long the holder may still trust in the lease, by its own clocks.
+func (t *tenure) left(now heartbeat.Reading) time.Duration {
+	if t.acked == nil {
+		return t.trust
+	}
+	elapsed, _ := now.Since(t.acked.sentAt)
+	return t.trust - elapsed
+}
+
 // late checks that the news of a loss is not late, by the clocks of the holder. The timers of the scheduler run on one of
 // them and stand still while the process is paused; after a step of another one it looks again within a second.
 func (k *checker) late(t *tenure) {
@@ -654,11 +662,7 @@ func (k *checker) late(t *tenure) {
 		}
 	}
 	now := c.clock.Now()
-	left := t.trust
-	if t.acked != nil {
-		elapsed, _ := now.Since(t.acked.sentAt)
-		left -= elapsed
-	}
+	left := t.left(now)
 	if t.limit > 0 {
 		elapsed, _ := now.Since(t.since)
 		left = min(left, t.limit-elapsed)

@@ -86,18 +86,19 @@ type attempt struct {
 	attempt, token  uint64
 	begun, finished uint64 // unix milliseconds
 	result          string
+	lower           uint64 // its token before it was raised, which others may have read
 }
 
 func attemptOf(it map[string]types.AttributeValue) attempt {
 	return attempt{
-		idOf(textOf(it, "recordVersionNumber")), textOf(it, "ownerName"), number(it, "attempt") + number(it, "uncounted"), number(it, "fencingToken"),
-		number(it, "acquiredAt"), number(it, "finishedAt"), textOf(it, "result"),
+		id: idOf(textOf(it, "recordVersionNumber")), owner: textOf(it, "ownerName"), attempt: number(it, "attempt") + number(it, "uncounted"),
+		token: number(it, "fencingToken"), begun: number(it, "acquiredAt"), finished: number(it, "finishedAt"), result: textOf(it, "result"),
 	}
 }
 
 // tells checks a Run.
 func (x attempt) tells(r dynalock.Run) bool {
-	return r.By == x.owner && uint64(r.Attempt) == x.attempt && r.Token == x.token && uint64(r.StartedAt.UnixMilli()) == x.begun
+	return r.By == x.owner && uint64(r.Attempt) == x.attempt && (r.Token == x.token || !r.Ran && x.lower > 0 && r.Token == x.lower) && uint64(r.StartedAt.UnixMilli()) == x.begun
 }
 
 // jobState is the item of a job, by the order of writes.

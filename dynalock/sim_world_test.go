@@ -275,7 +275,7 @@ func (w *world) close(c *simClient) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, t := range c.held { // one that reached its MaxHold is lost, whatever its release says
-		if t.givenBack && w.now()-t.backAt >= t.trust { // its release failed, and it is nobody's any more
+		if t.acked != nil && t.left(c.clock.Now()) <= 0 { // its release failed or was never sent, and its lease is over
 			continue
 		}
 		if first && t.limit == 0 && err == nil && t.ended == "" && !errors.Is(t.lock.Err(), dynalock.ErrLost) && !c.crashed() {
@@ -413,9 +413,7 @@ func (w *world) send(c *simClient, q *request) {
 		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, last: now, informed: c.answered, trip: c.trip}
 		t := k.tenure(idOf(q.version), q.key, c)
 		t.call = cmp.Or(t.call, q.call)
-		if (q.site.ends() || q.site == siteCleanUp) && !t.givenBack {
-			t.givenBack, t.backAt = true, now
-		}
+		t.givenBack = t.givenBack || q.site.ends() || q.site == siteCleanUp
 		if q.site.begins() {
 			t.pending++
 		}
