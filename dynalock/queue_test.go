@@ -248,6 +248,8 @@ func TestAWaiterThatGivesUpWakesNobodyUnlessItWasTheFirstInLine(t *testing.T) {
 		}
 		check(e, clock.n.Load() == before, "the first of a line was woken %d times by 100 who left it", clock.n.Load()-before)
 		check(e, wire.Count() == requests, "100 who left the line cost %d requests", wire.Count()-requests)
+		ends[0]()
+		synctest.Wait() // before the client is closed, which would end the call, too
 	})
 }
 

@@ -119,7 +119,7 @@ var lateMutants = []mutant{
 	{
 		name: "condition-of-the-caller-is-a-verdict", file: "dynalock/transact.go", ref: "Lock.Transact",
 		old: "\tcase !g.doubt && !own:\n",
-		new: "\tcase again == false:\n",
+		new: "\tcase !own || !again:\n",
 		bug: "A guarded write that the caller's own condition has refused is applied by an attempt that was still under way.",
 	},
 	{
