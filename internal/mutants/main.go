@@ -1,11 +1,11 @@
 // Command mutants asks the tests whether they would notice: it seeds one bug at a time into the library, runs the fast
 // part of the tests on it, and fails if one bug survives. The bugs are those of the other lock clients and those that
-// the protocol is made to exclude; docs/mutants.md lists them with the tests that kill them.
+// the protocol is made to exclude; internal/mutants/README.md lists them with the tests that kill them.
 //
 //	scripts/mutants                    every mutant, until its first killer; first the tests that killed it last time
 //	scripts/mutants -run regexp        those whose name matches
 //	scripts/mutants -new               those of which no killer is known
-//	scripts/mutants -write [-all]      writes the killers and docs/mutants.md anew, with -all all killers of each
+//	scripts/mutants -write [-all]      writes the killers and internal/mutants/README.md anew, with -all all killers of each
 //
 // The second mode knows nothing of the protocol. Its mutants are made by operators at every place of the syntax tree
 // that they fit, and of those a sample is drawn:
@@ -49,7 +49,7 @@ func main() {
 	run := flag.String("run", "", "only the mutants whose name matches this regular expression")
 	fresh := flag.Bool("new", false, "only the mutants of which no killer is known")
 	every := flag.Bool("all", false, "do not stop at the first test that fails")
-	write := flag.Bool("write", false, "write who killed what to killers.json and docs/mutants.md")
+	write := flag.Bool("write", false, "write who killed what to killers.json and internal/mutants/README.md")
 	parallel := flag.Int("p", max(1, runtime.GOMAXPROCS(0)), "how many mutants to try at once")
 	var draw sample
 	flag.IntVar(&draw.count, "generic", 0, "try this many mutants that operators make, and none of the list")

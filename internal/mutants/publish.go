@@ -12,7 +12,7 @@ import (
 
 const (
 	killersFile = "internal/mutants/killers.json"
-	listFile    = "docs/mutants.md"
+	listFile    = "internal/mutants/README.md"
 )
 
 // readKillers reads who killed each mutant last time.
@@ -59,29 +59,31 @@ func list(killers map[string][]kill) string {
 	mutants := all()
 	fmt.Fprintf(&b, `# Seeded bugs, and the tests that kill them
 
-Coverage says which lines the tests run, not whether they would notice if one were wrong. So `+"`scripts/mutants`"+` seeds bugs
-into the library, one at a time: %d of them, each a mistake that another lock client makes or that the protocol is made
-to exclude. The fast part of the tests has to fail on every one: the tests of `+"`heartbeat` and `dynalock`"+`, in virtual
-time on the embedded server, and a small part of the simulation where no other test notices.
+Coverage says which lines the tests run. It does not say whether the tests would fail if a line were wrong. So
+`+"`scripts/mutants`"+` seeds bugs into the library, one at a time: %d of them. Each is a mistake that another lock client
+makes, or one that the protocol excludes. The fast tests have to fail on every bug: those of `+"`heartbeat`"+` and
+`+"`dynalock`"+`, in virtual time on the embedded server, and a small part of the simulation where no other test fails.
 
 `+"```"+`
-scripts/mutants                  every bug, until the first test that notices it
-scripts/mutants -run regexp      those whose name matches
-scripts/mutants -write           writes this list anew; with -all it names all tests that notice, not only the first
+scripts/mutants                  every bug, until the first test that kills it
+scripts/mutants -run regexp      the bugs whose name matches
+scripts/mutants -write           writes this page; with -all it names all tests that kill, not only the first
 `+"```"+`
 
-The bugs are in `+"`internal/mutants/list_*.go`"+`: the text of the source, and what is put in its place. A bug that survives
-shows that a test is missing. A process of tests that ended without a failed test, killed for one, is an error and kills
-nothing.
+- The bugs are in `+"`internal/mutants/list_*.go`"+`: the text of the source, and the text that replaces it.
+- A bug that survives shows that a test is missing.
+- A test process that ends without a failed test, for example because it was killed, is an error and kills nothing.
+- `+"`scripts/mutants`"+` takes minutes and is not part of `+"`.ci/run`"+`. Ordinary tests check that every bug still fits the
+  source and compiles, that every killer named here is still a test, and that this page is made of the recorded
+  killers. Whether they still kill is known from the last run only.
 
-`+"`scripts/mutants`"+` takes minutes and is not part of `+"`.ci/run`"+`. Ordinary tests see to it that every bug still fits the source
-and compiles, that every killer named here still is a test, and that this text is the one that the recorded killers
-make. That they still kill is known from the last run only.
+The columns:
 
-"Breaks" names what the bug is contrary to: a failure of the established clients by its number in
-`+"`dynalock/peers_test.go`"+`, a section of the documentation of package dynalock, or the exported name whose documentation
-promises otherwise. A killer is a test that fails on the bug, and not the only one as a rule; "by timeout" is one that
-does not end any more, not even when it is run alone, "by panic" one that takes the process with it.
+- **breaks** names what the bug contradicts: a known failure of the established clients, by its number in
+  `+"`dynalock/peers_test.go`"+`; a section of the documentation of package dynalock; or the exported name whose
+  documentation promises otherwise.
+- **killed by** names a test that fails on the bug; usually others fail, too. "By timeout" is a test that does not end,
+  also when it runs alone. "By panic" is a test whose process dies.
 `, len(mutants))
 	file := ""
 	for _, m := range mutants {
