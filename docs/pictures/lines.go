@@ -187,7 +187,7 @@ func staleLine(r story) *scene {
 	for t := r.acquired + 0.2; t < r.taken-0.2; t += 0.45 {
 		s.circle(x(t), waiterLane, "other")
 	}
-	s.text(x(r.acquired), waiterLane-16, "start", "small soft", "polls")
+	s.text(x(r.acquired), waiterLane-16, "start", "small soft", "polls (when, is only sketched)")
 	s.box(x(r.taken), waiterLane-14, x(end), waiterLane+14, "otherfill", "other")
 	s.arrow(x(r.taken), waiterLane-5, itemBoxLower+1, "other")
 	s.dot(x(r.taken), waiterLane, "other")

@@ -201,11 +201,11 @@ var leases = []struct {
 
 // costPlot shows what a lease costs.
 func costPlot() ([]byte, error) {
-	s := &scene{height: 340, name: "What a lock costs that is held for a month, by its lease:"}
+	s := &scene{height: 340, name: "What it costs to hold a lock for a month, by its lease:"}
 	p := newPlot()
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 1, 1000, 0.01, 10
-	p.X.Label.Text = "lease: after a crash the others wait for so long"
+	p.X.Label.Text = "lease: how long the others wait after a crash"
 	p.Y.Label.Text = "USD a month"
 	var points plotter.XYs
 	labels := plotter.XYLabels{}
@@ -244,7 +244,7 @@ func costPlot() ([]byte, error) {
 	p.Add(grid, line, dots, words)
 	p.X.Tick.Marker = ticks(map[float64]string{1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min", 600: "10 min"})
 	p.Y.Tick.Marker = ticks(map[float64]string{0.01: "0.01", 0.1: "0.10", 1: "1.00", 10: "10.00"})
-	s.text(16, 30, "start", "title", "What a lock costs that is held for a month, by its lease")
+	s.text(16, 30, "start", "title", "What it costs to hold a lock for a month, by its lease")
 	s.text(16, 52, "start", "small soft", "One write unit a heartbeat, on demand, at 0.625 USD a million; both axes are logarithmic.")
 	if err := embed(s, p, 66); err != nil {
 		return nil, err
