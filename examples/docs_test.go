@@ -50,7 +50,8 @@ func pages(t *testing.T) map[string]string {
 	t.Helper()
 	found := files(t, ".md")
 	for _, name := range []string{
-		"../README.md", "../CONTRIBUTING.md", "../bench/README.md", "../cmd/dynalock-admin/README.md", "../docs/operations.md",
+		"../README.md", "../CONTRIBUTING.md", "../bench/README.md", "../cmd/dynalock-admin/README.md", "../docs/costs.md",
+		"../docs/operations.md", "../docs/permissions.md", "../internal/mutants/README.md",
 		"../docs/adr/0001-tokens-live-in-the-item.md", "../examples/ecs/README.md", "../proof/README.md", "../terraform/README.md",
 	} {
 		if found[name] == "" {
@@ -225,15 +226,15 @@ func TestWhatTheREADMESaysIsNotThereYetIsNot(t *testing.T) {
 	}
 }
 
-func TestTheREADMENamesThePermissionForEveryOperationThatTheLibraryMakes(t *testing.T) {
+func TestThePermissionForEveryOperationThatTheLibraryMakesIsNamed(t *testing.T) {
 	t.Parallel()
-	readme := pages(t)["../README.md"]
+	page := pages(t)["../docs/permissions.md"]
 	for m := range reflect.TypeFor[dynalock.DynamoDB]().Methods() {
 		permission := "dynamodb:" + m.Name
 		if m.Name == "TransactWriteItems" {
 			permission = "dynamodb:ConditionCheckItem" // there is none for the transaction itself
 		}
-		if !strings.Contains(readme, "`"+permission+"`") {
+		if !strings.Contains(page, "`"+permission+"`") {
 			t.Errorf("no word of %s", permission)
 		}
 	}
@@ -263,13 +264,13 @@ func units(t *testing.T, f func(ctx context.Context, locks *dynalock.Client, srv
 	return writes, reads
 }
 
-func TestTheCostsInTheREADMEAreThoseThatTheServerCounts(t *testing.T) {
+func TestTheCostsInTheDocumentationAreThoseThatTheServerCounts(t *testing.T) {
 	t.Parallel()
-	readme := pages(t)["../README.md"]
+	page := pages(t)["../docs/costs.md"]
 	const write, read, month = 0.625e-6, 0.125e-6, 30 * 24 * 6 // USD a unit; as many times 10 minutes
 	said := func(what string, usd float64, unit string) {
 		t.Helper()
-		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(what) + `.* \| ([0-9.]+) ` + unit + ` \|$`).FindStringSubmatch(readme)
+		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(what) + `.* \| ([0-9.]+) ` + unit + ` \|$`).FindStringSubmatch(page)
 		if row == nil {
 			t.Errorf("no row for %q", what)
 			return
@@ -289,7 +290,8 @@ func TestTheCostsInTheREADMEAreThoseThatTheServerCounts(t *testing.T) {
 	said("taken and given back", 1e6*(writes*write+reads*read), "a million")
 
 	for name, lease := range map[string]time.Duration{
-		"held, with the default lease of 10 s": 10 * time.Second, "held, with a lease of 60 s": time.Minute,
+		"held, with a lease of 2 s": 2 * time.Second, "held, with the default lease of 10 s": 10 * time.Second,
+		"held, with a lease of 60 s": time.Minute, "held, with a lease of 5 min": 5 * time.Minute,
 	} {
 		writes, _ = units(t, func(ctx context.Context, locks *dynalock.Client, srv *dynalocktest.Server) {
 			_, err := locks.Acquire(ctx, "key", func(o *dynalock.AcquireOptions) { o.Lease = lease })
@@ -342,5 +344,39 @@ func TestTheCostsInTheREADMEAreThoseThatTheServerCounts(t *testing.T) {
 			t.Error("it got a lock that is held")
 		}
 	})
-	said("`TryAcquire` refused", 1e6*writes*write, "a million")
+	said("`TryAcquire` rejected", 1e6*writes*write, "a million")
+}
+
+func TestTheREADMEIsShort(t *testing.T) {
+	t.Parallel()
+	const most = 160
+	if lines := strings.Count(pages(t)["../README.md"], "\n"); lines > most {
+		t.Errorf("%d lines, and %d are the most that is read at once: move something to docs/", lines, most)
+	}
+}
+
+func TestTheProseOfThePagesFitsInto120Columns(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"../README.md", "../CONTRIBUTING.md", "../bench/README.md", "../proof/README.md"} {
+		short(t, name, pages(t)[name])
+	}
+	for name, text := range pages(t) {
+		if strings.HasPrefix(name, "../docs/") {
+			short(t, name, text)
+		}
+	}
+}
+
+// short reports lines of more than 120 columns; those of tables and of code cannot be broken.
+func short(t *testing.T, page, text string) {
+	t.Helper()
+	code := false
+	for i, line := range strings.Split(text, "\n") {
+		switch columns := len([]rune(line)); {
+		case strings.HasPrefix(line, "```"):
+			code = !code
+		case columns > 120 && !code && !strings.HasPrefix(line, "|"):
+			t.Errorf("%s:%d has %d columns", page, i+1, columns)
+		}
+	}
 }
