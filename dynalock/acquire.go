@@ -1,7 +1,6 @@
 package dynalock
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +26,12 @@ import (
 // at once. An uncontended call is one request. Other errors match ErrForeign, ErrStore (no table, no permission:
 // waiting would not help), ErrClosed or ErrInvalid.
 func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*AcquireOptions)) (*Lock, error) {
-	a, err := c.newAcquisition(ctx, key, optFns)
+	return c.begin(ctx, key, plain{}, optFns)
+}
+
+// begin is Acquire for a lock of any kind.
+func (c *Client) begin(ctx context.Context, key string, k kind, optFns []func(*AcquireOptions)) (*Lock, error) {
+	a, err := c.newAcquisition(ctx, key, k, optFns)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +40,7 @@ func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*Acquir
 		return nil, err
 	}
 	defer a.unwind()
-	w := c.enqueue(key, a.options.candidate)
+	w := c.enqueue(key, k)
 	defer c.leave(w)
 	return a.conclude(a.wait(ctx, w))
 }
@@ -47,52 +51,56 @@ func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*Acquir
 // attempt repeated, twice at most, so that its outcome is known; then the error matches ErrStore. Others match
 // ErrForeign, ErrClosed, ErrInvalid or ctx.Err().
 func (c *Client) TryAcquire(ctx context.Context, key string, optFns ...func(*AcquireOptions)) (*Lock, error) {
-	a, err := c.newAcquisition(ctx, key, optFns)
+	return c.tryBegin(ctx, key, plain{}, optFns)
+}
+
+// tryBegin is TryAcquire for a lock of any kind.
+func (c *Client) tryBegin(ctx context.Context, key string, k kind, optFns []func(*AcquireOptions)) (*Lock, error) {
+	a, err := c.newAcquisition(ctx, key, k, optFns)
 	if err != nil {
 		return nil, err
 	}
 	defer c.exit()
 	defer a.unwind()
-	return a.conclude(a.once(ctx))
+	return a.conclude(a.try(ctx))
 }
 
 // acquisition is an attempt to begin a tenure, over all its requests.
 type acquisition struct {
-	c           *Client
-	key         string
-	site        *site
-	options     AcquireOptions
-	timing      timing
-	values      context.Context // the caller's, for its values
-	id          string
-	sent        uint64                       // counter of the last version sent
-	tries       int                          // how many requests were sent
-	first       heartbeat.Reading            // when the first was sent
-	doubt       map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
-	unanswered  bool                         // one of them may be applied yet
-	floor       uint64                       // of the token, in the first attempt
-	made        int64                        // stamp of the last attempt: no earlier than what it has seen of the row
-	undo        bool                         // it was applied to a row that is no lock
-	dialect     Dialect
-	admit       []string // versions that the write may replace although the lock is not free
-	resume      string   // the acquisition id that Resume continues, and its token
-	resumeToken uint64
-	dead        *Record       // whose lock admit takes over
-	previous    string        // the version that was taken over
-	asked       bool          // a request was sent
-	began       time.Duration // monotonic clock at the call
-	last        *Record       // who was in the way when last looked
-	retry       time.Duration // how long to wait before the next look
-	lastErr     error
-	patient     bool  // it waits for a lock that is held
-	waited      bool  // an EventWaiting was sent
-	won         *Lock // the tenure that is about to be the caller's
-	over        bool  // the call has its result
-	abandoned   bool
+	c          *Client
+	key        string
+	kind       kind
+	site       *site
+	options    AcquireOptions
+	timing     timing
+	values     context.Context // the caller's, for its values
+	id         string
+	sent       uint64                       // counter of the last version sent
+	tries      int                          // how many requests were sent
+	first      heartbeat.Reading            // when the first was sent
+	doubt      map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
+	unanswered bool                         // one of them may be applied yet
+	floor      uint64                       // of the token, in the first attempt
+	made       int64                        // stamp of the last attempt: no earlier than what it has seen of the row
+	undo       bool                         // it was applied to a row that is no lock
+	dialect    Dialect
+	admit      []string      // versions that the write may replace although the lock is not free
+	dead       *Record       // whose lock admit takes over
+	previous   string        // the version that was taken over
+	asked      bool          // a request was sent
+	began      time.Duration // monotonic clock at the call
+	last       *Record       // who was in the way when last looked
+	retry      time.Duration // how long to wait before the next look
+	lastErr    error
+	patient    bool  // it waits for a lock that is held
+	waited     bool  // an EventWaiting was sent
+	won        *Lock // the tenure that is about to be the caller's
+	over       bool  // the call has its result
+	abandoned  bool
 }
 
 // newAcquisition checks the input and enters the client, which the caller has to exit.
-func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*AcquireOptions)) (*acquisition, error) {
+func (c *Client) newAcquisition(ctx context.Context, key string, k kind, optFns []func(*AcquireOptions)) (*acquisition, error) {
 	var o AcquireOptions
 	apply(&o, optFns)
 	t, err := o.validate(c, key)
@@ -107,7 +115,7 @@ func (c *Client) newAcquisition(ctx context.Context, key string, optFns []func(*
 	}
 	o.Data = slices.Clone(o.Data)
 	a := &acquisition{
-		c: c, key: key, options: o, timing: t, values: context.WithoutCancel(ctx),
+		c: c, key: key, kind: k, options: o, timing: t, values: context.WithoutCancel(ctx),
 		id: newID(), dialect: c.opt.Dialect, began: c.now(), site: callSite(),
 	}
 	if w, dead := c.dead(key); dead {
@@ -126,7 +134,7 @@ func (a *acquisition) expressions(o *offer) *write {
 		a.floor = floor
 	}
 	w := &write{update: updAcquire, values: item{
-		":next": str(versionOf(a.id, a.sent)), ":owner": str(a.owner()),
+		":next": str(versionOf(a.id, a.sent)), ":owner": str(a.kind.owner(c.opt.Owner)),
 		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor), ":made": num(a.made),
 		":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(c.waiters(a.key)),
 	}}
@@ -142,27 +150,11 @@ func (a *acquisition) expressions(o *offer) *write {
 	if a.dialect == DialectDynamolock {
 		free = condReleased + condDynamolock
 	}
-	switch {
-	case a.resume != "":
-		w.cond = condTenure + condToken
-		w.values[":id"], w.values[":token"] = str(a.resume+"-"), num(a.resumeToken)
-	case a.options.claim > 0:
-		w.cond = condNew + " OR (" + condRepeat + free + ")" // redundant parentheses are refused
-		if len(admit) > 0 {
-			w.cond += " OR (" + condRepeat + condVersion(len(admit)) + ")"
-		}
-		w.update += setAttempt
-		w.values[":max"] = num(a.options.claim)
-	default:
-		w.cond = condNew + " OR (" + free + ")"
-		if len(admit) > 0 {
-			w.cond += " OR " + condVersion(len(admit))
-		}
-		if a.options.candidate != "" {
-			w.cond += " OR " + condYielded
-			w.values[":candidate"] = str(a.options.candidate)
-		}
+	seen := ""
+	if len(admit) > 0 {
+		seen = condVersion(len(admit))
 	}
+	a.kind.claim(w, free, seen)
 	for i, v := range admit { // those that the condition does not mention are not sent
 		w.values[":seen"+strconv.Itoa(i)] = str(v)
 	}
@@ -189,14 +181,6 @@ func (a *acquisition) expressions(o *offer) *write {
 	}
 	w.update += remove
 	return w
-}
-
-// owner is the label in the item.
-func (a *acquisition) owner() string {
-	if a.options.candidate != "" {
-		return a.options.candidate
-	}
-	return a.c.opt.Owner
 }
 
 // outcome of one attempt: a lock, or the answer that did not give one.
@@ -264,17 +248,11 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 	}
 }
 
-// unbegin has the release of a run that never began take its attempt back: it counts for nothing.
+// unbegin has the release of a tenure that its caller was never given undo what its beginning has written.
 func (l *Lock) unbegin() {
-	if l.options.claim == 0 {
-		return
+	if final := l.kind.unbegun(l); final != nil {
+		l.endWith(final)
 	}
-	l.endWith(func(w *write) {
-		w.update = updRelease + setHold + setAttempts
-		w.values[":attempts"] = num(l.attempt - 1) // not one less: it may be sent again
-		l.c.retain(w, l.options.keep)
-		w.update += updReleaseRemove
-	})
 }
 
 // send makes the request and makes of its answer what it says.
@@ -373,8 +351,8 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	r := c.decode(a.key, it)
 	a.previous = r.previous
 	l := &Lock{
-		c: c, key: a.key, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
-		hold: r.hold, attempt: r.attempt, besides: r.uncounted, site: a.site, began: sent, acquired: r.AcquiredAt,
+		c: c, key: a.key, kind: a.kind, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
+		hold: r.hold, extra: r.extra, site: a.site, began: sent, acquired: r.AcquiredAt,
 		turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
 	}
 	l.options.Data = nil
@@ -523,10 +501,8 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 		if a.undo {
 			w.update += setLower
 		}
-		if a.options.claim > 0 {
-			w.update += setUnbegun
-		}
-		a.c.retain(w, a.options.keep)
+		a.kind.ghost(w)
+		a.c.retain(w, a.kind.keep())
 		w.update += updReleaseRemove
 		if a.c.update(ctx, a.timing.attempt, a.key, a.c.updateInput(a.key, w)).verdict == applied {
 			return
@@ -561,13 +537,11 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 			a.doubtful(n, a.first) // to be given back where the write does not
 		}
 		return stepWrite
-	case a.options.claim > 0 && !r.finished.IsZero():
-		a.lastErr = &finishedError{r}
+	}
+	if a.lastErr = a.kind.bars(&r, r.State == Free); a.lastErr != nil {
 		return stepFail
-	case r.State == Free:
-		if a.lastErr = a.claimable(&r, it); a.lastErr != nil {
-			return stepFail
-		}
+	}
+	if r.State == Free {
 		if len(it) > 0 {
 			a.admit, a.dialect = []string{r.Version}, r.dialect
 		}
@@ -580,37 +554,22 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	still, tenure := c.observe(&r, got.Mono)
 	expired := c.opt.MaxClockSkew > 0 && !r.ExpiresAt.IsZero() && got.Wall.Sub(r.ExpiresAt) > c.opt.MaxClockSkew
 	if still >= r.Lease || expired {
-		if a.lastErr = a.claimable(&r, it); a.lastErr != nil {
+		if a.lastErr = a.kind.bars(&r, true); a.lastErr != nil {
 			return stepFail
 		}
 		a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r
 		return stepWrite
 	}
-	if r.successor != "" && r.successor != a.options.candidate {
-		c.promote(a.key, r.successor)
-	}
-	if r.successor != "" && r.successor == a.options.candidate { // the leader is about to hand over to us
-		if a.retry = max(c.opt.MinPoll, c.opt.MaxPoll/20); r.yielded {
+	if a.kind.intended(&r) { // the holder is about to hand over to this waiter
+		if a.retry = max(c.opt.MinPoll, c.opt.MaxPoll/20); a.kind.passes(&r) {
 			return stepWrite
 		}
 		return stepLook
 	}
+	c.promote(a.key, &r)
 	bound := c.pollBound(r.hold, tenure, r.Waiters)
 	a.retry = min(c.opt.MinPoll+rand.N(bound-c.opt.MinPoll+1), r.Lease-still)
 	return stepLook
-}
-
-// claimable says why a run that is free or dead may not begin: often enough, or it is a lock or what somebody has
-// rewritten, where every claim would be refused.
-func (a *acquisition) claimable(r *Record, it item) error {
-	switch {
-	case a.options.claim == 0 || len(it) == 0:
-	case !r.run:
-		return &ForeignError{Key: a.key, Problem: notARun}
-	case r.attempt >= a.options.claim:
-		return &finishedError{*r}
-	}
-	return nil
 }
 
 // pollBound is the longest wait before the next look at a lock that is usually held for hold and has been seen in
@@ -621,12 +580,16 @@ func (c *Client) pollBound(hold, seen time.Duration, waiters int) time.Duration 
 	return min(max(bound, c.opt.MinPoll), c.opt.MaxPoll)
 }
 
-// once is TryAcquire.
-func (a *acquisition) once(ctx context.Context) (*Lock, error) {
+// try is TryAcquire.
+func (a *acquisition) try(ctx context.Context) (*Lock, error) {
 	failures := 0
 	for rounds := 0; ; rounds++ {
-		out := outcome{answer: a.permitted(ctx)}
-		var err error
+		may, err := a.permitted(ctx)
+		if err != nil {
+			a.abandon()
+			return nil, err
+		}
+		out := outcome{answer: may}
 		if out.verdict == applied {
 			out, err = a.attempt(ctx, nil)
 		}
@@ -680,7 +643,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 		}
 		var got answer
 		if o != nil || freed || next == stepWrite {
-			if got = a.permitted(ctx); got.verdict == applied {
+			if got, err = a.permitted(ctx); got.verdict == applied && err == nil {
 				out, err := a.attempt(ctx, o)
 				if err != nil {
 					return nil, a.ended(err)
@@ -691,6 +654,10 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 				got = out.answer
 			} else if o != nil {
 				o.done <- declined
+			}
+			if err != nil {
+				a.abandon()
+				return nil, err
 			}
 		} else {
 			got = a.look(ctx, a.key, false)
@@ -729,17 +696,12 @@ func (a *acquisition) look(ctx context.Context, key string, consistent bool) ans
 	return got
 }
 
-// permitted looks once more, before each attempt but one that is made at once, whether the job of a run is paused: it
-// may have been while this call waited. Applied means that it is not.
-func (a *acquisition) permitted(ctx context.Context) answer {
-	if a.options.job == "" || !a.asked && a.c.now()-a.began < a.c.opt.MinPoll {
-		return answer{verdict: applied}
+// permitted asks the kind before each attempt but one that is made at once.
+func (a *acquisition) permitted(ctx context.Context) (answer, error) {
+	if !a.asked && a.c.now()-a.began < a.c.opt.MinPoll {
+		return answer{verdict: applied}, nil
 	}
-	got := a.look(ctx, jobKey(a.options.job), true)
-	if err := pausedError(a.options.job, got.item); err != nil {
-		return answer{verdict: fatal, err: err}
-	}
-	return got
+	return a.kind.allows(ctx, a)
 }
 
 // heldError says who is in the way.
@@ -795,9 +757,6 @@ func (a *acquisition) ended(err error) error {
 
 // diagnose explains an error that another attempt would meet again.
 func (c *Client) diagnose(ctx context.Context, key string, err error) error {
-	if errors.Is(err, ErrPaused) {
-		return err
-	}
 	var api smithy.APIError
 	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {
 		// An update of a foreign row can fail for its types before its condition is looked at.
@@ -815,9 +774,8 @@ func (l *Lock) record() *Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &Record{
-		Key: l.key, Owner: cmp.Or(l.options.candidate, l.c.opt.Owner), Version: versionOf(l.id, l.sent), Reason: l.options.Reason, State: Held,
-		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.acquired, dialect: l.dialect, hold: l.hold, attempt: l.attempt,
-		uncounted: l.besides,
+		Key: l.key, Owner: l.kind.owner(l.c.opt.Owner), Version: versionOf(l.id, l.sent), Reason: l.options.Reason, State: Held,
+		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.acquired, dialect: l.dialect, hold: l.hold, extra: l.extra,
 	}
 }
 

@@ -338,7 +338,7 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 		}
 		w.values[":seenOwner"], w.values[":seen0"] = str(r.Owner), str(r.Version)
 	}
-	if !r.run { // its attempts are not to be forgotten
+	if !lasting(&r) {
 		c.retain(w, 0)
 	}
 	w.update += updReleaseRemove

@@ -58,6 +58,77 @@ type term struct {
 	to     string // whom it is handed over to
 }
 
+// The attributes of an election.
+const (
+	attrSuccessor = "successor" // S the candidate that the leader is to hand over to
+	attrYielded   = "yielded"   // S the version with which the leader stood down in favour of the successor
+)
+
+var electionNames = map[string]string{"#successor": attrSuccessor, "#yielded": attrYielded}
+
+const (
+	// condYielded: the leader of an election stood down in favour of this candidate. Bound to the version, since
+	// another library copies attributes that it does not know.
+	condYielded = "(#successor = :candidate AND #yielded = #version AND " + condBefore + ")"
+
+	// updYield stands down in favour of the successor: nobody else may take the lock before its lease has run out.
+	updYield = "SET #version = :next, #stamp = :next, #renewed = :now, #yielded = :next, #successor = :successor, #hold = :hold"
+
+	// updSuccessor asks the leader to hand over. The version stays: the leader's heartbeats go on.
+	updSuccessor = "SET #successor = :successor"
+
+	electionRemove = ", #successor, #yielded"
+)
+
+// successor is the candidate that the leader is to hand over to; "" where nobody has asked for that.
+func successor(r *Record) string {
+	p := parser{it: r.extra}
+	return p.str(attrSuccessor)
+}
+
+// yielded tells whether the leader has stood down in favour of the successor.
+func yielded(r *Record) bool {
+	p := parser{it: r.extra}
+	return r.Version != "" && p.str(attrYielded) == r.Version
+}
+
+// candidate is the kind of a term: a leader may name who comes next, and is asked whether it is healthy.
+type candidate struct {
+	plain
+	e *Election
+	t *term
+}
+
+func (k *candidate) owner(string) string { return k.e.opt.Candidate }
+
+func (k *candidate) claim(w *write, free, seen string) {
+	k.plain.claim(w, free, seen)
+	w.cond += " OR " + condYielded
+	w.values[":candidate"] = str(k.e.opt.Candidate)
+}
+
+func (k *candidate) intended(r *Record) bool { return successor(r) == k.e.opt.Candidate }
+
+func (k *candidate) passes(r *Record) bool { return k.plain.passes(r) || yielded(r) }
+
+func (k *candidate) curious() bool { return true }
+
+func (k *candidate) renewed(r *Record) { k.e.asked(k.t, successor(r)) }
+
+// heartbeat asks Health. A leader that is not healthy is told to end its term, and not renewed meanwhile.
+func (k *candidate) heartbeat(ctx context.Context, l *Lock) (*PanicError, error) {
+	if k.e.opt.Health == nil {
+		return nil, nil
+	}
+	check, cancel := context.WithTimeout(ctx, l.timing.attempt)
+	defer cancel()
+	crash, err := l.c.protect(func() error { return k.e.opt.Health(check) })
+	if err != nil && crash == nil { // a panic is the end of more than the term
+		k.t.cancel(fmt.Errorf("%w: %w", ErrUnhealthy, err))
+	}
+	return crash, err
+}
+
 // Election makes a candidate. It does no I/O; bad options come up in Run.
 func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Election {
 	e := &Election{c: c, key: key, opt: ElectionOptions{Candidate: c.opt.Owner}}
@@ -151,15 +222,12 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 	d := e.c.undertake(ctx, e.key)
 	defer d.end()
 	t := &term{done: make(chan struct{}), ctx: d.ctx, cancel: d.cancel}
-	l, err := e.c.Acquire(d.caller, e.key, func(o *AcquireOptions) {
-		o.Data, o.Lease, o.candidate = e.opt.Value, e.opt.Lease, e.opt.Candidate
+	l, err := e.c.begin(d.caller, e.key, &candidate{e: e, t: t}, []func(*AcquireOptions){func(o *AcquireOptions) {
+		o.Data, o.Lease = e.opt.Value, e.opt.Lease
 		if e.opt.Value == nil {
 			o.Data = []byte{} // not the value of the leader before
 		}
-		o.seen = func(r Record) { e.asked(t, r.successor) }
-		o.health = e.opt.Health
-		o.unhealthy = func(err error) { d.cancel(fmt.Errorf("%w: %w", ErrUnhealthy, err)) }
-	})
+	}})
 	if err != nil {
 		return true, err
 	}
@@ -302,8 +370,8 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 // It returns when the candidate leads. If somebody else does, or nobody did, the error matches ErrChanged; others
 // match ErrInvalid, ErrForeign, ErrStore or ctx.Err(). Its cost: a read and a write, the leader's last write, the
 // candidate's read and write, its reads every MaxPoll/20 from its first look on, and the caller's own until it is done.
-func (e *Election) HandOver(ctx context.Context, candidate string) error {
-	if err := checkCandidate(candidate); err != nil {
+func (e *Election) HandOver(ctx context.Context, name string) error {
+	if err := checkCandidate(name); err != nil {
 		return err
 	}
 	r, err := e.Leader(ctx)
@@ -314,10 +382,10 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 		return &ForeignError{Key: e.key, Problem: r.Problem}
 	case r.State == Free || r.id() == "":
 		return fmt.Errorf("%w: election %q has no leader that can hand over", ErrChanged, e.key)
-	case r.Owner == candidate && !r.yielded:
+	case r.Owner == name && !yielded(&r):
 		return nil
 	}
-	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(candidate)}}
+	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(name)}}
 	doubt := false
 	err = e.c.persist(ctx, func() (bool, error) {
 		a := e.c.ask(ctx, e.key, w)
@@ -340,14 +408,14 @@ func (e *Election) HandOver(ctx context.Context, candidate string) error {
 	t := e.term
 	e.mu.Unlock()
 	if t != nil && t.lock.id == r.id() {
-		e.asked(t, candidate)
+		e.asked(t, name)
 	}
 	for wait := e.c.opt.MinPoll; ; wait = min(2*wait, e.c.opt.MaxPoll) {
 		now, err := e.Leader(ctx)
 		switch {
 		case err != nil:
 			return err
-		case now.State == Held && now.id() != r.id() && now.Owner == candidate:
+		case now.State == Held && now.id() != r.id() && now.Owner == name:
 			return nil
 		case now.State != Held || now.id() != r.id():
 			return fmt.Errorf("%w: the leadership of %q went to %q", ErrChanged, e.key, now.Owner)

@@ -21,7 +21,7 @@ func CountByOne(o *Options) { o.bump = func() uint64 { return 1 } }
 func Watch(c *Client, key string, waiting bool) (ended func() (dead bool)) {
 	leave := func() {}
 	if waiting {
-		w := c.enqueue(key, "")
+		w := c.enqueue(key, plain{})
 		leave = func() { c.leave(w) }
 	}
 	c.observe(&Record{Key: key, Version: "v", Lease: minLease}, c.now())
@@ -76,13 +76,13 @@ type Tenure struct {
 
 // SendAcquire sends attempt n of an acquisition.
 func SendAcquire(ctx context.Context, c *Client, key, id string, n uint64, admit []string) {
-	a := &acquisition{c: c, key: key, id: id, sent: n, dialect: c.opt.Dialect, admit: admit, options: AcquireOptions{Lease: c.opt.Lease}}
+	a := &acquisition{c: c, key: key, kind: plain{}, id: id, sent: n, dialect: c.opt.Dialect, admit: admit, options: AcquireOptions{Lease: c.opt.Lease}}
 	c.update(ctx, lease(c).attempt, key, c.updateInput(key, a.expressions(nil)))
 }
 
 // SendCleanUp sends the releases of an acquisition that gave up after attempt n.
 func SendCleanUp(ctx context.Context, c *Client, key, id string, n uint64) {
-	a := &acquisition{c: c, key: key, id: id, sent: n, timing: lease(c), doubt: map[uint64]heartbeat.Reading{n: {}}}
+	a := &acquisition{c: c, key: key, kind: plain{}, id: id, sent: n, timing: lease(c), doubt: map[uint64]heartbeat.Reading{n: {}}}
 	a.cleanUp(ctx)
 }
 
@@ -101,7 +101,7 @@ func CheckOf(c *Client, key string, t Tenure) types.TransactWriteItem {
 
 func (t Tenure) lock(c *Client, key string) *Lock {
 	return &Lock{
-		c: c, key: key, id: t.ID, token: t.Token, sent: t.Sent, open: t.Open, timing: lease(c), dialect: c.opt.Dialect,
+		c: c, key: key, kind: plain{}, id: t.ID, token: t.Token, sent: t.Sent, open: t.Open, timing: lease(c), dialect: c.opt.Dialect,
 		ctx: context.Background(), err: ErrReleased,
 	}
 }

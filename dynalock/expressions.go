@@ -43,30 +43,6 @@ const (
 	// condValid: the holder has not made the guarded writes up to this one void.
 	condValid = " AND (attribute_not_exists(#void) OR #void < :n)"
 
-	// condYielded: the leader of an election stood down in favour of this candidate. Bound to the version, since
-	// another library copies attributes that it does not know.
-	condYielded = "(#successor = :candidate AND #yielded = #version AND " + condBefore + ")"
-
-	// condRepeat: the run of a period was begun, not finished, and not as often as allowed. condReleased (an operator
-	// freed it) or condVersion (its holder is dead) follows.
-	condRepeat = "#attempt < :max AND attribute_not_exists(#finished) AND "
-
-	// condJob: there is nothing under the job's key, or what this library keeps of a job; not a lock that is held, not
-	// a foreign item.
-	condJob = "(attribute_not_exists(#key) OR #released = :one AND #stamp = #version)"
-
-	// condNotUnpaused: no pause has ended since the one that :seen0 ended, or ever. A late copy of a Pause must not begin it
-	// again, and the version may come back: by a late copy of a start.
-	condNotUnpaused = condJob + " AND #unpaused = :seen0"
-	condNeverPaused = condJob + " AND attribute_not_exists(#unpaused)"
-
-	// condSpaced: the job is not paused, and its last start is long enough ago or was that of this very period.
-	condSpaced = condJob + " AND attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
-
-	// condTicked: the job is not paused, and no tick was begun since the one that :seenTick names, or ever.
-	condTicked   = condJob + " AND attribute_not_exists(#paused) AND #tick = :seenTick"
-	condUnticked = condJob + " AND attribute_not_exists(#tick)"
-
 	// condForeignTenure: the same for a row that another library wrote, which has no acquisition id.
 	condForeignTenure = "#version = :seen0 AND NOT #released = :one AND "
 	condSameOwner     = "#owner = :seenOwner"
@@ -95,45 +71,17 @@ const (
 	updAcquire = "SET #owner = :owner, #lease = :lease, #version = :next, #stamp = :next," +
 		" #token = if_not_exists(#token, :floor) + :1, #acquired = :made, #renewed = :made, #expires = :expires," +
 		" #waiters = :waiters"
-	updAcquireRemove = " REMOVE #released, #ttl, #releasedBy, #successor, #yielded, #void"
+	updAcquireRemove = " REMOVE #released, #ttl, #releasedBy, #void" + ofOneTenure
 
 	// updRenew is the heartbeat: a new version, and the lease that it stands for.
 	updRenew = "SET #version = :next, #stamp = :next, #lease = :lease, #renewed = :now, #expires = :expires"
 
 	// updRelease gives the lock back. The version changes, so that nothing of this tenure that is still under way applies.
 	updRelease       = "SET #released = :one, #version = :next, #stamp = :next, #renewed = :now"
-	updReleaseRemove = " REMOVE #expires, #reason, #waiters, #successor, #yielded"
-
-	// updReopenRemove goes with a release that opens a period again.
-	updReopenRemove = " REMOVE #finished"
-
-	// updYield stands down in favour of the successor: nobody else may take the lock before its lease has run out.
-	updYield = "SET #version = :next, #stamp = :next, #renewed = :now, #yielded = :next, #successor = :successor, #hold = :hold"
-
-	// updSuccessor asks the leader to hand over. The version stays: the leader's heartbeats go on.
-	updSuccessor = "SET #successor = :successor"
-
-	// updStart notes the start of a job, updPause and updUnpause stop and resume it. The item looks like a released lock.
-	updJob     = "SET #lease = :lease, #version = :next, #stamp = :next, #owner = :owner, #released = :one"
-	updStart   = updJob + ", #started = :now, #period = :period"
-	updPause   = updJob + ", #paused = :paused, #pausedAt = :now"
-	updUnpause = updJob + ", #unpaused = :next REMOVE #paused, #pausedAt"
-
-	// updTick notes that a tick is begun, which is a start, and updSchedule where a schedule begins.
-	updTick     = updStart + ", #tick = :tick, #ticked = :now"
-	updSchedule = updJob + ", #tick = :tick"
+	updReleaseRemove = " REMOVE #expires, #reason, #waiters" + ofOneTenure
 
 	// setTurn counts how often the lock changed processes: a tenure that was not handed over within one begins a turn.
 	setTurn = ", #turn = if_not_exists(#turn, :0) + :1"
-
-	setAttempt  = ", #attempt = if_not_exists(#attempt, :0) + :1"
-	setAttempts = ", #attempt = :attempts"
-	setUnbegun  = ", #attempt = #attempt - :1"
-	setResult   = ", #result = :result, #ttl = :ttl"
-	setFinished = ", #finished = :now"
-
-	// setUncounted notes how often a period was begun without counting as an attempt.
-	setUncounted = ", #uncounted = :uncounted"
 
 	// setToken raises the token of a tenure that nobody was given yet, setLower takes back what an acquire has made of a
 	// token that cannot be one.
@@ -154,14 +102,12 @@ const (
 	setStatic = ", #static = :one"
 )
 
-// attributeNames are the placeholders. Every name is aliased: several are reserved words.
-var attributeNames = map[string]string{
+// engineNames are the placeholders of the engine's attributes. Every name is aliased: several are reserved words.
+var engineNames = map[string]string{
 	"#owner": attrOwner, "#lease": attrLease, "#version": attrVersion, "#released": attrReleased, "#data": attrData,
 	"#token": attrToken, "#stamp": attrStamp, "#acquired": attrAcquired, "#renewed": attrRenewed,
 	"#expires": attrExpires, "#reason": attrReason, "#hold": attrHold, "#waiters": attrWaiters, "#turn": attrTurn,
-	"#releasedBy": attrReleasedBy, "#successor": attrSuccessor, "#yielded": attrYielded, "#attempt": attrAttempt, "#finished": attrFinished, "#result": attrResult,
-	"#static": attrStatic, "#void": attrVoid, "#previous": attrPrevious, "#paused": attrPaused, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod, "#ttl": attrTTL,
-	"#uncounted": attrUncounted, "#pausedAt": attrPausedAt, "#tick": attrTick, "#ticked": attrTicked,
+	"#releasedBy": attrReleasedBy, "#static": attrStatic, "#void": attrVoid, "#previous": attrPrevious, "#ttl": attrTTL,
 }
 
 // constantValues are those that never change.

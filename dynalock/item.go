@@ -31,33 +31,20 @@ const (
 	attrWaiters    = "waiters"         // N other processes that wait, an estimate
 	attrTurn       = "turn"            // N how often the lock was not handed over within a process
 	attrReleasedBy = "releasedBy"      // S the operator who freed it
-	attrSuccessor  = "successor"       // S the candidate that an election's leader is to hand over to
-	attrYielded    = "yielded"         // S the version with which the leader stood down in favour of the successor
 	attrPrevious   = "previousVersion" // S the version that a take-over replaced
 	attrStatic     = "static"          // S "1": nothing renews the lease by itself
 	attrVoid       = "void"            // N guarded writes of this tenure up to this number are not applied any more
-	attrAttempt    = "attempt"         // N how often a run of a period was begun
-	attrUncounted  = "uncounted"       // N how often it was begun besides: it was told to stop, or opened again
-	attrFinished   = "finishedAt"      // N unix milliseconds, when such a run ended
-	attrResult     = "result"          // S the error that it ended with
-	attrPaused     = "paused"          // S why a job is paused
-	attrPausedAt   = "pausedAt"        // N unix milliseconds by the service's clock, since when
-	attrUnpaused   = "unpaused"        // S the version of the write that ended the last pause
-	attrStarted    = "startedAt"       // N unix milliseconds by the service's clock, the last start of a job
-	attrPeriod     = "period"          // S the period of that start
-	attrTick       = "tick"            // S the last tick of a job that was begun, or where its schedule begins, in RFC 3339
-	attrTicked     = "tickedAt"        // N unix milliseconds by the service's clock, when it was begun; only of a tick
 	attrTTL        = "ttl"             // N unix seconds, on released items only
 )
 
-var reservedAttributes = map[string]bool{
-	attrOwner: true, attrLease: true, attrVersion: true, attrReleased: true, attrData: true, attrToken: true,
-	attrStamp: true, attrAcquired: true, attrRenewed: true, attrExpires: true, attrReason: true, attrHold: true,
-	attrWaiters: true, attrTurn: true, attrReleasedBy: true, attrSuccessor: true, attrYielded: true, attrTTL: true,
-	attrPrevious: true, attrAttempt: true, attrFinished: true, attrResult: true, attrPaused: true, attrUnpaused: true,
-	attrStarted: true, attrPeriod: true, attrVoid: true, attrStatic: true,
-	attrUncounted: true, attrPausedAt: true, attrTick: true, attrTicked: true,
-}
+// reservedAttributes are all names that an item may have.
+var reservedAttributes = func() map[string]bool {
+	all := map[string]bool{}
+	for _, name := range attributeNames {
+		all[name] = true
+	}
+	return all
+}()
 
 const idBytes = 16
 
@@ -171,15 +158,16 @@ func (c *Client) decode(key string, it item) Record {
 		r.static = extra.str(attrStatic) == "1"
 		r.Waiters = int(min(extra.uint(attrWaiters), math.MaxInt32))
 		r.turn = extra.uint(attrTurn)
-		r.successor = extra.str(attrSuccessor)
-		runs := parser{it: it}
-		r.attempt = int(min(runs.uint(attrAttempt), math.MaxInt32))
-		r.uncounted = int(min(runs.uint(attrUncounted), math.MaxInt32))
-		r.finished, r.result = runs.time(attrFinished), extra.str(attrResult)
-		r.run = it[attrAttempt] != nil && runs.problem == "" && (it[attrFinished] == nil) == r.finished.IsZero()
 		r.previous = extra.str(attrPrevious)
-		r.yielded = extra.str(attrYielded) == r.Version
 		r.hold = time.Duration(min(extra.uint(attrHold), uint64(maxLease/time.Microsecond))) * time.Microsecond
+		for name, v := range it {
+			if kindAttributes[name] {
+				if r.extra == nil {
+					r.extra = item{}
+				}
+				r.extra[name] = v
+			}
+		}
 	}
 	return r
 }

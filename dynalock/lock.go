@@ -20,13 +20,13 @@ import (
 type Lock struct {
 	c        *Client
 	key, id  string
+	kind     kind
 	token    uint64
 	timing   timing
 	dialect  Dialect
 	options  AcquireOptions
 	hold     time.Duration     // the lock's usual hold time before this tenure
-	attempt  int               // of a run of a period
-	besides  int               // how often that was begun without counting as an attempt
+	extra    item              // what the item says that is its kind's own
 	made     int64             // stamp of the last attempt to acquire: what this tenure writes is stamped later
 	began    heartbeat.Reading // when the write that won it was sent
 	acquired time.Time         // as the item has it
@@ -249,19 +249,11 @@ func bump() uint64 {
 	return 1 + uint64(binary.BigEndian.Uint16(b[:]))
 }
 
-// renew makes one attempt of a heartbeat, if a leader is healthy. more, which may be nil, adds to what is written. The
+// renew makes one attempt of a heartbeat, if the kind allows it. more, which may be nil, adds to what is written. The
 // caller has the turn.
 func (l *Lock) renew(ctx context.Context, more func(*write)) answer {
-	if l.options.health != nil {
-		check, cancel := context.WithTimeout(ctx, l.timing.attempt)
-		defer cancel()
-		crash, err := l.c.protect(func() error { return l.options.health(check) })
-		if err != nil {
-			if crash == nil { // which is the end of more than the term
-				l.options.unhealthy(err)
-			}
-			return answer{verdict: rejected, err: err, crash: crash}
-		}
+	if crash, err := l.kind.heartbeat(ctx, l); err != nil {
+		return answer{verdict: rejected, err: err, crash: crash}
 	}
 	return l.extend(ctx, more)
 }
@@ -281,7 +273,7 @@ func (l *Lock) confirm(ctx context.Context, token uint64) answer {
 	return a
 }
 
-// extend is renew for whoever has just asked Health.
+// extend is renew for a caller that has just asked the kind.
 func (l *Lock) extend(ctx context.Context, more func(*write)) answer {
 	a := l.write(ctx, func(ctx context.Context, w *write) answer {
 		w.update = updRenew
@@ -291,13 +283,14 @@ func (l *Lock) extend(ctx context.Context, more func(*write)) answer {
 			more(w)
 		}
 		in := l.c.updateInput(l.key, w)
-		if l.options.seen != nil {
+		if l.kind.curious() {
 			in.ReturnValues = types.ReturnValueAllNew
 		}
 		return l.c.update(ctx, l.timing.attempt, l.key, in)
 	})
-	if a.verdict == applied && l.options.seen != nil {
-		l.options.seen(l.c.decode(l.key, a.item))
+	if a.verdict == applied && l.kind.curious() {
+		r := l.c.decode(l.key, a.item)
+		l.kind.renewed(&r)
 	}
 	return a
 }

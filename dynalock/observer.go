@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -194,11 +195,6 @@ func (l *Lock) emit(ctx context.Context, e Event) {
 
 // ordinary tells whether a call that ends without a lock ends as it was asked to, or as is to be expected.
 func ordinary(err error) bool {
-	var finished *finishedError
-	for _, e := range []error{ErrHeld, ErrClosed, ErrPaused, context.Canceled} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return errors.As(err, &finished)
+	is := func(target error) bool { return errors.Is(err, target) }
+	return slices.ContainsFunc([]error{ErrHeld, ErrClosed, context.Canceled}, is) || slices.ContainsFunc(ordinaryOfKinds, is)
 }

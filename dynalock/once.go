@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
+	"math"
 	"net/url"
 	"strings"
 	"time"
@@ -81,7 +81,112 @@ type Run struct {
 // finishedError says that a period's run is over: finished, or begun too often.
 type finishedError struct{ record Record }
 
+var errFinished = errors.New("dynalock: the run of the period is over") // a *finishedError
+
 func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has run", e.record.Key) }
+
+func (*finishedError) Is(target error) bool { return target == errFinished }
+
+// The attributes of a run, in the item of its period.
+const (
+	attrAttempt   = "attempt"    // N how often it was begun
+	attrUncounted = "uncounted"  // N how often it was begun besides: it was told to stop, or opened again
+	attrFinished  = "finishedAt" // N unix milliseconds, when it ended
+	attrResult    = "result"     // S the error that it ended with
+)
+
+var runNames = map[string]string{
+	"#attempt": attrAttempt, "#uncounted": attrUncounted, "#finished": attrFinished, "#result": attrResult,
+}
+
+const (
+	// condRepeat: the run of a period was begun, not finished, and not as often as allowed. condReleased (an operator
+	// freed it) or condVersion (its holder is dead) follows.
+	condRepeat = "#attempt < :max AND attribute_not_exists(#finished) AND "
+
+	setAttempt  = ", #attempt = if_not_exists(#attempt, :0) + :1"
+	setAttempts = ", #attempt = :attempts"
+	setUnbegun  = ", #attempt = #attempt - :1"
+	setResult   = ", #result = :result, #ttl = :ttl"
+	setFinished = ", #finished = :now"
+
+	// setUncounted notes how often a period was begun without counting as an attempt.
+	setUncounted = ", #uncounted = :uncounted"
+)
+
+// runState is what the item of a period says of its run.
+type runState struct {
+	attempt, uncounted int
+	finished           time.Time
+	result             string
+	is                 bool // it is one, and can be read
+}
+
+func readRun(r *Record) runState {
+	p, q := parser{it: r.extra}, parser{it: r.extra}
+	s := runState{
+		attempt: int(min(p.uint(attrAttempt), math.MaxInt32)), uncounted: int(min(p.uint(attrUncounted), math.MaxInt32)),
+		finished: p.time(attrFinished), result: q.str(attrResult),
+	}
+	s.is = r.extra[attrAttempt] != nil && p.problem == "" && (r.extra[attrFinished] == nil) == s.finished.IsZero()
+	return s
+}
+
+// period is the kind of a run: its key gives tenures until one of them is finished, or too many were begun.
+type period struct {
+	plain
+	job      string
+	attempts int           // how often it may be begun
+	stays    time.Duration // how long it stays known
+}
+
+func (k *period) claim(w *write, free, seen string) {
+	w.cond = condNew + " OR (" + condRepeat + free + ")" // redundant parentheses are refused
+	if seen != "" {
+		w.cond += " OR (" + condRepeat + seen + ")"
+	}
+	w.update += setAttempt
+	w.values[":max"] = num(k.attempts)
+}
+
+// allows looks whether the job is paused: it may have been while the call waited.
+func (k *period) allows(ctx context.Context, a *acquisition) (answer, error) {
+	got := a.look(ctx, jobKey(k.job), true)
+	return got, pausedError(k.job, got.item)
+}
+
+// bars is final for a run that is over, and for a lock or what somebody has rewritten, where every claim would be refused.
+func (k *period) bars(r *Record, open bool) error {
+	s := readRun(r)
+	switch {
+	case !s.finished.IsZero():
+		return &finishedError{*r}
+	case !open || r.Version == "":
+	case !s.is:
+		return &ForeignError{Key: r.Key, Problem: notARun}
+	case s.attempt >= k.attempts:
+		return &finishedError{*r}
+	}
+	return nil
+}
+
+// unbegun takes back the attempt of a run that never began: it counts for nothing.
+func (k *period) unbegun(l *Lock) func(*write) {
+	return func(w *write) {
+		w.update = updRelease + setHold + setAttempts
+		w.values[":attempts"] = num(l.run().attempt - 1) // not one less: it may be sent again
+		l.c.retain(w, k.stays)
+		w.update += updReleaseRemove
+	}
+}
+
+func (*period) ghost(w *write)        { w.update += setUnbegun }
+func (k *period) keep() time.Duration { return k.stays }
+func (*period) ends() bool            { return true }
+func (*period) portable() bool        { return false } // only Once can record the end of a run
+
+// run is what the item of a period said when this tenure began.
+func (l *Lock) run() runState { return readRun(&Record{extra: l.extra}) }
 
 // Once runs fn at most once per period, across all processes, whatever their clocks and however short fn is. period
 // is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
@@ -133,19 +238,19 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 
 // runPeriod is Once for a job that may start.
 func (c *Client) runPeriod(
-	ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, o *OnceOptions,
+	ctx context.Context, job, name string, fn func(ctx context.Context, l *Lock) error, o *OnceOptions,
 ) (Run, error) {
-	run := Run{Job: job, Period: period}
-	d := c.undertake(ctx, periodKey(job, period))
+	run := Run{Job: job, Period: name}
+	d := c.undertake(ctx, periodKey(job, name))
 	defer d.end()
-	acquire := c.Acquire
+	begin := c.begin
 	if o.NoWait {
-		acquire = c.TryAcquire
+		begin = c.tryBegin
 	}
-	l, err := acquire(d.caller, periodKey(job, period), func(a *AcquireOptions) {
+	kind := &period{job: job, attempts: o.MaxAttempts, stays: o.Keep}
+	l, err := begin(d.caller, periodKey(job, name), kind, []func(*AcquireOptions){func(a *AcquireOptions) {
 		a.Lease, a.NoHeartbeat, a.Reason = o.Lease, o.NoHeartbeat, o.Reason
-		a.claim, a.keep, a.job = o.MaxAttempts, o.Keep, job
-	})
+	}})
 	if err != nil {
 		if finished, ok := errors.AsType[*finishedError](err); ok {
 			run.read(&finished.record)
@@ -162,7 +267,8 @@ func (c *Client) runPeriod(
 		l.unbegin()
 		return run, errors.Join(ErrClosed, l.finally(ctx))
 	}
-	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, l.attempt+l.besides, l.token
+	began := l.run()
+	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, began.attempt+began.uncounted, l.token
 
 	err = errExited
 	defer func() {
@@ -172,7 +278,7 @@ func (c *Client) runPeriod(
 		}
 	}()
 	var how ending
-	how, err = c.try(l.within(d.ctx), l, job, o, fn)
+	how, err = c.call(l.within(d.ctx), l, job, o, fn)
 	returned()
 	if how == stopped && d.stopped() { // by Close
 		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key))
@@ -204,8 +310,8 @@ const (
 // maxUncounted bounds how often a period is begun without counting as an attempt.
 const maxUncounted = 100
 
-// try calls the function, as often as is asked for, and says what its result makes of the period.
-func (c *Client) try(
+// call calls the function, as often as is asked for, and says what its result makes of the period.
+func (c *Client) call(
 	ctx context.Context, l *Lock, job string, o *OnceOptions, fn func(ctx context.Context, l *Lock) error,
 ) (ending, error) {
 	for n := 1; ; n++ {
@@ -244,7 +350,8 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 	if err != nil {
 		run.Err = label(err.Error())
 	}
-	if how == stopped && l.besides >= maxUncounted {
+	began := l.run()
+	if how == stopped && began.uncounted >= maxUncounted {
 		how = open
 	}
 	ttl := num(l.c.ttl(keep))
@@ -256,7 +363,7 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 			w.update += setFinished
 		case stopped: // numbers, not one less and one more: it may be sent again
 			w.update += setAttempts + setUncounted
-			w.values[":attempts"], w.values[":uncounted"] = num(l.attempt-1), num(l.besides+1)
+			w.values[":attempts"], w.values[":uncounted"] = num(began.attempt-1), num(began.uncounted+1)
 		}
 		w.update += updReleaseRemove
 	}) { // by fn or by Close, before anything could be recorded
@@ -328,311 +435,7 @@ func periodKey(job, period string) string { return jobKey(job) + "/" + period }
 
 // read takes what a period's record says.
 func (r *Run) read(rec *Record) {
-	r.By, r.StartedAt, r.Attempt, r.Token = rec.Owner, rec.AcquiredAt, rec.attempt+rec.uncounted, rec.Token
-	r.FinishedAt, r.Err = rec.finished, rec.result
-}
-
-// mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.
-func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) error {
-	if atLeast > 0 {
-		a := c.look(ctx, periodKey(job, period), false)
-		if a.err != nil {
-			return c.storeError("look at period", periodKey(job, period), a.err)
-		}
-		if len(a.item) > 0 { // a period that was begun already is no start: delivered late, or crashed
-			atLeast = 0
-		}
-	}
-	if atLeast == 0 {
-		return c.notPaused(ctx, job)
-	}
-	return c.persist(ctx, func() (bool, error) {
-		now := c.service.millis(c.opt.clock.Now().Wall)
-		w := c.jobWrite(updStart)
-		w.cond = condSpaced
-		w.values[":now"], w.values[":limit"] = num(now), num(now-atLeast.Milliseconds())
-		w.values[":period"] = str(period)
-		a := c.ask(ctx, jobKey(job), w)
-		switch a.verdict {
-		case applied:
-			return true, nil
-		case refused:
-			if err := errors.Join(c.jobError(job, a.item), pausedError(job, a.item)); err != nil {
-				return true, err
-			}
-			p := parser{it: a.item}
-			return true, fmt.Errorf("%w: %q began for period %q at %s", ErrTooSoon, job, p.str(attrPeriod), p.time(attrStarted).UTC().Format(time.RFC3339))
-		}
-		return a.verdict == fatal, c.storeError("start job", jobKey(job), a.err)
-	})
-}
-
-// notPaused looks whether the job is paused. The look is consistent: a pause counts from the moment that Pause returned.
-func (c *Client) notPaused(ctx context.Context, job string) error {
-	a := c.look(ctx, jobKey(job), true)
-	if a.err != nil {
-		return c.storeError("look at job", jobKey(job), a.err)
-	}
-	return pausedError(job, a.item)
-}
-
-// jobWrite is a write of the job's item, which looks like a released lock.
-func (c *Client) jobWrite(update string) *write {
-	return &write{update: update, values: item{
-		":lease": str(leaseText(c.opt.Lease, c.opt.Dialect)), ":next": str(versionOf(newID(), 1)), ":owner": str(c.opt.Owner),
-	}}
-}
-
-// jobError says that what is under a job's key is not of a job: a lock that is held, or a foreign item.
-func (c *Client) jobError(job string, it item) error {
-	switch r := c.decode(jobKey(job), it); r.State {
-	case Foreign:
-		return &ForeignError{Key: r.Key, Problem: r.Problem}
-	case Held:
-		return &HeldError{Record: r, RetryAfter: c.opt.MaxPoll}
-	}
-	return nil
-}
-
-func pausedError(job string, it item) error {
-	if _, paused := it[attrPaused]; !paused {
-		return nil
-	}
-	p := parser{it: it}
-	return fmt.Errorf("%w: %q by %q: %s", ErrPaused, job, p.str(attrOwner), printable(p.str(attrPaused)))
-}
-
-// Pause keeps a job from starting: from now on Once returns an error that matches ErrPaused and tells who paused it
-// and why. Runs under way go on. It looks first and then writes: two requests. Errors match ErrInvalid, ErrHeld or
-// ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or ctx.Err().
-func (c *Client) Pause(ctx context.Context, job, reason string) error {
-	w := c.jobWrite(updPause)
-	w.values[":paused"], w.values[":now"] = str(reason), num(c.service.millis(c.opt.clock.Now().Wall))
-	return c.setPause(ctx, job, w, badText("reason", reason, maxLabelBytes))
-}
-
-// Unpause lets a job start again. A job that is not paused is left as it is. Errors are those of Pause.
-func (c *Client) Unpause(ctx context.Context, job string) error {
-	return c.setPause(ctx, job, c.jobWrite(updUnpause), nil)
-}
-
-// setPause writes on condition of what it has just seen: a copy that comes late undoes no later pause, and begins none
-// again that is over.
-func (c *Client) setPause(ctx context.Context, job string, w *write, errs []error) error {
-	if job == "" {
-		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
-	}
-	if err := invalid(append(errs, c.checkKey(jobKey(job))...)); err != nil {
-		return err
-	}
-	id, attempts := newID(), uint64(0)
-	return c.persist(ctx, func() (bool, error) {
-		a := c.look(ctx, jobKey(job), true)
-		if a.verdict != applied {
-			return true, c.storeError("look at job", jobKey(job), a.err)
-		}
-		if err := c.jobError(job, a.item); err != nil {
-			return true, err
-		}
-		seen := parser{it: a.item}
-		version, unpaused := seen.str(attrVersion), seen.str(attrUnpaused)
-		_, paused := a.item[attrPaused]
-		attempts++ // each writes a version of its own: one that came back would let a late Unpause pass
-		w.values[":next"] = str(versionOf(id, attempts))
-		writer, _ := splitVersion(version)
-		switch {
-		case writer == id || w.update == updUnpause && !paused: // by an attempt whose answer was lost, for one
-			return true, nil
-		case w.update == updUnpause:
-			w.cond, w.values[":seen0"] = condJob+" AND "+condVersion(1), str(version)
-		case unpaused != "":
-			w.cond, w.values[":seen0"] = condNotUnpaused, str(unpaused)
-		default:
-			w.cond = condNeverPaused
-		}
-		a = c.ask(ctx, jobKey(job), w)
-		if a.verdict == applied {
-			return true, nil
-		}
-		return a.verdict == fatal, c.storeError("pause", jobKey(job), a.err) // refused: it has changed meanwhile
-	})
-}
-
-// Runs yields the runs of a job that are known, in no order: a scan of the table, for operators. It ends after the
-// first error, which matches ErrInvalid, ErrStore or ctx.Err().
-func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
-	return func(yield func(Run, error) bool) {
-		if job == "" {
-			yield(Run{}, invalid([]error{errors.New("job is empty, allowed: the job's name")}))
-			return
-		}
-		prefix := jobKey(job) + "/"
-		for r, err := range c.scan(ctx, prefix) {
-			if err != nil {
-				yield(Run{}, err)
-				return
-			}
-			if r.attempt+r.uncounted == 0 { // nothing began under this key: a lock, or a claim whose caller had gone
-				continue
-			}
-			run := Run{Job: job, Period: strings.TrimPrefix(r.Key, prefix)}
-			run.read(&r)
-			if !yield(run, nil) {
-				return
-			}
-		}
-	}
-}
-
-// GetRun reads what is known of the run of a period, strongly consistent: one read unit. A period that was never begun,
-// or is not known any more, is a Run with Attempt 0. Errors match ErrInvalid, ErrForeign (the key is that of something
-// else), ErrStore or ctx.Err().
-func (c *Client) GetRun(ctx context.Context, job, period string) (Run, error) {
-	run := Run{Job: job, Period: period}
-	if err := c.checkPeriod(job, period); err != nil {
-		return run, err
-	}
-	r, err := c.seeRun(ctx, job, period)
-	if err == nil {
-		run.read(&r)
-	}
-	return run, err
-}
-
-// checkPeriod refuses what cannot be a period.
-func (c *Client) checkPeriod(job, period string) error {
-	errs := periodErrors(job, period)
-	return invalid(append(errs, c.checkKey(periodKey(job, period))...))
-}
-
-// seeRun reads the record of a period. One that was never begun has no version.
-func (c *Client) seeRun(ctx context.Context, job, period string) (Record, error) {
-	key := periodKey(job, period)
-	a := c.look(ctx, key, true)
-	if a.err != nil {
-		return Record{}, c.storeError("look at period", key, a.err)
-	}
-	r := c.decode(key, a.item)
-	switch {
-	case r.State == Foreign:
-		return r, &ForeignError{Key: key, Problem: r.Problem}
-	case r.Version != "" && !r.run:
-		return r, &ForeignError{Key: key, Problem: notARun}
-	}
-	return r, nil
-}
-
-const notARun = "it is not the run of a period"
-
-// Reopen has a period run again that is over: finished, with an error or without, or begun as often as allowed. Whoever
-// asks for it begins it, with all its attempts. run is what [Client.GetRun], [Client.Runs], [Client.Once] or a
-// [RunError] showed; where that has changed since, the error matches [ErrChanged], and where the run is under way
-// [ErrHeld]: it may be freed ([Client.ForceRelease]) first. A period that is open gets all its attempts again.
-//
-// It looks first and then writes: two requests. Other errors match ErrInvalid (the run was never begun, for one),
-// ErrForeign, ErrStore or ctx.Err(): then the period may have been opened, or be opened yet.
-func (c *Client) Reopen(ctx context.Context, run Run) error {
-	if err := c.checkPeriod(run.Job, run.Period); err != nil {
-		return err
-	}
-	if run.Attempt < 1 || run.Token == 0 {
-		return invalid([]error{fmt.Errorf("run has attempt %d and token %d, allowed: a run that was begun, as GetRun gives it",
-			run.Attempt, run.Token)})
-	}
-	key, id, n, doubt := periodKey(run.Job, run.Period), newID(), uint64(0), false
-	return c.persist(ctx, func() (bool, error) {
-		r, err := c.seeRun(ctx, run.Job, run.Period)
-		if err != nil {
-			return true, err
-		}
-		now := Run{Job: run.Job, Period: run.Period}
-		now.read(&r)
-		switch {
-		case r.id() == id || doubt && r.Token > run.Token: // an attempt whose answer was lost
-			return true, nil
-		case r.State == Held && r.Token == run.Token:
-			return true, &HeldError{Record: r, RetryAfter: c.opt.MaxPoll}
-		case r.Version == "":
-			return true, fmt.Errorf("%w: the run of %q is not known any more", ErrChanged, key)
-		case !now.same(run):
-			return true, fmt.Errorf("%w: the run of %q is attempt %d by %q now", ErrChanged, key, now.Attempt, now.By)
-		}
-		n++
-		update := updRelease + setAttempts + setUncounted + setBy + updReopenRemove
-		w := &write{cond: condVersion(1), update: update, values: item{
-			":seen0": str(r.Version), ":next": str(versionOf(id, n)), ":by": str(c.opt.Owner),
-			":attempts": num(0), ":uncounted": num(now.Attempt),
-			":now": num(c.service.stamp(key, c.opt.clock.Now().Wall, r.stamp()+1)),
-		}}
-		a := c.ask(ctx, key, w)
-		doubt = doubt || a.verdict == inDoubt
-		switch a.verdict {
-		case applied:
-			return true, nil
-		case fatal:
-			return true, c.storeError("reopen", key, a.err)
-		}
-		return false, c.storeError("reopen", key, a.err) // refused: the next look says why
-	})
-}
-
-// same tells whether two readings of a run show it in the same state. Who ran it knows its times by another clock.
-func (r *Run) same(o Run) bool {
-	return r.Token == o.Token && r.Attempt == o.Attempt && r.FinishedAt.IsZero() == o.FinishedAt.IsZero()
-}
-
-// Job is what is known of a job itself. [Client.Runs] lists its runs.
-type Job struct {
-	Name     string
-	Paused   bool
-	PausedBy string    // label of the client that paused it
-	Reason   string    // why
-	PausedAt time.Time // zero where it was paused by an earlier version of this library
-
-	// The last start that was noted: of Once with AtLeast, or of a tick. Zero where there was none.
-	LastStart  time.Time
-	LastPeriod string
-	LastTick   time.Time // the last tick that was begun or let pass; see Client.Tick
-}
-
-// Job reads whether a job is paused, by whom, why and since when, and when it started last, strongly consistent: one
-// read unit. Times are DynamoDB's, as the writer knew it. A job that never noted anything is Job{Name: job}. Errors
-// match ErrInvalid, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or
-// ctx.Err().
-func (c *Client) Job(ctx context.Context, job string) (Job, error) {
-	var errs []error
-	if job == "" {
-		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
-	}
-	if err := invalid(append(errs, c.checkKey(jobKey(job))...)); err != nil {
-		return Job{Name: job}, err
-	}
-	a := c.look(ctx, jobKey(job), true)
-	if a.err != nil {
-		return Job{Name: job}, c.storeError("look at job", jobKey(job), a.err)
-	}
-	return c.readJob(job, a.item)
-}
-
-// readJob takes what a job's item says.
-func (c *Client) readJob(job string, it item) (Job, error) {
-	j := Job{Name: job}
-	if err := c.jobError(job, it); err != nil {
-		return j, err
-	}
-	p := parser{it: it}
-	if _, j.Paused = it[attrPaused]; j.Paused {
-		j.PausedBy, j.Reason, j.PausedAt = p.str(attrOwner), p.str(attrPaused), p.time(attrPausedAt)
-	}
-	j.LastStart, j.LastPeriod = p.time(attrStarted), p.str(attrPeriod)
-	if tick := p.str(attrTick); tick != "" {
-		var err error
-		if j.LastTick, err = time.Parse(time.RFC3339Nano, tick); err != nil {
-			p.misfit(attrTick, "a time of RFC 3339")
-		}
-	}
-	if p.problem != "" {
-		return j, &ForeignError{Key: jobKey(job), Problem: p.problem}
-	}
-	return j, nil
+	s := readRun(rec)
+	r.By, r.StartedAt, r.Attempt, r.Token = rec.Owner, rec.AcquiredAt, s.attempt+s.uncounted, rec.Token
+	r.FinishedAt, r.Err = s.finished, s.result
 }

@@ -1,7 +1,6 @@
 package dynalock
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -118,14 +117,6 @@ type AcquireOptions struct {
 	// [Options].Retention does, and needs the same of the table: without TTL on the attribute "ttl" the item stays. The
 	// fencing token of a tenure after that comes from DynamoDB's time.
 	DeleteOnRelease bool
-
-	claim     int                         // of a run of a period: how often it may be begun
-	keep      time.Duration               // of a run: how long it stays known
-	job       string                      // of a run, which may be paused while this call waits
-	candidate string                      // of an election: the label, and who a leader may hand over to
-	health    func(context.Context) error // asked before every renewal, which is not sent when it fails
-	unhealthy func(error)                 // told so
-	seen      func(Record)                // told what a renewal found
 }
 
 // timing is what follows from a lease and what the user has set.

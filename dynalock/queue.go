@@ -12,8 +12,8 @@ import (
 // A process has the lock for a turn: from the tenure that found it free, over those that its goroutines hand to one
 // another, to the release for everybody. The item counts the turns of all processes.
 type queue struct {
-	waiting    list.List // of *waiter; the first looks
-	candidates map[string]map[*waiter]struct{}
+	waiting list.List            // of *waiter; the first looks
+	choosy  map[*waiter]struct{} // those whose kind may be named as the next holder
 
 	turn    uint64 // of this process, the latest; before there was one, the turn that it saw first
 	seen    uint64 // the latest turn of anybody
@@ -32,11 +32,11 @@ type queue struct {
 
 // waiter is one place in the line.
 type waiter struct {
-	key       string
-	candidate string        // in an election
-	wake      chan struct{} // something changed: look again
-	place     *list.Element // guarded, like offer, by Client.mu
-	offer     *offer
+	key   string
+	kind  kind
+	wake  chan struct{} // something changed: look again
+	place *list.Element // guarded, like offer, by Client.mu
+	offer *offer
 }
 
 // offer is a releasing holder's proposal to hand the lock over in one write.
@@ -81,37 +81,39 @@ func (q *queue) wakeFirst() {
 }
 
 // enqueue takes a place in the line.
-func (c *Client) enqueue(key, candidate string) *waiter {
+func (c *Client) enqueue(key string, k kind) *waiter {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.queues[key]
 	if q == nil {
-		q = &queue{began: c.now(), looked: c.now(), candidates: map[string]map[*waiter]struct{}{}}
+		q = &queue{began: c.now(), looked: c.now(), choosy: map[*waiter]struct{}{}}
 		c.queues[key] = q
 	}
-	w := &waiter{key: key, candidate: candidate, wake: make(chan struct{}, 1)}
+	w := &waiter{key: key, kind: k, wake: make(chan struct{}, 1)}
 	w.place = q.waiting.PushBack(w)
-	if candidate != "" {
-		if q.candidates[candidate] == nil {
-			q.candidates[candidate] = map[*waiter]struct{}{}
-		}
-		q.candidates[candidate][w] = struct{}{}
+	if k != kind(plain{}) {
+		q.choosy[w] = struct{}{}
 	}
 	return w
 }
 
-// promote puts the candidate first to whom a leader hands over, if it waits in this line: only the first one looks.
-func (c *Client) promote(key, candidate string) {
+// promote puts the waiter first to whom the holder means to hand over, if it waits in this line: only the first looks.
+func (c *Client) promote(key string, r *Record) {
+	if r.extra == nil {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	q := c.queues[key]
-	if q == nil || q.candidates[candidate] == nil {
+	if q == nil {
 		return
 	}
-	for w := range q.candidates[candidate] { // one, where names are as unique as they should be
-		q.waiting.MoveToFront(w.place)
-		w.signal()
-		return
+	for w := range q.choosy {
+		if w.kind.intended(r) {
+			q.waiting.MoveToFront(w.place)
+			w.signal()
+			return
+		}
 	}
 }
 
@@ -122,11 +124,7 @@ func (c *Client) leave(w *waiter) {
 	q := c.queues[w.key]
 	wasFirst := q.first() == w
 	q.waiting.Remove(w.place)
-	if same := q.candidates[w.candidate]; same != nil {
-		if delete(same, w); len(same) == 0 {
-			delete(q.candidates, w.candidate)
-		}
-	}
+	delete(q.choosy, w)
 	if w.offer != nil {
 		w.offer.done <- declined
 		w.offer = nil

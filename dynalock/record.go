@@ -54,18 +54,12 @@ type Record struct {
 	Waiters int
 	Data    []byte
 
-	static    bool          // see AcquireOptions.NoHeartbeat
-	hold      time.Duration // the lock's usual hold time, 0 where unknown
-	turn      uint64        // counts the processes that held it, one after the other; 0 where unknown
-	dialect   Dialect
-	previous  string // the version that a take-over replaced
-	successor string // see Election.HandOver
-	yielded   bool
-	attempt   int  // see Client.Once
-	uncounted int  // how often it was begun besides
-	run       bool // it is the run of a period, and can be read
-	finished  time.Time
-	result    string
+	static   bool          // see AcquireOptions.NoHeartbeat
+	hold     time.Duration // the lock's usual hold time, 0 where unknown
+	turn     uint64        // counts the processes that held it, one after the other; 0 where unknown
+	dialect  Dialect
+	previous string // the version that a take-over replaced
+	extra    item   // what the item says besides, for its kind; nil where another library wrote the row last
 }
 
 // id is the acquisition id of a tenure of ours, "" for a row that another library wrote.

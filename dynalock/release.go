@@ -194,7 +194,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 				final(w)
 				return l.c.update(ctx, l.timing.attempt, l.key, l.c.updateInput(l.key, w))
 			}
-			keep := l.options.keep
+			keep := l.kind.keep()
 			if l.options.DeleteOnRelease { // not at once: while it is there, no copy of an old request applies
 				keep = tombstone
 			}
@@ -208,9 +208,9 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			return nil
 		case refused:
 			now := l.c.decode(l.key, a.item)
-			own, run := now.id() == l.id, l.options.claim > 0
-			if own && (now.State == Free || now.yielded) || l.doubt && !own && !run {
-				return nil // it was applied, and its answer lost. A run that was finished nobody takes: it would be our own still
+			own := now.id() == l.id
+			if own && l.kind.passes(&now) || l.doubt && !own && !l.kind.ends() {
+				return nil // it was applied, and its answer lost
 			}
 			return l.lose(a.item)
 		}

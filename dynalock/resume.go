@@ -35,7 +35,7 @@ const handleFormat = 1
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
 		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id, Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
-		Delete: l.options.DeleteOnRelease, Made: l.made, Table: l.c.table, Sort: l.c.opt.SortValue, Run: l.options.claim > 0,
+		Delete: l.options.DeleteOnRelease, Made: l.made, Table: l.c.table, Sort: l.c.opt.SortValue, Run: !l.kind.portable(),
 	})
 	if err != nil { // strings and numbers always encode
 		return ""
@@ -86,7 +86,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 	defaults := func(o *AcquireOptions) {
 		o.Lease, o.DeleteOnRelease = time.Duration(h.Lease)*time.Millisecond, h.Delete
 	}
-	a, err := c.newAcquisition(ctx, h.Key, append([]func(*AcquireOptions){defaults}, optFns...))
+	a, err := c.newAcquisition(ctx, h.Key, continued{id: h.ID, token: h.Token}, append([]func(*AcquireOptions){defaults}, optFns...))
 	if err != nil {
 		return nil, err
 	}
@@ -130,11 +130,22 @@ func splitTable(table string) (account, name string) {
 	return parts[4], strings.TrimPrefix(parts[5], "table/")
 }
 
+// continued is the kind of a tenure that goes on in another process: only its own row gives it.
+type continued struct {
+	plain
+	id    string // of the tenure so far
+	token uint64
+}
+
+func (k continued) claim(w *write, _, _ string) {
+	w.cond = condTenure + condToken
+	w.values[":id"], w.values[":token"] = str(k.id+"-"), num(k.token)
+}
+
 // goOn is Resume.
 func (a *acquisition) goOn(ctx context.Context, h *handle) (*Lock, error) {
 	c := a.c
-	a.resume, a.resumeToken, a.dialect = h.ID, h.Token, Dialect(h.Dialect)
-	a.admit, a.dead, a.made = nil, nil, h.Made // not a take-over
+	a.dialect, a.admit, a.dead, a.made = Dialect(h.Dialect), nil, nil, h.Made // not a take-over
 	for n := 1; ; n++ {
 		out, err := a.attempt(ctx, nil)
 		if err != nil {

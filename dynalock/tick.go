@@ -10,6 +10,24 @@ import (
 	"time"
 )
 
+// The attributes of a job that has ticks.
+const (
+	attrTick   = "tick"     // S the last tick that was begun, or where the schedule begins, in RFC 3339
+	attrTicked = "tickedAt" // N unix milliseconds by the service's clock, when it was begun
+)
+
+var tickNames = map[string]string{"#tick": attrTick, "#ticked": attrTicked}
+
+const (
+	// condTicked: the job is not paused, and no tick was begun since the one that :seenTick names, or ever.
+	condTicked   = condJob + " AND attribute_not_exists(#paused) AND #tick = :seenTick"
+	condUnticked = condJob + " AND attribute_not_exists(#tick)"
+
+	// updTick notes that a tick is begun, which is a start, and updSchedule where a schedule begins.
+	updTick     = updStart + ", #tick = :tick, #ticked = :now"
+	updSchedule = updJob + ", #tick = :tick"
+)
+
 // Schedule says when a job is due. It is the interface of the usual parsers of cron expressions, and that of package
 // adapters/cron. Next is called with times in UTC, and its answer may follow from t alone: all processes have to agree
 // on the ticks, so a schedule must not depend on when its process began, nor on the machine's time zone.
@@ -373,7 +391,7 @@ func (t *ticker) glance(ctx context.Context, tick, begun time.Time) (over bool, 
 		return most/2 + rand.N(most/2+1)
 	}
 	switch {
-	case !r.finished.IsZero():
+	case !readRun(&r).finished.IsZero():
 		return true, 0, nil
 	case r.Version == "" && age > t.options.Keep-time.Minute: // it is finished, and forgotten since
 		return true, 0, nil
