@@ -67,36 +67,32 @@ func (c *Client) tryBegin(ctx context.Context, key string, k kind, optFns []func
 
 // acquisition is an attempt to begin a tenure, over all its requests.
 type acquisition struct {
-	c          *Client
-	key        string
-	kind       kind
-	site       *site
-	options    AcquireOptions
-	timing     timing
-	values     context.Context // the caller's, for its values
-	id         string
-	sent       uint64                       // counter of the last version sent
-	tries      int                          // how many requests were sent
-	first      heartbeat.Reading            // when the first was sent
-	doubt      map[uint64]heartbeat.Reading // versions that may have been applied, and when they were sent
-	unanswered bool                         // one of them may be applied yet
-	floor      uint64                       // of the token, in the first attempt
-	made       int64                        // stamp of the last attempt: no earlier than what it has seen of the row
-	undo       bool                         // it was applied to a row that is no lock
-	dialect    Dialect
-	admit      []string      // versions that the write may replace although the lock is not free
-	dead       *Record       // whose lock admit takes over
-	previous   string        // the version that was taken over
-	asked      bool          // a request was sent
-	began      time.Duration // monotonic clock at the call
-	last       *Record       // who was in the way when last looked
-	retry      time.Duration // how long to wait before the next look
-	lastErr    error
-	patient    bool  // it waits for a lock that is held
-	waited     bool  // an EventWaiting was sent
-	won        *Lock // the tenure that is about to be the caller's
-	over       bool  // the call has its result
-	abandoned  bool
+	c         *Client
+	key       string
+	kind      kind
+	site      *site
+	options   AcquireOptions
+	timing    timing
+	values    context.Context // the caller's, for its values
+	ledger    ledger
+	tries     int    // how many requests were sent
+	floor     uint64 // of the token, in the first attempt
+	made      int64  // stamp of the last attempt: no earlier than what it has seen of the row
+	undo      bool   // it was applied to a row that is no lock
+	dialect   Dialect
+	admit     []string      // versions that the write may replace although the lock is not free
+	dead      *Record       // whose lock admit takes over
+	previous  string        // the version that was taken over
+	asked     bool          // a request was sent
+	began     time.Duration // monotonic clock at the call
+	last      *Record       // who was in the way when last looked
+	retry     time.Duration // how long to wait before the next look
+	lastErr   error
+	patient   bool  // it waits for a lock that is held
+	waited    bool  // an EventWaiting was sent
+	won       *Lock // the tenure that is about to be the caller's
+	over      bool  // the call has its result
+	abandoned bool
 }
 
 // newAcquisition checks the input and enters the client, which the caller has to exit.
@@ -116,7 +112,7 @@ func (c *Client) newAcquisition(ctx context.Context, key string, k kind, optFns 
 	o.Data = slices.Clone(o.Data)
 	a := &acquisition{
 		c: c, key: key, kind: k, options: o, timing: t, values: context.WithoutCancel(ctx),
-		id: newID(), dialect: c.opt.Dialect, began: c.now(), site: callSite(),
+		ledger: ledger{id: newID()}, dialect: c.opt.Dialect, began: c.now(), site: callSite(),
 	}
 	if w, dead := c.dead(key); dead {
 		a.admit, a.dialect, a.dead = []string{w.record.Version}, w.record.dialect, &w.record
@@ -134,7 +130,7 @@ func (a *acquisition) expressions(o *offer) *write {
 		a.floor = floor
 	}
 	w := &write{update: updAcquire, values: item{
-		":next": str(versionOf(a.id, a.sent)), ":owner": str(a.kind.owner(c.opt.Owner)),
+		":next": str(a.ledger.version(a.ledger.last)), ":owner": str(a.kind.owner(c.opt.Owner)),
 		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor), ":made": num(a.made),
 		":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(c.waiters(a.key)),
 	}}
@@ -222,7 +218,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 			default:
 			}
 		}
-		a.doubtful(a.sent, a.c.opt.clock.Now())
+		a.ledger.doubt(a.ledger.last, a.c.opt.clock.Now())
 		select {
 		case result <- outcome{answer: answer{err: p, crash: p}}:
 		case <-ctx.Done():
@@ -257,9 +253,8 @@ func (l *Lock) unbegin() {
 
 // send makes the request and makes of its answer what it says.
 func (a *acquisition) send(ctx context.Context, o *offer) outcome {
-	a.sent++
 	a.tries++
-	n := a.sent
+	n := a.ledger.next(1)
 	if o != nil {
 		a.dialect, a.made = o.dialect, max(a.made, o.made)
 	}
@@ -270,15 +265,15 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	})}
 	if out.verdict == applied {
 		switch r := a.c.decode(a.key, out.item); {
-		case r.Version != versionOf(a.id, n):
+		case r.Version != a.ledger.version(n):
 			out.verdict, out.err = inDoubt, errStranger // a wrapper's
 		case r.State == Foreign: // its token cannot be one, such as 1.5; no condition can tell
 			out.verdict, a.undo = refused, true
-			a.doubtful(n, out.sent)
+			a.ledger.doubt(n, out.sent)
 		}
 	}
 	if a.tries == 1 {
-		a.first = out.sent
+		a.ledger.first = out.sent
 	}
 	if o != nil {
 		o.done <- out.verdict
@@ -299,39 +294,31 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 		}
 		// Our own item: an earlier attempt was applied and its answer lost. The lease counts from that attempt.
 		r := a.c.decode(a.key, out.item)
-		if id, k := splitVersion(r.Version); id == a.id && r.State == Held {
-			sent, ok := a.doubt[k]
+		if id, k := splitVersion(r.Version); id == a.ledger.id && r.State == Held {
+			sent, ok := a.ledger.sentAt(k)
 			switch {
 			case ok:
 			case k == n: // this very request, repeated by something between us and the service
 				sent = out.sent
 			default:
-				sent = a.first
+				sent = a.ledger.first
 			}
 			out.lock = a.begin(ctx, out.item, k, sent)
 		}
 	case inDoubt:
-		a.doubtful(n, out.sent)
-		a.unanswered = true
+		a.ledger.doubt(n, out.sent)
+		a.ledger.unanswered = true
 		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: a.tries, Err: out.err})
 	case fatal:
 		if a.c.known.served.Load() != 0 { // else it is misconfigured, and nothing was applied
-			a.doubtful(n, out.sent)
+			a.ledger.doubt(n, out.sent)
 		}
 	default:
 		if !unsent(out.err) {
-			a.doubtful(n, out.sent)
+			a.ledger.doubt(n, out.sent)
 		}
 	}
 	return out
-}
-
-// doubtful notes a version that may have been applied.
-func (a *acquisition) doubtful(n uint64, sent heartbeat.Reading) {
-	if a.doubt == nil {
-		a.doubt = map[uint64]heartbeat.Reading{}
-	}
-	a.doubt[n] = sent
 }
 
 // errTooLate: the write was applied, but its lease was over, or the client closed, before the answer could be used.
@@ -351,24 +338,19 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	r := c.decode(a.key, it)
 	a.previous = r.previous
 	l := &Lock{
-		c: c, key: a.key, kind: a.kind, id: a.id, token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
+		c: c, key: a.key, kind: a.kind, ledger: a.ledger.begin(n, sent), token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
 		hold: r.hold, extra: r.extra, site: a.site, began: sent, acquired: r.AcquiredAt,
-		turn: make(chan struct{}, 1), sent: a.sent, open: []uint64{n}, data: r.Data,
+		turn: make(chan struct{}, 1), data: r.Data,
 	}
 	l.options.Data = nil
-	for later := range a.doubt { // a renewal of an earlier look at this very tenure
-		if later > n {
-			l.open = append(l.open, later)
-		}
-	}
 	acked := sent
 	elapsed, gap := c.opt.clock.Now().Since(sent)
 	raised := a.raise(r.Token)
 	if elapsed > a.timing.trust/2 || gap > maxGap || raised > 0 {
 		// The answer took so long that little is left: one heartbeat before anybody relies on it.
-		a.doubtful(n, sent)
 		beat := l.confirm(ctx, raised)
-		a.sent = l.sent
+		l.ledger.unanswered = l.ledger.unanswered || beat.verdict == inDoubt
+		a.ledger = l.ledger
 		switch beat.verdict {
 		case applied:
 			acked = beat.sent
@@ -376,8 +358,6 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 			a.restart()
 			return nil
 		default:
-			a.doubtful(l.sent, beat.sent)
-			a.unanswered = a.unanswered || beat.verdict == inDoubt
 			if raised > 0 {
 				return nil
 			}
@@ -386,7 +366,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 			return nil
 		}
 	}
-	a.doubt, a.unanswered = nil, false
+	a.ledger = ledger{id: a.ledger.id, last: a.ledger.last}
 	l.ctx, l.cancel = context.WithCancelCause(l.within(a.values))
 	cfg := heartbeat.Config{
 		Period: a.timing.period, Trust: a.timing.trust, AttemptTimeout: a.timing.attempt,
@@ -399,7 +379,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		cfg.Limit = max(a.options.MaxHold-(acked.Mono-sent.Mono), 1)
 	}
 	if _, err := c.sched.Add(cfg); err != nil { // the client is closed
-		a.doubtful(n, sent)
+		a.ledger = l.ledger
 		return nil
 	}
 	c.holds(l, &r)
@@ -416,7 +396,7 @@ func (a *acquisition) raise(token uint64) uint64 {
 	s := &a.c.service
 	fresh := s.floor(a.key, a.c.opt.clock.Now().Wall) + 1
 	stale := token > a.floor && fresh > token+uint64(maxLate.Microseconds())
-	if stale || fresh > token && s.outdone(a.key, token, a.id) {
+	if stale || fresh > token && s.outdone(a.key, token, a.ledger.id) {
 		return fresh
 	}
 	return 0
@@ -424,7 +404,7 @@ func (a *acquisition) raise(token uint64) uint64 {
 
 // restart makes a new acquisition of one whose tenure came and went.
 func (a *acquisition) restart() {
-	a.id, a.sent, a.tries, a.floor, a.doubt, a.unanswered, a.admit, a.dead = newID(), 0, 0, 0, nil, false, nil, nil
+	a.ledger, a.tries, a.floor, a.admit, a.dead = ledger{id: newID()}, 0, 0, nil, nil
 }
 
 // acquired tells that the tenure has begun.
@@ -474,7 +454,7 @@ func (a *acquisition) unwind() {
 // abandon cleans up in the background after an acquisition that ended without a lock: a request in doubt may have
 // made, or may yet make, a tenure that nobody holds.
 func (a *acquisition) abandon() {
-	if len(a.doubt) > 0 && !a.abandoned {
+	if len(a.ledger.open) > 0 && !a.abandoned {
 		a.abandoned = true
 		a.c.background(a.values, a.cleanUp)
 	}
@@ -483,20 +463,19 @@ func (a *acquisition) abandon() {
 // cleanUp releases the ghost of this acquisition where there is one. It tries for one lease at most, after which a
 // ghost is dead anyway.
 func (a *acquisition) cleanUp(ctx context.Context) {
-	if len(a.doubt) == 0 {
+	if len(a.ledger.open) == 0 {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.timing.lease)
 	defer cancel()
 	times := 1
-	if a.unanswered {
+	if a.ledger.unanswered {
 		times = 5
 	}
 	for n := 1; n <= times; n++ {
-		a.sent++
 		a.made = a.c.service.stamp(a.key, a.c.opt.clock.Now().Wall, a.made+1)
 		w := &write{cond: condTenure, update: updRelease, values: item{
-			":id": str(a.id + "-"), ":next": str(versionOf(a.id, a.sent)), ":now": num(a.made),
+			":id": str(a.ledger.prefix()), ":next": str(a.ledger.version(a.ledger.next(1))), ":now": num(a.made),
 		}}
 		if a.undo {
 			w.update += setLower
@@ -532,9 +511,9 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
 		return stepFail
-	case r.id() == a.id && r.State == Held: // an attempt was applied after all: the write finds out
-		if _, n := splitVersion(r.Version); a.doubt == nil {
-			a.doubtful(n, a.first) // to be given back where the write does not
+	case r.id() == a.ledger.id && r.State == Held: // an attempt was applied after all: the write finds out
+		if _, n := splitVersion(r.Version); len(a.ledger.open) == 0 {
+			a.ledger.doubt(n, a.ledger.first) // to be given back where the write does not
 		}
 		return stepWrite
 	}
@@ -719,7 +698,7 @@ func (a *acquisition) heldError() *HeldError {
 		}
 		a.c.mu.Lock()
 		holder := a.c.holders[a.key]
-		e.ThisProcess = holder != nil && holder.id == a.last.id()
+		e.ThisProcess = holder != nil && holder.id() == a.last.id()
 		if w, ok := a.c.watches[a.key]; ok && w.record.Version == a.last.Version {
 			e.RetryAfter = max(min(max(e.RetryAfter, a.last.hold), w.since+w.record.Lease-a.c.now()), a.c.opt.MinPoll)
 		}
@@ -774,7 +753,7 @@ func (l *Lock) record() *Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &Record{
-		Key: l.key, Owner: l.kind.owner(l.c.opt.Owner), Version: versionOf(l.id, l.sent), Reason: l.options.Reason, State: Held,
+		Key: l.key, Owner: l.kind.owner(l.c.opt.Owner), Version: l.ledger.version(l.ledger.last), Reason: l.options.Reason, State: Held,
 		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.acquired, dialect: l.dialect, hold: l.hold, extra: l.extra,
 	}
 }

@@ -407,7 +407,7 @@ func (e *Election) HandOver(ctx context.Context, name string) error {
 	e.mu.Lock()
 	t := e.term
 	e.mu.Unlock()
-	if t != nil && t.lock.id == r.id() {
+	if t != nil && t.lock.id() == r.id() {
 		e.asked(t, name)
 	}
 	for wait := e.c.opt.MinPoll; ; wait = min(2*wait, e.c.opt.MaxPoll) {

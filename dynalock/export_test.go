@@ -76,13 +76,13 @@ type Tenure struct {
 
 // SendAcquire sends attempt n of an acquisition.
 func SendAcquire(ctx context.Context, c *Client, key, id string, n uint64, admit []string) {
-	a := &acquisition{c: c, key: key, kind: plain{}, id: id, sent: n, dialect: c.opt.Dialect, admit: admit, options: AcquireOptions{Lease: c.opt.Lease}}
+	a := &acquisition{c: c, key: key, kind: plain{}, ledger: ledger{id: id, last: n}, dialect: c.opt.Dialect, admit: admit, options: AcquireOptions{Lease: c.opt.Lease}}
 	c.update(ctx, lease(c).attempt, key, c.updateInput(key, a.expressions(nil)))
 }
 
 // SendCleanUp sends the releases of an acquisition that gave up after attempt n.
 func SendCleanUp(ctx context.Context, c *Client, key, id string, n uint64) {
-	a := &acquisition{c: c, key: key, kind: plain{}, id: id, sent: n, timing: lease(c), doubt: map[uint64]heartbeat.Reading{n: {}}}
+	a := &acquisition{c: c, key: key, kind: plain{}, ledger: ledger{id: id, last: n, open: []entry{{n: n}}}, timing: lease(c)}
 	a.cleanUp(ctx)
 }
 
@@ -101,9 +101,17 @@ func CheckOf(c *Client, key string, t Tenure) types.TransactWriteItem {
 
 func (t Tenure) lock(c *Client, key string) *Lock {
 	return &Lock{
-		c: c, key: key, kind: plain{}, id: t.ID, token: t.Token, sent: t.Sent, open: t.Open, timing: lease(c), dialect: c.opt.Dialect,
+		c: c, key: key, kind: plain{}, ledger: t.ledger(), token: t.Token, timing: lease(c), dialect: c.opt.Dialect,
 		ctx: context.Background(), err: ErrReleased,
 	}
+}
+
+func (t Tenure) ledger() ledger {
+	g := ledger{id: t.ID, last: t.Sent}
+	for _, n := range t.Open {
+		g.open = append(g.open, entry{n: n})
+	}
+	return g
 }
 
 func lease(c *Client) timing {

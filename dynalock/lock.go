@@ -19,7 +19,7 @@ import (
 // the answers of Held, Deadline, Done and Err never wait for a request.
 type Lock struct {
 	c        *Client
-	key, id  string
+	key      string
 	kind     kind
 	token    uint64
 	timing   timing
@@ -38,9 +38,8 @@ type Lock struct {
 	doubt    bool          // a write that releases may have been applied; belongs to whoever has the turn
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a wait
-	sent    uint64     // counter of the last version sent
+	ledger  ledger     // its id never changes
 	guarded uint64     // how many guarded writes were begun
-	open    []uint64   // counters that the item may have: the last acknowledged one, then those in doubt
 	data    []byte
 	err     error
 	gone    bool         // the item is known not to be ours
@@ -58,8 +57,8 @@ type release struct {
 	err  error // valid when done is closed
 }
 
-// maxOpen bounds the versions that one condition names; DynamoDB takes 100 operands in one IN.
-const maxOpen = 90
+// id is the acquisition id.
+func (l *Lock) id() string { return l.ledger.id }
 
 // Key is the key without the client's namespace.
 func (l *Lock) Key() string { return l.key }
@@ -116,7 +115,7 @@ func (l *Lock) end(err error) bool {
 	}
 	l.err = err
 	l.mu.Unlock()
-	l.c.service.saw(l.key, l.token, l.id, 0)
+	l.c.service.saw(l.key, l.token, l.id(), 0)
 	l.cancel(err)
 	return true
 }
@@ -147,7 +146,7 @@ func (l *Lock) lose(it item) error {
 	switch {
 	case len(it) == 0:
 		lost.By, lost.Reason = nil, fmt.Errorf("%w: the item was deleted", heartbeat.ErrGone)
-	case now.id() == l.id:
+	case now.id() == l.id():
 		lost.Reason = fmt.Errorf("%w: a copy of this holder wrote version %s", heartbeat.ErrGone, now.Version)
 	case now.State == Free:
 		lost.Reason = fmt.Errorf("%w: it was released by somebody else", heartbeat.ErrGone)
@@ -188,11 +187,10 @@ func (l *Lock) give() { <-l.turn }
 // keeps the account of versions. The caller has the turn.
 func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *write) answer) answer {
 	l.mu.Lock()
-	l.sent += l.c.opt.bump()
-	next := l.sent
-	named := l.named()
+	next := l.ledger.next(l.c.opt.bump())
+	named := l.ledger.named()
 	w := &write{cond: condVersion(len(named)) + condToken, values: item{
-		":token": num(l.token), ":next": str(versionOf(l.id, next)), ":now": num(l.stamp()),
+		":token": num(l.token), ":next": str(l.ledger.version(next)), ":now": num(l.stamp()),
 	}}
 	for i, version := range named {
 		w.values[fmt.Sprintf(":seen%d", i)] = str(version)
@@ -204,37 +202,17 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	l.mu.Lock()
 	switch a.verdict {
 	case applied:
-		l.open = []uint64{next}
+		l.ledger.settle(next, a.sent)
 	case refused:
 		now := l.c.decode(l.key, a.item)
-		id, n := splitVersion(now.Version)
-		switch {
-		case id != l.id:
-		case n == next:
-			// This very request, repeated by something between us and the service: a proxy, or an SDK whose retries
-			// a wrapper has left on.
-			a.verdict, a.err, l.open = applied, nil, []uint64{next}
-		case now.State == Held && len(l.open) > maxOpen && slices.Contains(l.open, n):
-			a.verdict, l.open[0] = rejected, n // one that was not named: the next attempt names it
+		if a.verdict = l.ledger.refused(&now, next, a.sent); a.verdict == applied {
+			a.err = nil
 		}
 	default: // whatever was answered, it may be in the item
-		l.open = append(l.open, next)
+		l.ledger.doubt(next, a.sent)
 	}
 	l.mu.Unlock()
 	return a
-}
-
-// named are the versions that a condition names: the last one known and the latest in doubt. The caller has l.mu.
-func (l *Lock) named() []string {
-	open := l.open
-	if len(open) > maxOpen {
-		open = append([]uint64{open[0]}, open[len(open)-maxOpen+1:]...)
-	}
-	versions := make([]string, len(open))
-	for i, n := range open {
-		versions[i] = versionOf(l.id, n)
-	}
-	return versions
 }
 
 // stamp is the time of a write of this tenure. It is later than that of every request that asked for it, so that no copy

@@ -216,10 +216,10 @@ func (c *Client) waiters(key string) int {
 
 // holds notes a tenure that has begun, and what its item says.
 func (c *Client) holds(l *Lock, r *Record) {
-	c.service.saw(l.key, l.token, l.id, l.made)
+	c.service.saw(l.key, l.token, l.id(), l.made)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.tenures[l.id] = l
+	c.tenures[l.id()] = l
 	c.holders[l.key] = l
 	if q := c.queues[l.key]; q != nil {
 		now := c.now()
@@ -283,7 +283,7 @@ func (c *Client) vacate(l *Lock, released bool) {
 func (c *Client) forget(l *Lock) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.tenures, l.id)
+	delete(c.tenures, l.id())
 	delete(c.undone, l)
 }
 
@@ -292,9 +292,9 @@ func (c *Client) outlast(l *Lock, until time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
-	case c.tenures[l.id] != l: // lost before
+	case c.tenures[l.id()] != l: // lost before
 	case until <= c.now():
-		delete(c.tenures, l.id)
+		delete(c.tenures, l.id())
 	default:
 		c.undone[l] = until
 		if !c.tidying {
@@ -311,7 +311,7 @@ func (c *Client) tidy() {
 		wait := maxLease
 		for l, until := range c.undone {
 			if wait = min(wait, until-now); until <= now {
-				delete(c.tenures, l.id)
+				delete(c.tenures, l.id())
 				delete(c.undone, l)
 			}
 		}

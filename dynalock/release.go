@@ -172,7 +172,7 @@ func (l *Lock) endWith(final func(*write)) bool {
 func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	o := &offer{hold: average, dialect: l.dialect, made: l.made, done: make(chan verdict, 1)}
 	l.mu.Lock()
-	o.versions = l.named()
+	o.versions = l.ledger.named()
 	l.mu.Unlock()
 	if !l.c.offerTo(l, o) {
 		return declined
@@ -208,7 +208,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			return nil
 		case refused:
 			now := l.c.decode(l.key, a.item)
-			own := now.id() == l.id
+			own := now.id() == l.id()
 			if own && l.kind.passes(&now) || l.doubt && !own && !l.kind.ends() {
 				return nil // it was applied, and its answer lost
 			}

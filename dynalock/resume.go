@@ -34,7 +34,7 @@ const handleFormat = 1
 // released or not noticed lost as it may be here: Resume finds out.
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
-		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id, Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
+		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id(), Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
 		Delete: l.options.DeleteOnRelease, Made: l.made, Table: l.c.table, Sort: l.c.opt.SortValue, Run: !l.kind.portable(),
 	})
 	if err != nil { // strings and numbers always encode

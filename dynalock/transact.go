@@ -33,7 +33,7 @@ func (l *Lock) ConditionCheck() types.TransactWriteItem {
 
 // check is the condition check with one more condition, on the number of a guarded write.
 func (l *Lock) check(more string, n uint64) types.TransactWriteItem {
-	w := &write{cond: condTenure + condToken + more, values: item{":id": str(l.id + "-"), ":token": num(l.token), ":n": num(n)}}
+	w := &write{cond: condTenure + condToken + more, values: item{":id": str(l.ledger.prefix()), ":token": num(l.token), ":n": num(n)}}
 	names, values := w.placeholders(l.c.opt.PartitionKey, l.c.opt.SortKey)
 	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
 		TableName: &l.c.table, Key: l.c.keyOf(l.key), ConditionExpression: &w.cond,
@@ -291,7 +291,7 @@ func (l *Lock) void(ctx context.Context, n uint64) bool {
 // shows tells whether an item is that of this tenure, alive.
 func (l *Lock) shows(it item) bool {
 	r := l.c.decode(l.key, it)
-	return r.State == Held && r.id() == l.id && r.Token == l.token
+	return r.State == Held && r.id() == l.id() && r.Token == l.token
 }
 
 // cancellation reads the reasons: the lock's own check (the last item) refused, or a condition of the caller's own did,
