@@ -11,7 +11,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/dynalock/dynalock/heartbeat"
 )
@@ -35,13 +34,13 @@ func (c *Client) begin(ctx context.Context, key string, k kind, optFns []func(*A
 	if err != nil {
 		return nil, err
 	}
-	defer c.exit()
+	defer c.tasks.exit()
 	if err := c.nested(ctx, key); err != nil {
 		return nil, err
 	}
 	defer a.unwind()
-	w := c.enqueue(key, k)
-	defer c.leave(w)
+	w := c.line.enqueue(key, k)
+	defer c.line.leave(w)
 	return a.conclude(a.wait(ctx, w))
 }
 
@@ -60,7 +59,7 @@ func (c *Client) tryBegin(ctx context.Context, key string, k kind, optFns []func
 	if err != nil {
 		return nil, err
 	}
-	defer c.exit()
+	defer c.tasks.exit()
 	defer a.unwind()
 	return a.conclude(a.try(ctx))
 }
@@ -106,7 +105,7 @@ func (c *Client) newAcquisition(ctx context.Context, key string, k kind, optFns 
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("dynalock: %q not asked for: %w", key, err)
 	}
-	if !c.enter() {
+	if !c.tasks.enter() {
 		return nil, ErrClosed
 	}
 	o.Data = slices.Clone(o.Data)
@@ -114,7 +113,7 @@ func (c *Client) newAcquisition(ctx context.Context, key string, k kind, optFns 
 		c: c, key: key, kind: k, options: o, timing: t, values: context.WithoutCancel(ctx),
 		ledger: ledger{id: newID()}, dialect: c.opt.Dialect, began: c.now(), site: callSite(),
 	}
-	if w, dead := c.dead(key); dead {
+	if w, dead := c.sightings.dead(key); dead {
 		a.admit, a.dialect, a.dead = []string{w.record.Version}, w.record.dialect, &w.record
 		a.made = w.record.stamp()
 	}
@@ -124,15 +123,15 @@ func (c *Client) newAcquisition(ctx context.Context, key string, k kind, optFns 
 // expressions of the write that begins the tenure.
 func (a *acquisition) expressions(o *offer) *write {
 	c, now := a.c, a.c.opt.clock.Now().Wall
-	a.made = c.service.stamp(a.key, now, a.made)
-	floor := c.service.floor(a.key, now)
+	a.made = c.store.service.stamp(a.key, now, a.made)
+	floor := c.store.service.floor(a.key, now)
 	if a.floor == 0 {
 		a.floor = floor
 	}
 	w := &write{update: updAcquire, values: item{
 		":next": str(a.ledger.version(a.ledger.last)), ":owner": str(a.kind.owner(c.opt.Owner)),
 		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor), ":made": num(a.made),
-		":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(c.waiters(a.key)),
+		":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(c.line.waiters(a.key)),
 	}}
 	admit := a.admit
 	if o != nil {
@@ -190,16 +189,16 @@ type outcome struct {
 func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 	a.asked = true
 	result := make(chan outcome)
-	started := a.c.sheltered(ctx, func(bg context.Context) {
+	started := a.c.tasks.sheltered(ctx, func(bg context.Context) {
 		out := a.send(bg, o)
 		select {
-		case <-a.c.closing: // Close has not seen this tenure
+		case <-a.c.tasks.closing: // Close has not seen this tenure
 		default:
 			select {
 			case result <- out:
 				return
 			case <-ctx.Done():
-			case <-a.c.closing:
+			case <-a.c.tasks.closing:
 			}
 		}
 		if out.lock == nil {
@@ -208,7 +207,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		}
 		out.lock.unbegin()
 		if err := out.lock.giveBack(bg); err != nil {
-			a.c.forget(out.lock) // nobody repeats it
+			a.c.roster.forget(out.lock) // nobody repeats it
 			a.c.opt.Logger.WarnContext(bg, "lock won after its caller had gone was not released", "key", a.key, "error", err)
 		}
 	}, func(p *PanicError) { // nobody knows how far it came
@@ -223,7 +222,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		case result <- outcome{answer: answer{err: p, crash: p}}:
 		case <-ctx.Done():
 			a.abandon()
-		case <-a.c.closing:
+		case <-a.c.tasks.closing:
 			a.abandon()
 		}
 	})
@@ -239,7 +238,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		return out, nil
 	case <-ctx.Done():
 		return outcome{}, ctx.Err()
-	case <-a.c.closing:
+	case <-a.c.tasks.closing:
 		return outcome{}, ErrClosed
 	}
 }
@@ -258,13 +257,13 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	if o != nil {
 		a.dialect, a.made = o.dialect, max(a.made, o.made)
 	}
-	out := outcome{answer: a.c.updateWith(ctx, a.timing.attempt, a.key, func() *dynamodb.UpdateItemInput {
-		in := a.c.updateInput(a.key, a.expressions(o))
+	out := outcome{answer: a.c.store.updateWith(ctx, a.timing.attempt, a.key, func() *dynamodb.UpdateItemInput {
+		in := a.c.store.updateInput(a.key, a.expressions(o))
 		in.ReturnValues = types.ReturnValueAllNew
 		return in
 	})}
 	if out.verdict == applied {
-		switch r := a.c.decode(a.key, out.item); {
+		switch r := decode(a.key, out.item); {
 		case r.Version != a.ledger.version(n):
 			out.verdict, out.err = inDoubt, errStranger // a wrapper's
 		case r.State == Foreign: // its token cannot be one, such as 1.5; no condition can tell
@@ -285,7 +284,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 		}
 	case refused:
 		if len(out.item) == 0 { // a server that does not say what refused it
-			look := a.c.read(ctx, a.timing.attempt, a.key, true)
+			look := a.c.store.read(ctx, a.timing.attempt, a.key, true)
 			if look.verdict != applied {
 				out.verdict, out.err = rejected, look.err
 				return out
@@ -293,7 +292,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 			out.item, out.got = look.item, look.got
 		}
 		// Our own item: an earlier attempt was applied and its answer lost. The lease counts from that attempt.
-		r := a.c.decode(a.key, out.item)
+		r := decode(a.key, out.item)
 		if id, k := splitVersion(r.Version); id == a.ledger.id && r.State == Held {
 			sent, ok := a.ledger.sentAt(k)
 			switch {
@@ -310,7 +309,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 		a.ledger.unanswered = true
 		a.c.emit(ctx, Event{Kind: EventInDoubt, Op: "acquire", Key: a.key, Attempt: a.tries, Err: out.err})
 	case fatal:
-		if a.c.known.served.Load() != 0 { // else it is misconfigured, and nothing was applied
+		if a.c.store.known.served.Load() != 0 { // else it is misconfigured, and nothing was applied
 			a.ledger.doubt(n, out.sent)
 		}
 	default:
@@ -335,7 +334,7 @@ const maxLate = 500 * time.Millisecond
 // that it would stand on is over already and could not be renewed, or when its token had to be raised and was not.
 func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbeat.Reading) *Lock {
 	c := a.c
-	r := c.decode(a.key, it)
+	r := decode(a.key, it)
 	a.previous = r.previous
 	l := &Lock{
 		c: c, key: a.key, kind: a.kind, ledger: a.ledger.begin(n, sent), token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
@@ -382,10 +381,13 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		a.ledger = l.ledger
 		return nil
 	}
-	c.holds(l, &r)
+	c.store.service.saw(l.key, l.token, l.id(), l.made)
+	c.roster.enter(l)
+	c.line.holds(l, &r)
+	c.sightings.drop(l.key)
 	if l.Err() != nil { // over before it was noted
-		c.vacate(l, false)
-		c.forget(l)
+		c.line.vacate(l, false)
+		c.roster.forget(l)
 	}
 	return l
 }
@@ -393,7 +395,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 // raise says what the token of a tenure that is about to begin has to be raised to; 0: it is good. Where the item was
 // deleted, the client may have seen a larger token of the key. One that is made of time is good while it is fresh.
 func (a *acquisition) raise(token uint64) uint64 {
-	s := &a.c.service
+	s := &a.c.store.service
 	fresh := s.floor(a.key, a.c.opt.clock.Now().Wall) + 1
 	stale := token > a.floor && fresh > token+uint64(maxLate.Microseconds())
 	if stale || fresh > token && s.outdone(a.key, token, a.ledger.id) {
@@ -456,7 +458,7 @@ func (a *acquisition) unwind() {
 func (a *acquisition) abandon() {
 	if len(a.ledger.open) > 0 && !a.abandoned {
 		a.abandoned = true
-		a.c.background(a.values, a.cleanUp)
+		a.c.tasks.background(a.values, a.cleanUp)
 	}
 }
 
@@ -473,7 +475,7 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 		times = 5
 	}
 	for n := 1; n <= times; n++ {
-		a.made = a.c.service.stamp(a.key, a.c.opt.clock.Now().Wall, a.made+1)
+		a.made = a.c.store.service.stamp(a.key, a.c.opt.clock.Now().Wall, a.made+1)
 		w := &write{cond: condTenure, update: updRelease, values: item{
 			":id": str(a.ledger.prefix()), ":next": str(a.ledger.version(a.ledger.next(1))), ":now": num(a.made),
 		}}
@@ -481,13 +483,13 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 			w.update += setLower
 		}
 		a.kind.ghost(w)
-		a.c.retain(w, a.kind.keep())
+		a.c.store.retain(w, a.kind.keep())
 		w.update += updReleaseRemove
-		if a.c.update(ctx, a.timing.attempt, a.key, a.c.updateInput(a.key, w)).verdict == applied {
+		if a.c.store.update(ctx, a.timing.attempt, a.key, a.c.store.updateInput(a.key, w)).verdict == applied {
 			return
 		}
 		// Refused: it has not been applied, but may be yet.
-		if a.c.sleep(ctx, a.timing.attempt/2+backoff(n)) != nil {
+		if a.c.tasks.sleep(ctx, a.timing.attempt/2+backoff(n)) != nil {
 			return
 		}
 	}
@@ -505,7 +507,7 @@ const (
 // judge what the item under the key says, at the instant its answer came in.
 func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	c := a.c
-	r := c.decode(a.key, it)
+	r := decode(a.key, it)
 	a.admit, a.dead, a.made = nil, nil, max(a.made, r.stamp())
 	switch {
 	case r.State == Foreign:
@@ -530,7 +532,9 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 		a.waits(&r)
 	}
 	a.last, a.lastErr = &r, nil // no store error: this is an answer
-	still, tenure := c.observe(&r, got.Mono)
+	c.store.service.saw(r.Key, r.Token, r.id(), r.stamp())
+	c.line.saw(&r)
+	still, tenure := c.sightings.observe(&r, got.Mono)
 	expired := c.opt.MaxClockSkew > 0 && !r.ExpiresAt.IsZero() && got.Wall.Sub(r.ExpiresAt) > c.opt.MaxClockSkew
 	if still >= r.Lease || expired {
 		if a.lastErr = a.kind.bars(&r, true); a.lastErr != nil {
@@ -545,8 +549,8 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 		}
 		return stepLook
 	}
-	c.promote(a.key, &r)
-	bound := c.pollBound(r.hold, tenure, r.Waiters)
+	c.line.promote(a.key, &r)
+	bound := c.opt.pollBound(r.hold, tenure, r.Waiters)
 	a.retry = min(c.opt.MinPoll+rand.N(bound-c.opt.MinPoll+1), r.Lease-still)
 	return stepLook
 }
@@ -554,9 +558,9 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 // pollBound is the longest wait before the next look at a lock that is usually held for hold and has been seen in
 // its present tenure for seen, when others wait too. The looks of all waiters together come a few times per usual
 // tenure, and ever more rarely in a tenure that lasts longer than usual.
-func (c *Client) pollBound(hold, seen time.Duration, waiters int) time.Duration {
+func (o *Options) pollBound(hold, seen time.Duration, waiters int) time.Duration {
 	bound := max(hold, seen/2) * time.Duration(max(1, min(waiters, 1000)/2))
-	return min(max(bound, c.opt.MinPoll), c.opt.MaxPoll)
+	return min(max(bound, o.MinPoll), o.MaxPoll)
 }
 
 // try is TryAcquire.
@@ -592,14 +596,14 @@ func (a *acquisition) try(ctx context.Context) (*Lock, error) {
 			continue
 		case fatal:
 			a.abandon()
-			return nil, a.c.diagnose(ctx, a.key, out.err)
+			return nil, a.c.store.diagnose(ctx, a.key, out.err)
 		}
-		a.lastErr = a.c.storeError("acquire", a.key, out.err)
+		a.lastErr = a.c.store.storeError("acquire", a.key, out.err)
 		if failures++; failures == 3 {
 			a.abandon()
 			return nil, a.lastErr
 		}
-		if err := a.c.sleep(ctx, backoff(failures)); err != nil {
+		if err := a.c.tasks.sleep(ctx, backoff(failures)); err != nil {
 			a.abandon()
 			return nil, fmt.Errorf("%w: %w", err, a.lastErr)
 		}
@@ -611,11 +615,11 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 	next, failures, spins := stepWrite, 0, 0
 	due := a.c.now()
 	a.patient = true
-	if by, behind := a.c.before(w); behind {
+	if by, behind := a.c.line.before(w); behind {
 		a.waits(by)
 	}
 	for {
-		o, freed, err := a.c.await(ctx, w, due)
+		o, freed, err := a.c.line.await(ctx, w, due)
 		if err != nil {
 			a.abandon()
 			return nil, a.ended(err)
@@ -657,10 +661,10 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 			}
 		case fatal:
 			a.abandon()
-			return nil, a.c.diagnose(ctx, a.key, got.err)
+			return nil, a.c.store.diagnose(ctx, a.key, got.err)
 		default:
 			failures++
-			a.lastErr = a.c.storeError("acquire", a.key, got.err)
+			a.lastErr = a.c.store.storeError("acquire", a.key, got.err)
 			due = a.c.now() + backoff(failures)
 		}
 	}
@@ -668,7 +672,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 
 // look reads an item once. It ends when Close begins.
 func (a *acquisition) look(ctx context.Context, key string, consistent bool) answer {
-	got := a.c.heed(ctx, a.c.closing, func(ctx context.Context) answer { return a.c.read(ctx, a.timing.attempt, key, consistent) })
+	got := a.c.tasks.heed(ctx, a.c.tasks.closing, func(ctx context.Context) answer { return a.c.store.read(ctx, a.timing.attempt, key, consistent) })
 	if got.verdict == inDoubt {
 		got.verdict = rejected // a read is in no doubt
 	}
@@ -690,19 +694,17 @@ func (a *acquisition) heldError() *HeldError {
 		e.Record = *a.last
 		if a.last.static { // nothing will be seen of it before its end, unless it is released
 			wall := a.c.opt.clock.Now().Wall
-			left := a.last.Lease - time.Duration(a.c.service.millis(wall)-a.last.stamp())*time.Millisecond
+			left := a.last.Lease - time.Duration(a.c.store.service.millis(wall)-a.last.stamp())*time.Millisecond
 			if left <= 0 && a.c.opt.MaxClockSkew > 0 && !a.last.ExpiresAt.IsZero() { // its holder is dead: until it can be taken
 				left = a.last.ExpiresAt.Add(a.c.opt.MaxClockSkew + time.Millisecond).Sub(wall)
 			}
 			e.RetryAfter = max(min(left, a.last.Lease), e.RetryAfter)
 		}
-		a.c.mu.Lock()
-		holder := a.c.holders[a.key]
+		holder := a.c.line.holder(a.key)
 		e.ThisProcess = holder != nil && holder.id() == a.last.id()
-		if w, ok := a.c.watches[a.key]; ok && w.record.Version == a.last.Version {
+		if w, ok := a.c.sightings.of(a.key); ok && w.record.Version == a.last.Version {
 			e.RetryAfter = max(min(max(e.RetryAfter, a.last.hold), w.since+w.record.Lease-a.c.now()), a.c.opt.MinPoll)
 		}
-		a.c.mu.Unlock()
 	}
 	return e
 }
@@ -712,40 +714,23 @@ func (a *acquisition) ended(err error) error {
 	if errors.Is(err, ErrClosed) {
 		return err
 	}
-	a.c.mu.Lock()
-	holder := a.c.holders[a.key]
-	w, seen := a.c.watches[a.key]
-	watched := w.record
-	a.c.mu.Unlock()
+	holder := a.c.line.holder(a.key)
+	w, seen := a.c.sightings.of(a.key)
 	switch {
 	case a.last != nil:
 	case holder != nil:
 		a.last = holder.record()
 	case !a.asked && seen: // behind another waiter of this process, which has looked
-		a.last = &watched
+		a.last = &w.record
 	case a.lastErr != nil:
 		return fmt.Errorf("%w: %w", err, a.lastErr)
 	default: // nothing was heard
-		return a.c.storeError("acquire", a.key, err)
+		return a.c.store.storeError("acquire", a.key, err)
 	}
 	if a.lastErr != nil { // nothing was heard since
 		return fmt.Errorf("%w: %w: %w", a.heldError(), err, a.lastErr)
 	}
 	return fmt.Errorf("%w: %w", a.heldError(), err)
-}
-
-// diagnose explains an error that another attempt would meet again.
-func (c *Client) diagnose(ctx context.Context, key string, err error) error {
-	var api smithy.APIError
-	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {
-		// An update of a foreign row can fail for its types before its condition is looked at.
-		if look := c.look(ctx, key, true); look.verdict == applied {
-			if r := c.decode(key, look.item); r.State == Foreign {
-				return &ForeignError{Key: key, Problem: r.Problem}
-			}
-		}
-	}
-	return c.storeError("acquire", key, err)
 }
 
 // record is what this tenure looks like from here.
@@ -770,7 +755,7 @@ func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context
 	if fn == nil {
 		return invalid([]error{errors.New("fn is nil, allowed: a function")})
 	}
-	d := c.undertake(ctx, key)
+	d := c.tasks.undertake(ctx, key)
 	defer d.end()
 	l, err := c.Acquire(d.caller, key, optFns...)
 	if err != nil {

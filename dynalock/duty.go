@@ -8,7 +8,7 @@ import (
 // duty is a function of the user's that runs under a lock: that of Do, of Once, or of a term of an election. Close
 // tells it to stop and waits for it, before the lock is given up.
 type duty struct {
-	c      *Client
+	tasks  *tasks
 	key    string
 	outer  *duty           // in whose function it was begun, nil: in none
 	caller context.Context // of the call, for the acquisition; what is derived from it bears the duty
@@ -17,30 +17,30 @@ type duty struct {
 	lock   *Lock
 	over   chan struct{} // closed when the function has returned and its lock has been given up
 
-	closes bool // its function calls Close, whose context may be derived from ctx; guarded by Client.mu
+	closes bool // its function calls Close, whose context may be derived from ctx; guarded by tasks.mu
 }
 
 // dutyKey is the key under which a function's context bears its duty for a client.
-type dutyKey struct{ c *Client }
+type dutyKey struct{ t *tasks }
 
 // dutyOf is the innermost function of this client in which ctx was made, nil when there is none.
-func (c *Client) dutyOf(ctx context.Context) *duty {
-	d, _ := ctx.Value(dutyKey{c}).(*duty)
+func (t *tasks) dutyOf(ctx context.Context) *duty {
+	d, _ := ctx.Value(dutyKey{t}).(*duty)
 	return d
 }
 
 // undertake begins a duty, which its caller has to end. A closing client does not wait for it, and gives it no lock.
-func (c *Client) undertake(ctx context.Context, key string) *duty {
-	d := &duty{c: c, key: key, outer: c.dutyOf(ctx), over: make(chan struct{})}
-	d.caller = context.WithValue(ctx, dutyKey{c}, d)
+func (t *tasks) undertake(ctx context.Context, key string) *duty {
+	d := &duty{tasks: t, key: key, outer: t.dutyOf(ctx), over: make(chan struct{})}
+	d.caller = context.WithValue(ctx, dutyKey{t}, d)
 	d.ctx, d.cancel = context.WithCancelCause(d.caller)
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	select {
-	case <-c.closing:
+	case <-t.closing:
 	default:
-		c.duties[d] = struct{}{}
-		c.tasks++
+		t.duties[d] = struct{}{}
+		t.n++
 	}
 	return d
 }
@@ -48,13 +48,13 @@ func (c *Client) undertake(ctx context.Context, key string) *duty {
 // end is when the function has returned and its lock has been given up.
 func (d *duty) end() {
 	d.cancel(nil)
-	d.c.mu.Lock()
-	_, awaited := d.c.duties[d]
-	delete(d.c.duties, d)
-	d.c.mu.Unlock()
+	d.tasks.mu.Lock()
+	_, awaited := d.tasks.duties[d]
+	delete(d.tasks.duties, d)
+	d.tasks.mu.Unlock()
 	close(d.over)
 	if awaited {
-		d.c.exit()
+		d.tasks.exit()
 	}
 }
 
@@ -62,9 +62,9 @@ func (d *duty) end() {
 func (d *duty) guard(l *Lock) (returned func()) {
 	d.lock = l
 	stop := context.AfterFunc(l.ctx, func() {
-		d.c.mu.Lock()
+		d.tasks.mu.Lock()
 		closes := d.closes
-		d.c.mu.Unlock()
+		d.tasks.mu.Unlock()
 		if !closes { // else Close, which releases the lock, would end its own context: it does this last
 			d.cancel(context.Cause(l.ctx))
 		}
@@ -79,14 +79,14 @@ func (d *duty) guard(l *Lock) (returned func()) {
 func (d *duty) stopped() bool { return errors.Is(context.Cause(d.ctx), ErrClosed) }
 
 // excuse takes the functions in which Close was called from those that it waits for: it would wait for itself. What it
-// returns is to be called when Close is done. The caller has c.mu.
-func (c *Client) excuse(d *duty) (done func()) {
+// returns is to be called when Close is done. The caller has t.mu.
+func (t *tasks) excuse(d *duty) (done func()) {
 	inside := d
 	for ; d != nil; d = d.outer {
-		if c.awaits(d) {
+		if t.awaits(d) {
 			d.closes = true
-			delete(c.duties, d)
-			c.tasks--
+			delete(t.duties, d)
+			t.n--
 		}
 	}
 	return func() {
@@ -98,16 +98,16 @@ func (c *Client) excuse(d *duty) (done func()) {
 	}
 }
 
-// awaits reports whether d is one that Close waits for. The caller has c.mu.
-func (c *Client) awaits(d *duty) bool {
-	_, ok := c.duties[d]
+// awaits reports whether d is one that Close waits for. The caller has t.mu.
+func (t *tasks) awaits(d *duty) bool {
+	_, ok := t.duties[d]
 	return ok
 }
 
-// awaited reports whether Close waits for a function in which d was begun, or for d's. The caller has c.mu.
-func (c *Client) awaited(d *duty) bool {
+// awaited reports whether Close waits for a function in which d was begun, or for d's. The caller has t.mu.
+func (t *tasks) awaited(d *duty) bool {
 	for ; d != nil; d = d.outer {
-		if c.awaits(d) {
+		if t.awaits(d) {
 			return true
 		}
 	}

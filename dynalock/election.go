@@ -122,7 +122,7 @@ func (k *candidate) heartbeat(ctx context.Context, l *Lock) (*PanicError, error)
 	}
 	check, cancel := context.WithTimeout(ctx, l.timing.attempt)
 	defer cancel()
-	crash, err := l.c.protect(func() error { return k.e.opt.Health(check) })
+	crash, err := l.c.tasks.protect(func() error { return k.e.opt.Health(check) })
 	if err != nil && crash == nil { // a panic is the end of more than the term
 		k.t.cancel(fmt.Errorf("%w: %w", ErrUnhealthy, err))
 	}
@@ -186,7 +186,7 @@ func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lo
 			return err
 		}
 		// Others go first: the candidate named, or whoever is healthy.
-		if err := e.c.rest(ctx, 2*e.c.opt.MaxPoll); err != nil {
+		if err := e.c.tasks.rest(ctx, 2*e.c.opt.MaxPoll); err != nil {
 			return err
 		}
 	}
@@ -209,7 +209,7 @@ func (e *Election) awaitHealth(ctx context.Context, timeout time.Duration) error
 		if err == nil {
 			return nil
 		}
-		if err := e.c.rest(ctx, e.c.opt.MaxPoll); err != nil {
+		if err := e.c.tasks.rest(ctx, e.c.opt.MaxPoll); err != nil {
 			return err
 		}
 	}
@@ -219,7 +219,7 @@ func (e *Election) awaitHealth(ctx context.Context, timeout time.Duration) error
 // serve wins one term and serves it. over tells that Run is to return err.
 func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) error) (over bool, err error) {
 	ctx = context.WithValue(ctx, candidacy{e.c, e.key}, e.opt.Candidate)
-	d := e.c.undertake(ctx, e.key)
+	d := e.c.tasks.undertake(ctx, e.key)
 	defer d.end()
 	t := &term{done: make(chan struct{}), ctx: d.ctx, cancel: d.cancel}
 	l, err := e.c.begin(d.caller, e.key, &candidate{e: e, t: t}, []func(*AcquireOptions){func(o *AcquireOptions) {
@@ -286,8 +286,8 @@ func (e *Election) asked(t *term, to string) {
 	if to == "" || to == e.opt.Candidate || t.asked {
 		return
 	}
-	t.asked = e.c.background(t.ctx, func(ctx context.Context) {
-		if e.c.rest(ctx, e.c.opt.MaxPoll) != nil {
+	t.asked = e.c.tasks.background(t.ctx, func(ctx context.Context) {
+		if e.c.tasks.rest(ctx, e.c.opt.MaxPoll) != nil {
 			return
 		}
 		t.mu.Lock()
@@ -338,16 +338,16 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 		}
 		var last *Record
 		for ctx.Err() == nil {
-			a := e.c.look(ctx, e.key, false)
+			a := e.c.store.look(ctx, e.key, false)
 			switch {
 			case ctx.Err() != nil:
 				return
 			case a.err != nil:
-				if !yield(Record{}, e.c.storeError("observe", e.key, a.err)) {
+				if !yield(Record{}, e.c.store.storeError("observe", e.key, a.err)) {
 					return
 				}
 			default:
-				r := e.c.decode(e.key, a.item)
+				r := decode(e.key, a.item)
 				if last == nil || r.State != last.State || r.tenure() != last.tenure() || !bytes.Equal(r.Data, last.Data) {
 					last = &r
 					if !yield(r, nil) {
@@ -355,7 +355,7 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 					}
 				}
 			}
-			if e.c.sleep(ctx, e.c.opt.MaxPoll) != nil {
+			if e.c.tasks.sleep(ctx, e.c.opt.MaxPoll) != nil {
 				return
 			}
 		}
@@ -387,8 +387,8 @@ func (e *Election) HandOver(ctx context.Context, name string) error {
 	}
 	w := &write{cond: condTenure, update: updSuccessor, values: item{":id": str(r.id() + "-"), ":successor": str(name)}}
 	doubt := false
-	err = e.c.persist(ctx, func() (bool, error) {
-		a := e.c.ask(ctx, e.key, w)
+	err = e.c.store.persist(ctx, func() (bool, error) {
+		a := e.c.store.ask(ctx, e.key, w)
 		switch a.verdict {
 		case applied:
 			return true, nil
@@ -399,7 +399,7 @@ func (e *Election) HandOver(ctx context.Context, name string) error {
 			return true, fmt.Errorf("%w: the leadership of %q changed meanwhile", ErrChanged, e.key)
 		}
 		doubt = doubt || a.verdict == inDoubt
-		return a.verdict == fatal, e.c.storeError("hand over", e.key, a.err)
+		return a.verdict == fatal, e.c.store.storeError("hand over", e.key, a.err)
 	})
 	if err != nil {
 		return err
@@ -420,7 +420,7 @@ func (e *Election) HandOver(ctx context.Context, name string) error {
 		case now.State != Held || now.id() != r.id():
 			return fmt.Errorf("%w: the leadership of %q went to %q", ErrChanged, e.key, now.Owner)
 		}
-		if err := e.c.sleep(ctx, wait); err != nil {
+		if err := e.c.tasks.sleep(ctx, wait); err != nil {
 			return err
 		}
 	}

@@ -21,29 +21,29 @@ func CountByOne(o *Options) { o.bump = func() uint64 { return 1 } }
 func Watch(c *Client, key string, waiting bool) (ended func() (dead bool)) {
 	leave := func() {}
 	if waiting {
-		w := c.enqueue(key, plain{})
-		leave = func() { c.leave(w) }
+		w := c.line.enqueue(key, plain{})
+		leave = func() { c.line.leave(w) }
 	}
-	c.observe(&Record{Key: key, Version: "v", Lease: minLease}, c.now())
+	c.sightings.observe(&Record{Key: key, Version: "v", Lease: minLease}, c.now())
 	return func() bool {
 		defer leave()
-		_, dead := c.dead(key)
+		_, dead := c.sightings.dead(key)
 		return dead
 	}
 }
 
 // Watches is how many keys are watched.
 func Watches(c *Client) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.watches)
+	c.sightings.mu.Lock()
+	defer c.sightings.mu.Unlock()
+	return len(c.sightings.watches)
 }
 
 // Waiting is how many goroutines of c wait for key.
 func Waiting(c *Client, key string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if q := c.queues[key]; q != nil {
+	c.line.mu.Lock()
+	defer c.line.mu.Unlock()
+	if q := c.line.queues[key]; q != nil {
 		return q.waiting.Len()
 	}
 	return 0
@@ -51,16 +51,16 @@ func Waiting(c *Client, key string) int {
 
 // Tenures is how many tenures c keeps.
 func Tenures(c *Client) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.tenures)
+	c.roster.mu.Lock()
+	defer c.roster.mu.Unlock()
+	return len(c.roster.tenures)
 }
 
 // Tokens is of how many keys the largest token is remembered.
 func Tokens(c *Client) int {
-	c.service.mu.Lock()
-	defer c.service.mu.Unlock()
-	return len(c.service.keys)
+	c.store.service.mu.Lock()
+	defer c.store.service.mu.Unlock()
+	return len(c.store.service.keys)
 }
 
 // Tenure is what a lock knows of its tenure.
@@ -77,7 +77,7 @@ type Tenure struct {
 // SendAcquire sends attempt n of an acquisition.
 func SendAcquire(ctx context.Context, c *Client, key, id string, n uint64, admit []string) {
 	a := &acquisition{c: c, key: key, kind: plain{}, ledger: ledger{id: id, last: n}, dialect: c.opt.Dialect, admit: admit, options: AcquireOptions{Lease: c.opt.Lease}}
-	c.update(ctx, lease(c).attempt, key, c.updateInput(key, a.expressions(nil)))
+	c.store.update(ctx, lease(c).attempt, key, c.store.updateInput(key, a.expressions(nil)))
 }
 
 // SendCleanUp sends the releases of an acquisition that gave up after attempt n.
@@ -121,9 +121,9 @@ func lease(c *Client) timing {
 
 // LocalWaiters is how many goroutines of a client wait for a key.
 func LocalWaiters(c *Client, key string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if q := c.queues[key]; q != nil {
+	c.line.mu.Lock()
+	defer c.line.mu.Unlock()
+	if q := c.line.queues[key]; q != nil {
 		return q.waiting.Len()
 	}
 	return 0
@@ -131,7 +131,7 @@ func LocalWaiters(c *Client, key string) int {
 
 // ForgetKeys has a client forget what it has seen of keys.
 func ForgetKeys(c *Client) {
-	c.service.mu.Lock()
-	defer c.service.mu.Unlock()
-	clear(c.service.keys)
+	c.store.service.mu.Lock()
+	defer c.store.service.mu.Unlock()
+	clear(c.store.service.keys)
 }

@@ -4,9 +4,6 @@ import (
 	"math"
 	"strconv"
 	"strings"
-
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
 // The conditions. Each is one half of a decision whose other half is in the same write.
@@ -161,18 +158,4 @@ func (w *write) placeholders(partitionKey, sortKey string) (map[string]string, i
 
 func isWordByte(b byte) bool {
 	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9'
-}
-
-// updateInput makes the request of a write that updates the item.
-func (c *Client) updateInput(key string, w *write) *dynamodb.UpdateItemInput {
-	names, values := w.placeholders(c.opt.PartitionKey, c.opt.SortKey)
-	return &dynamodb.UpdateItemInput{
-		TableName:                           &c.table,
-		Key:                                 c.keyOf(key),
-		ConditionExpression:                 &w.cond,
-		UpdateExpression:                    &w.update,
-		ExpressionAttributeNames:            names,
-		ExpressionAttributeValues:           values,
-		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-	}
 }

@@ -71,15 +71,6 @@ func num[T int | int64 | uint64](n T) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatUint(uint64(n), 10)}
 }
 
-// keyOf gives the primary key of a lock.
-func (c *Client) keyOf(key string) item {
-	k := item{c.opt.PartitionKey: str(c.opt.Namespace + key)}
-	if c.opt.SortKey != "" {
-		k[c.opt.SortKey] = str(c.opt.SortValue)
-	}
-	return k
-}
-
 // overhead is the size of a lock item without its data, by DynamoDB's rules (names and values count their bytes, a
 // number at most 21), at its largest.
 func (c *Client) overhead(key string) int {
@@ -116,7 +107,7 @@ func parseLease(s string) (time.Duration, Dialect, error) {
 }
 
 // decode reads an item that anybody may have written. An item that is no lock is Foreign, with the problem said.
-func (c *Client) decode(key string, it item) Record {
+func decode(key string, it item) Record {
 	r := Record{Key: key}
 	if len(it) == 0 {
 		return r

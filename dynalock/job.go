@@ -43,9 +43,9 @@ const (
 // mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.
 func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) error {
 	if atLeast > 0 {
-		a := c.look(ctx, periodKey(job, period), false)
+		a := c.store.look(ctx, periodKey(job, period), false)
 		if a.err != nil {
-			return c.storeError("look at period", periodKey(job, period), a.err)
+			return c.store.storeError("look at period", periodKey(job, period), a.err)
 		}
 		if len(a.item) > 0 { // a period that was begun already is no start: delivered late, or crashed
 			atLeast = 0
@@ -54,13 +54,13 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 	if atLeast == 0 {
 		return c.notPaused(ctx, job)
 	}
-	return c.persist(ctx, func() (bool, error) {
-		now := c.service.millis(c.opt.clock.Now().Wall)
+	return c.store.persist(ctx, func() (bool, error) {
+		now := c.store.service.millis(c.opt.clock.Now().Wall)
 		w := c.jobWrite(updStart)
 		w.cond = condSpaced
 		w.values[":now"], w.values[":limit"] = num(now), num(now-atLeast.Milliseconds())
 		w.values[":period"] = str(period)
-		a := c.ask(ctx, jobKey(job), w)
+		a := c.store.ask(ctx, jobKey(job), w)
 		switch a.verdict {
 		case applied:
 			return true, nil
@@ -71,15 +71,15 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 			p := parser{it: a.item}
 			return true, fmt.Errorf("%w: %q began for period %q at %s", ErrTooSoon, job, p.str(attrPeriod), p.time(attrStarted).UTC().Format(time.RFC3339))
 		}
-		return a.verdict == fatal, c.storeError("start job", jobKey(job), a.err)
+		return a.verdict == fatal, c.store.storeError("start job", jobKey(job), a.err)
 	})
 }
 
 // notPaused looks whether the job is paused. The look is consistent: a pause counts from the moment that Pause returned.
 func (c *Client) notPaused(ctx context.Context, job string) error {
-	a := c.look(ctx, jobKey(job), true)
+	a := c.store.look(ctx, jobKey(job), true)
 	if a.err != nil {
-		return c.storeError("look at job", jobKey(job), a.err)
+		return c.store.storeError("look at job", jobKey(job), a.err)
 	}
 	return pausedError(job, a.item)
 }
@@ -93,7 +93,7 @@ func (c *Client) jobWrite(update string) *write {
 
 // jobError says that what is under a job's key is not of a job: a lock that is held, or a foreign item.
 func (c *Client) jobError(job string, it item) error {
-	switch r := c.decode(jobKey(job), it); r.State {
+	switch r := decode(jobKey(job), it); r.State {
 	case Foreign:
 		return &ForeignError{Key: r.Key, Problem: r.Problem}
 	case Held:
@@ -115,7 +115,7 @@ func pausedError(job string, it item) error {
 // ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or ctx.Err().
 func (c *Client) Pause(ctx context.Context, job, reason string) error {
 	w := c.jobWrite(updPause)
-	w.values[":paused"], w.values[":now"] = str(reason), num(c.service.millis(c.opt.clock.Now().Wall))
+	w.values[":paused"], w.values[":now"] = str(reason), num(c.store.service.millis(c.opt.clock.Now().Wall))
 	return c.setPause(ctx, job, w, badText("reason", reason, maxLabelBytes))
 }
 
@@ -134,10 +134,10 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 		return err
 	}
 	id, attempts := newID(), uint64(0)
-	return c.persist(ctx, func() (bool, error) {
-		a := c.look(ctx, jobKey(job), true)
+	return c.store.persist(ctx, func() (bool, error) {
+		a := c.store.look(ctx, jobKey(job), true)
 		if a.verdict != applied {
-			return true, c.storeError("look at job", jobKey(job), a.err)
+			return true, c.store.storeError("look at job", jobKey(job), a.err)
 		}
 		if err := c.jobError(job, a.item); err != nil {
 			return true, err
@@ -158,11 +158,11 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 		default:
 			w.cond = condNeverPaused
 		}
-		a = c.ask(ctx, jobKey(job), w)
+		a = c.store.ask(ctx, jobKey(job), w)
 		if a.verdict == applied {
 			return true, nil
 		}
-		return a.verdict == fatal, c.storeError("pause", jobKey(job), a.err) // refused: it has changed meanwhile
+		return a.verdict == fatal, c.store.storeError("pause", jobKey(job), a.err) // refused: it has changed meanwhile
 	})
 }
 
@@ -192,9 +192,9 @@ func (c *Client) Job(ctx context.Context, job string) (Job, error) {
 	if err := invalid(append(errs, c.checkKey(jobKey(job))...)); err != nil {
 		return Job{Name: job}, err
 	}
-	a := c.look(ctx, jobKey(job), true)
+	a := c.store.look(ctx, jobKey(job), true)
 	if a.err != nil {
-		return Job{Name: job}, c.storeError("look at job", jobKey(job), a.err)
+		return Job{Name: job}, c.store.storeError("look at job", jobKey(job), a.err)
 	}
 	return c.readJob(job, a.item)
 }

@@ -115,7 +115,7 @@ func (l *Lock) end(err error) bool {
 	}
 	l.err = err
 	l.mu.Unlock()
-	l.c.service.saw(l.key, l.token, l.id(), 0)
+	l.c.store.service.saw(l.key, l.token, l.id(), 0)
 	l.cancel(err)
 	return true
 }
@@ -129,19 +129,19 @@ func (l *Lock) ended(reason error) {
 	if !l.end(lost) {
 		return
 	}
-	l.c.vacate(l, false)
-	l.c.forget(l)
+	l.c.line.vacate(l, false)
+	l.c.roster.forget(l)
 	report := func(ctx context.Context) {
 		l.emit(ctx, Event{Kind: EventLost, By: lost.By, Err: lost})
 	}
-	if !l.c.background(l.ctx, report) { // a logger may block, the scheduler must not
-		l.c.shelter(func() { report(l.ctx) }, nil)()
+	if !l.c.tasks.background(l.ctx, report) { // a logger may block, the scheduler must not
+		l.c.tasks.shelter(func() { report(l.ctx) }, nil)()
 	}
 }
 
 // lose ends the tenure because the item says that it is over.
 func (l *Lock) lose(it item) error {
-	now := l.c.decode(l.key, it)
+	now := decode(l.key, it)
 	lost := &LostError{Key: l.key, By: &now}
 	switch {
 	case len(it) == 0:
@@ -204,7 +204,7 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	case applied:
 		l.ledger.settle(next, a.sent)
 	case refused:
-		now := l.c.decode(l.key, a.item)
+		now := decode(l.key, a.item)
 		if a.verdict = l.ledger.refused(&now, next, a.sent); a.verdict == applied {
 			a.err = nil
 		}
@@ -217,7 +217,9 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 
 // stamp is the time of a write of this tenure. It is later than that of every request that asked for it, so that no copy
 // of those applies to what the release leaves.
-func (l *Lock) stamp() int64 { return l.c.service.stamp(l.key, l.c.opt.clock.Now().Wall, l.made+1) }
+func (l *Lock) stamp() int64 {
+	return l.c.store.service.stamp(l.key, l.c.opt.clock.Now().Wall, l.made+1)
+}
 
 // bump is by how much a write of a tenure bumps its counter. It is random, so that a clone of this process does not
 // send the same version and the two are told apart by the first write.
@@ -260,14 +262,14 @@ func (l *Lock) extend(ctx context.Context, more func(*write)) answer {
 		if more != nil {
 			more(w)
 		}
-		in := l.c.updateInput(l.key, w)
+		in := l.c.store.updateInput(l.key, w)
 		if l.kind.curious() {
 			in.ReturnValues = types.ReturnValueAllNew
 		}
-		return l.c.update(ctx, l.timing.attempt, l.key, in)
+		return l.c.store.update(ctx, l.timing.attempt, l.key, in)
 	})
 	if a.verdict == applied && l.kind.curious() {
-		r := l.c.decode(l.key, a.item)
+		r := decode(l.key, a.item)
 		l.kind.renewed(&r)
 	}
 	return a
@@ -275,7 +277,7 @@ func (l *Lock) extend(ctx context.Context, more func(*write)) answer {
 
 // beat is one attempt of the scheduler to renew the lease. A panic of the caller's code ends the tenure.
 func (l *Lock) beat(ctx context.Context, at heartbeat.Attempt) (err error) {
-	l.c.shelter(func() { err = l.pulse(ctx, at) }, func(p *PanicError) { err = l.revoke(p, nil) })()
+	l.c.tasks.shelter(func() { err = l.pulse(ctx, at) }, func(p *PanicError) { err = l.revoke(p, nil) })()
 	return err
 }
 
@@ -305,7 +307,7 @@ func (l *Lock) pulse(ctx context.Context, at heartbeat.Attempt) error {
 			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "heartbeat", Key: l.key, Token: l.token, Attempt: at.N, Err: a.err})
 		}
 	}
-	return l.c.storeError("heartbeat", l.key, a.err)
+	return l.c.store.storeError("heartbeat", l.key, a.err)
 }
 
 // Renew sends one heartbeat now and waits until it is acknowledged; failed attempts are repeated until ctx ends or
@@ -339,7 +341,7 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 		if err := l.take(ctx); err != nil {
 			return err
 		}
-		a := l.c.heed(ctx, nil, func(ctx context.Context) (a answer) {
+		a := l.c.tasks.heed(ctx, nil, func(ctx context.Context) (a answer) {
 			defer l.give()
 			if l.Err() != nil { // it ended while we waited for the turn
 				return answer{verdict: rejected}
@@ -362,12 +364,12 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 		case refused:
 			return l.lose(a.item)
 		case fatal:
-			return l.c.storeError(op, l.key, a.err)
+			return l.c.store.storeError(op, l.key, a.err)
 		case inDoubt:
 			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: op, Key: l.key, Token: l.token, Attempt: n, Err: a.err})
 		}
 		if err := l.pause(ctx, n); err != nil {
-			return fmt.Errorf("%w: %w", err, l.c.storeError(op, l.key, a.err))
+			return fmt.Errorf("%w: %w", err, l.c.store.storeError(op, l.key, a.err))
 		}
 	}
 }

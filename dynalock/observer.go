@@ -102,8 +102,8 @@ func (c *Client) label(ctx context.Context, key string) string {
 // emit logs an event and tells the observer.
 func (c *Client) emit(ctx context.Context, e Event) {
 	e.Owner = c.label(ctx, e.Key)
-	if c.dutyOf(ctx) != nil { // who is told is not in the function that runs under the lock
-		ctx = context.WithValue(ctx, dutyKey{c}, (*duty)(nil))
+	if c.tasks.dutyOf(ctx) != nil { // who is told is not in the function that runs under the lock
+		ctx = context.WithValue(ctx, dutyKey{c.tasks}, (*duty)(nil))
 	}
 	if c.opt.Observer != nil {
 		c.opt.Observer.Observe(ctx, e)
@@ -125,7 +125,7 @@ func (c *Client) emit(ctx context.Context, e Event) {
 	case EventRetry: // of many locks at once: one record a second tells
 		level = slog.LevelDebug
 		now := int64(c.now())
-		if last := c.known.warned.Load(); (last == 0 || now-last >= int64(time.Second)) && c.known.warned.CompareAndSwap(last, now) {
+		if last := c.store.known.warned.Load(); (last == 0 || now-last >= int64(time.Second)) && c.store.known.warned.CompareAndSwap(last, now) {
 			level = slog.LevelWarn
 		}
 	}

@@ -175,7 +175,7 @@ func (k *period) unbegun(l *Lock) func(*write) {
 	return func(w *write) {
 		w.update = updRelease + setHold + setAttempts
 		w.values[":attempts"] = num(l.run().attempt - 1) // not one less: it may be sent again
-		l.c.retain(w, k.stays)
+		l.c.store.retain(w, k.stays)
 		w.update += updReleaseRemove
 	}
 }
@@ -226,7 +226,7 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		return run, err
 	}
 	select {
-	case <-c.closing:
+	case <-c.tasks.closing:
 		return run, ErrClosed
 	default:
 	}
@@ -241,7 +241,7 @@ func (c *Client) runPeriod(
 	ctx context.Context, job, name string, fn func(ctx context.Context, l *Lock) error, o *OnceOptions,
 ) (Run, error) {
 	run := Run{Job: job, Period: name}
-	d := c.undertake(ctx, periodKey(job, name))
+	d := c.tasks.undertake(ctx, periodKey(job, name))
 	defer d.end()
 	begin := c.begin
 	if o.NoWait {
@@ -333,7 +333,7 @@ func (c *Client) call(
 		}
 		c.opt.Logger.WarnContext(ctx, "run failed, and is tried again", "key", l.key, "token", l.token,
 			"failures", n, "pause", o.RetryPause, "error", err)
-		if rest := c.rest(ctx, o.RetryPause); rest != nil {
+		if rest := c.tasks.rest(ctx, o.RetryPause); rest != nil {
 			if errors.Is(context.Cause(ctx), ErrLost) {
 				return open, err
 			}
@@ -354,7 +354,7 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 	if how == stopped && began.uncounted >= maxUncounted {
 		how = open
 	}
-	ttl := num(l.c.ttl(keep))
+	ttl := num(l.c.store.ttl(keep))
 	if !l.endWith(func(w *write) {
 		w.values[":result"], w.values[":ttl"] = str(run.Err), ttl
 		w.update = updRelease + setResult

@@ -46,10 +46,10 @@ func protect(f func() error) (err error) {
 }
 
 // protect is protect for code of the caller in a goroutine of ours, which may be all that the panic is told to.
-func (c *Client) protect(f func() error) (crash *PanicError, err error) {
+func (t *tasks) protect(f func() error) (crash *PanicError, err error) {
 	err = protect(f)
 	if p, ok := err.(*PanicError); ok { //nolint:errorlint // exactly what protect returned
-		c.report(p)
+		t.report(p)
 		return p, err
 	}
 	return nil, err
@@ -57,7 +57,7 @@ func (c *Client) protect(f func() error) (crash *PanicError, err error) {
 
 // shelter makes of f a function that does not end the process when code of the caller panics in it, and does not end in
 // silence when that code leaves by runtime.Goexit. Then failed, which may be nil, is called.
-func (c *Client) shelter(f func(), failed func(p *PanicError)) func() {
+func (t *tasks) shelter(f func(), failed func(p *PanicError)) func() {
 	return func() {
 		returned := false
 		defer func() {
@@ -71,7 +71,7 @@ func (c *Client) shelter(f func(), failed func(p *PanicError)) func() {
 			if failed != nil {
 				defer failed(p)
 			}
-			c.report(p)
+			t.report(p)
 		}()
 		f()
 		returned = true
@@ -79,9 +79,9 @@ func (c *Client) shelter(f func(), failed func(p *PanicError)) func() {
 }
 
 // report logs a panic, unless it is the logger that panics.
-func (c *Client) report(p *PanicError) {
+func (t *tasks) report(p *PanicError) {
 	_ = protect(func() error {
-		c.opt.Logger.Error("panic recovered", "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
+		t.logger.Error("panic recovered", "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
 		return nil
 	})
 }

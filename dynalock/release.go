@@ -60,7 +60,7 @@ func (l *Lock) startRelease() *release {
 		l.over = l.c.now() + l.timing.lease
 	}
 	l.mu.Unlock()
-	started := l.c.sheltered(l.ctx, func(bg context.Context) {
+	started := l.c.tasks.sheltered(l.ctx, func(bg context.Context) {
 		r.err = l.release(bg)
 		l.concluded(bg, r.err)
 		l.finish(r)
@@ -96,12 +96,12 @@ func (l *Lock) finish(r *release) {
 		l.mu.Lock()
 		over := l.over
 		l.mu.Unlock()
-		l.c.outlast(l, over)
+		l.c.roster.outlast(l, over)
 		l.mu.Lock()
 		l.rel = nil
 		l.mu.Unlock()
 	} else {
-		l.c.forget(l)
+		l.c.roster.forget(l)
 	}
 	close(r.done)
 }
@@ -109,14 +109,14 @@ func (l *Lock) finish(r *release) {
 // release stops the heartbeat, joins the one in flight, and writes.
 func (l *Lock) release(ctx context.Context) error {
 	l.end(ErrReleased)
-	defer l.c.vacate(l, false) // whatever happens, local waiters go on
+	defer l.c.line.vacate(l, false) // whatever happens, local waiters go on
 	ctx, cancel := context.WithTimeout(ctx, l.timing.lease+l.timing.attempt)
 	defer cancel()
 	if err := l.lease.Stop(ctx); err != nil {
-		return l.c.storeError("release", l.key, err)
+		return l.c.store.storeError("release", l.key, err)
 	}
 	if err := l.take(ctx); err != nil {
-		return l.c.storeError("release", l.key, err)
+		return l.c.store.storeError("release", l.key, err)
 	}
 	defer l.give()
 	l.mu.Lock()
@@ -143,7 +143,7 @@ func (l *Lock) release(ctx context.Context) error {
 			return err
 		}
 	}
-	l.c.vacate(l, true)
+	l.c.line.vacate(l, true)
 	return nil
 }
 
@@ -174,7 +174,7 @@ func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	l.mu.Lock()
 	o.versions = l.ledger.named()
 	l.mu.Unlock()
-	if !l.c.offerTo(l, o) {
+	if !l.c.line.offerTo(l, o) {
 		return declined
 	}
 	select {
@@ -192,22 +192,22 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			w.values[":hold"] = num(average.Microseconds())
 			if final != nil {
 				final(w)
-				return l.c.update(ctx, l.timing.attempt, l.key, l.c.updateInput(l.key, w))
+				return l.c.store.update(ctx, l.timing.attempt, l.key, l.c.store.updateInput(l.key, w))
 			}
 			keep := l.kind.keep()
 			if l.options.DeleteOnRelease { // not at once: while it is there, no copy of an old request applies
 				keep = tombstone
 			}
 			w.update = updRelease + setHold
-			l.c.retain(w, keep)
+			l.c.store.retain(w, keep)
 			w.update += updReleaseRemove
-			return l.c.update(ctx, l.timing.attempt, l.key, l.c.updateInput(l.key, w))
+			return l.c.store.update(ctx, l.timing.attempt, l.key, l.c.store.updateInput(l.key, w))
 		})
 		switch a.verdict {
 		case applied:
 			return nil
 		case refused:
-			now := l.c.decode(l.key, a.item)
+			now := decode(l.key, a.item)
 			own := now.id() == l.id()
 			if own && l.kind.passes(&now) || l.doubt && !own && !l.kind.ends() {
 				return nil // it was applied, and its answer lost
@@ -220,12 +220,12 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 		}
 		switch a.verdict {
 		case fatal:
-			return l.c.storeError("release", l.key, a.err)
+			return l.c.store.storeError("release", l.key, a.err)
 		case inDoubt:
 			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "release", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
 		}
-		if err := l.c.sleep(ctx, backoff(n)); err != nil {
-			return l.c.storeError("release", l.key, a.err)
+		if err := l.c.tasks.sleep(ctx, backoff(n)); err != nil {
+			return l.c.store.storeError("release", l.key, a.err)
 		}
 	}
 }

@@ -35,7 +35,7 @@ const handleFormat = 1
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
 		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id(), Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
-		Delete: l.options.DeleteOnRelease, Made: l.made, Table: l.c.table, Sort: l.c.opt.SortValue, Run: !l.kind.portable(),
+		Delete: l.options.DeleteOnRelease, Made: l.made, Table: l.c.store.table, Sort: l.c.opt.SortValue, Run: !l.kind.portable(),
 	})
 	if err != nil { // strings and numbers always encode
 		return ""
@@ -90,7 +90,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 	if err != nil {
 		return nil, err
 	}
-	defer c.exit()
+	defer c.tasks.exit()
 	defer a.unwind()
 	return a.conclude(a.goOn(ctx, &h))
 }
@@ -98,8 +98,8 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 // misfits says why this client cannot go on with a handle.
 func (h *handle) misfits(c *Client, namespace bool) []error {
 	var errs []error
-	if h.Table != "" && !sameTable(h.Table, c.table) {
-		errs = append(errs, fmt.Errorf("handle is of table %q, allowed: one of the client's table %q", h.Table, c.table))
+	if h.Table != "" && !sameTable(h.Table, c.store.table) {
+		errs = append(errs, fmt.Errorf("handle is of table %q, allowed: one of the client's table %q", h.Table, c.store.table))
 	}
 	if h.Table != "" && h.Sort != c.opt.SortValue {
 		errs = append(errs, fmt.Errorf("handle is of sort value %q, allowed: one of the client's SortValue %q", h.Sort, c.opt.SortValue))
@@ -153,38 +153,31 @@ func (a *acquisition) goOn(ctx context.Context, h *handle) (*Lock, error) {
 		}
 		switch {
 		case out.lock != nil:
-			if old := c.tenure(h.ID); old != nil {
+			if old := c.roster.tenure(h.ID); old != nil {
 				_ = old.revoke(fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), out.lock.record())
 			}
 			return a.acquired(out.lock), nil
 		case out.verdict == refused:
 			a.abandon()
-			now := c.decode(h.Key, out.item)
+			now := decode(h.Key, out.item)
 			lost := &LostError{Key: h.Key, By: &now, Reason: fmt.Errorf("%w: its tenure is over", heartbeat.ErrGone)}
 			if len(out.item) == 0 {
 				lost.By, lost.Reason = nil, fmt.Errorf("%w: table %q of this client has no such item: it was deleted, or the handle "+
-					"is of a table of this name in another account or Region, or at another endpoint", heartbeat.ErrGone, c.table)
+					"is of a table of this name in another account or Region, or at another endpoint", heartbeat.ErrGone, c.store.table)
 			}
 			return nil, lost
 		case out.verdict == fatal:
 			a.abandon()
-			return nil, c.diagnose(ctx, h.Key, out.err)
+			return nil, c.store.diagnose(ctx, h.Key, out.err)
 		}
-		err = c.storeError("resume", h.Key, out.err)
+		err = c.store.storeError("resume", h.Key, out.err)
 		if n == 3 {
 			a.abandon()
 			return nil, err
 		}
-		if e := c.sleep(ctx, backoff(n)); e != nil {
+		if e := c.tasks.sleep(ctx, backoff(n)); e != nil {
 			a.abandon()
 			return nil, fmt.Errorf("%w: %w", e, err)
 		}
 	}
-}
-
-// tenure finds the lock of an acquisition id in this client.
-func (c *Client) tenure(id string) *Lock {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.tenures[id]
 }

@@ -20,7 +20,7 @@ func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
 			return
 		}
 		prefix := jobKey(job) + "/"
-		for r, err := range c.scan(ctx, prefix) {
+		for r, err := range c.store.scan(ctx, prefix) {
 			if err != nil {
 				yield(Run{}, err)
 				return
@@ -61,11 +61,11 @@ func (c *Client) checkPeriod(job, period string) error {
 // seeRun reads the record of a period. One that was never begun has no version.
 func (c *Client) seeRun(ctx context.Context, job, period string) (Record, error) {
 	key := periodKey(job, period)
-	a := c.look(ctx, key, true)
+	a := c.store.look(ctx, key, true)
 	if a.err != nil {
-		return Record{}, c.storeError("look at period", key, a.err)
+		return Record{}, c.store.storeError("look at period", key, a.err)
 	}
-	r := c.decode(key, a.item)
+	r := decode(key, a.item)
 	switch {
 	case r.State == Foreign:
 		return r, &ForeignError{Key: key, Problem: r.Problem}
@@ -93,7 +93,7 @@ func (c *Client) Reopen(ctx context.Context, run Run) error {
 			run.Attempt, run.Token)})
 	}
 	key, id, n, doubt := periodKey(run.Job, run.Period), newID(), uint64(0), false
-	return c.persist(ctx, func() (bool, error) {
+	return c.store.persist(ctx, func() (bool, error) {
 		r, err := c.seeRun(ctx, run.Job, run.Period)
 		if err != nil {
 			return true, err
@@ -115,17 +115,17 @@ func (c *Client) Reopen(ctx context.Context, run Run) error {
 		w := &write{cond: condVersion(1), update: update, values: item{
 			":seen0": str(r.Version), ":next": str(versionOf(id, n)), ":by": str(c.opt.Owner),
 			":attempts": num(0), ":uncounted": num(now.Attempt),
-			":now": num(c.service.stamp(key, c.opt.clock.Now().Wall, r.stamp()+1)),
+			":now": num(c.store.service.stamp(key, c.opt.clock.Now().Wall, r.stamp()+1)),
 		}}
-		a := c.ask(ctx, key, w)
+		a := c.store.ask(ctx, key, w)
 		doubt = doubt || a.verdict == inDoubt
 		switch a.verdict {
 		case applied:
 			return true, nil
 		case fatal:
-			return true, c.storeError("reopen", key, a.err)
+			return true, c.store.storeError("reopen", key, a.err)
 		}
-		return false, c.storeError("reopen", key, a.err) // refused: the next look says why
+		return false, c.store.storeError("reopen", key, a.err) // refused: the next look says why
 	})
 }
 

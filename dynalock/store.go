@@ -38,6 +38,18 @@ type DynamoDB interface {
 
 var _ DynamoDB = (*dynamodb.Client)(nil)
 
+// store is the table as a client sees it: its requests, what their answers mean, and DynamoDB's time.
+type store struct {
+	db          DynamoDB
+	table       string
+	opt         *Options
+	credentials aws.CredentialsProvider // of the SDK's client; nil: it finds them itself
+	tasks       *tasks
+	retrying    func(context.Context, Event) // told of a refusal that may pass
+	service     serviceClock
+	known       service
+}
+
 // once switches the SDK's retries off for a request.
 func once(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} }
 
@@ -137,7 +149,7 @@ func unsent(err error) bool {
 }
 
 // hint says what to do about an error whose cause is known.
-func (c *Client) hint(err error) string {
+func (s *store) hint(err error) string {
 	var api smithy.APIError
 	text := fmt.Sprint(err)
 	switch {
@@ -146,7 +158,7 @@ func (c *Client) hint(err error) string {
 	case strings.Contains(text, "service endpoint") && strings.Contains(text, "parse"):
 		return "the endpoint is no URL, allowed: http:// or https:// and a host: see AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL and the profile"
 	case strings.Contains(text, noIdentity) && errors.Is(err, context.DeadlineExceeded):
-		return fmt.Sprintf("the AWS credentials took longer than %v: look at where they come from (a role, a login, the instance's metadata)", c.patience())
+		return fmt.Sprintf("the AWS credentials took longer than %v: look at where they come from (a role, a login, the instance's metadata)", s.patience())
 	case strings.Contains(text, noIdentity):
 		return "no AWS credentials were found: set AWS_PROFILE, run with a role, or see the SDK's credential chain"
 	case errors.Is(err, errStranger):
@@ -156,23 +168,23 @@ func (c *Client) hint(err error) string {
 	}
 	switch api.ErrorCode() {
 	case "ResourceNotFoundException":
-		return "the table does not exist" + c.where(err) + ": create it (dynalock.CreateTable, dynalock-admin table create), or check account, AWS_REGION and endpoint"
+		return "the table does not exist" + s.where(err) + ": create it (dynalock.CreateTable, dynalock-admin table create), or check account, AWS_REGION and endpoint"
 	case "AccessDeniedException":
 		return "the role lacks a permission on the table"
 	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException", "IncompleteSignatureException":
 		return "the AWS credentials are not valid (any more), or the machine's clock is off by minutes"
 	case "ValidationException":
-		if strings.Contains(text, "key") && c.opt.PartitionKey != "" { // of a client, which knows what it should be
-			return fmt.Sprintf("the table's key attributes are not those of the options (partition key %q, sort key %q): see dynalock-admin table check", c.opt.PartitionKey, c.opt.SortKey)
+		if strings.Contains(text, "key") && s.opt.PartitionKey != "" { // of a client, which knows what it should be
+			return fmt.Sprintf("the table's key attributes are not those of the options (partition key %q, sort key %q): see dynalock-admin table check", s.opt.PartitionKey, s.opt.SortKey)
 		}
 	}
 	return ""
 }
 
 // where names the Region and the endpoint that were asked, as far as they are known.
-func (c *Client) where(err error) string {
+func (s *store) where(err error) string {
 	text := ""
-	if client, ok := c.db.(*dynamodb.Client); ok && client.Options().Region != "" {
+	if client, ok := s.db.(*dynamodb.Client); ok && client.Options().Region != "" {
 		text = fmt.Sprintf(" in Region %s", client.Options().Region)
 	}
 	var resp *awshttp.ResponseError
@@ -183,8 +195,8 @@ func (c *Client) where(err error) string {
 }
 
 // storeError wraps what the SDK said.
-func (c *Client) storeError(op, key string, err error) error {
-	return &StoreError{Op: op, Table: c.table, Key: key, Hint: c.hint(err), Err: err}
+func (s *store) storeError(op, key string, err error) error {
+	return &StoreError{Op: op, Table: s.table, Key: key, Hint: s.hint(err), Err: err}
 }
 
 // operation is one of those that a client asks DynamoDB for.
@@ -245,51 +257,51 @@ var passing = map[string]bool{
 }
 
 // request makes one attempt of a request, bounded by the timeout. The time that the credentials take is not part of it.
-func (c *Client) request(
+func (s *store) request(
 	ctx context.Context, timeout time.Duration, op operation, key string,
 	send func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error),
 ) answer {
-	once, err := c.authorize(ctx)
+	once, err := s.authorize(ctx)
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	a := answer{sent: c.opt.clock.Now(), err: err}
+	a := answer{sent: s.opt.clock.Now(), err: err}
 	var meta middleware.Metadata
 	if err == nil {
 		attempt := func() {
-			a.crash, a.err = c.protect(func() (err error) {
+			a.crash, a.err = s.tasks.protect(func() (err error) {
 				a.item, meta, err = send(ctx, once)
 				return err
 			})
 		}
 		if attempt(); misdated(a.err) {
-			c.service.observe(a.sent.Wall, c.opt.clock.Now().Wall, serverTime(meta, a.err), true)
+			s.service.observe(a.sent.Wall, s.opt.clock.Now().Wall, serverTime(meta, a.err), true)
 			attempt() // once more, signed right; sent is the first's, which somebody on the way may have passed on
 		}
 	}
-	a.got = c.opt.clock.Now()
+	a.got = s.opt.clock.Now()
 	a.verdict = judge(a.err)
 	var cancelled *types.TransactionCanceledException
 	decided := a.verdict == refused || errors.As(a.err, &cancelled)
 	if a.err == nil && isStranger(meta) || decided && isStrange(a.err) {
 		a.verdict, a.err = inDoubt, errStranger
-		if c.known.served.Load() == 0 { // it will be lost later, whatever it is
+		if s.known.served.Load() == 0 { // it will be lost later, whatever it is
 			a.verdict = fatal
 		}
 	}
-	c.service.observe(a.sent.Wall, a.got.Wall, serverTime(meta, a.err), false)
+	s.service.observe(a.sent.Wall, a.got.Wall, serverTime(meta, a.err), false)
 	switch a.verdict {
 	case applied:
-		c.known.serves(op)
+		s.known.serves(op)
 	case refused:
-		c.known.serves(op)
+		s.known.serves(op)
 		var refusal *types.ConditionalCheckFailedException
 		if errors.As(a.err, &refusal) {
 			a.item = refusal.Item
 		}
 	case fatal:
-		if c.known.mayPass(op, &a) {
+		if s.known.mayPass(op, &a) {
 			a.verdict = rejected
-			c.emit(ctx, Event{Kind: EventRetry, Op: op.String(), Key: key, Err: c.storeError(op.String(), key, a.err)})
+			s.retrying(ctx, Event{Kind: EventRetry, Op: op.String(), Key: key, Err: s.storeError(op.String(), key, a.err)})
 		}
 	}
 	return a
@@ -306,13 +318,13 @@ func (r resolved) Retrieve(context.Context) (aws.Credentials, error) { return aw
 
 // authorize finds the credentials for a request, which may take longer than the request: a role that is assumed, a login.
 // It gives the options of the request.
-func (c *Client) authorize(ctx context.Context) (func(*dynamodb.Options), error) {
-	if c.credentials == nil {
+func (s *store) authorize(ctx context.Context) (func(*dynamodb.Options), error) {
+	if s.credentials == nil {
 		return once, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.patience())
+	ctx, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
-	found, err := c.credentials.Retrieve(ctx)
+	found, err := s.credentials.Retrieve(ctx)
 	if err != nil {
 		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 			err = fmt.Errorf("%w: %w", ctx.Err(), err)
@@ -369,14 +381,14 @@ func isStrange(err error) bool {
 const checksumHeader = "X-Amz-Crc32"
 
 // update makes one attempt of an UpdateItem.
-func (c *Client) update(ctx context.Context, timeout time.Duration, key string, in *dynamodb.UpdateItemInput) answer {
-	return c.updateWith(ctx, timeout, key, func() *dynamodb.UpdateItemInput { return in })
+func (s *store) update(ctx context.Context, timeout time.Duration, key string, in *dynamodb.UpdateItemInput) answer {
+	return s.updateWith(ctx, timeout, key, func() *dynamodb.UpdateItemInput { return in })
 }
 
 // updateWith is update for a request that is made when its credentials are there: it tells the time.
-func (c *Client) updateWith(ctx context.Context, timeout time.Duration, key string, in func() *dynamodb.UpdateItemInput) answer {
-	return c.request(ctx, timeout, opUpdate, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
-		out, err := c.db.UpdateItem(ctx, in(), once)
+func (s *store) updateWith(ctx context.Context, timeout time.Duration, key string, in func() *dynamodb.UpdateItemInput) answer {
+	return s.request(ctx, timeout, opUpdate, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+		out, err := s.db.UpdateItem(ctx, in(), once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err
 		}
@@ -385,9 +397,9 @@ func (c *Client) updateWith(ctx context.Context, timeout time.Duration, key stri
 }
 
 // transact makes one attempt of a transaction.
-func (c *Client) transact(ctx context.Context, timeout time.Duration, key string, in *dynamodb.TransactWriteItemsInput) answer {
-	return c.request(ctx, timeout, opTransact, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
-		out, err := c.db.TransactWriteItems(ctx, in, once)
+func (s *store) transact(ctx context.Context, timeout time.Duration, key string, in *dynamodb.TransactWriteItemsInput) answer {
+	return s.request(ctx, timeout, opTransact, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+		out, err := s.db.TransactWriteItems(ctx, in, once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err
 		}
@@ -396,9 +408,9 @@ func (c *Client) transact(ctx context.Context, timeout time.Duration, key string
 }
 
 // read looks at the item. Polling reads are eventually consistent, at half the price: the write decides.
-func (c *Client) read(ctx context.Context, timeout time.Duration, key string, consistent bool) answer {
-	return c.request(ctx, timeout, opGet, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
-		out, err := c.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &c.table, Key: c.keyOf(key), ConsistentRead: &consistent}, once)
+func (s *store) read(ctx context.Context, timeout time.Duration, key string, consistent bool) answer {
+	return s.request(ctx, timeout, opGet, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+		out, err := s.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.keyOf(key), ConsistentRead: &consistent}, once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err
 		}

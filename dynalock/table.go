@@ -312,6 +312,6 @@ func ttlAttribute(ttl *types.TimeToLiveDescription) (name string, on bool) {
 
 // tableError wraps what the SDK said about the table.
 func tableError(db DynamoDB, op, table string, err error) error {
-	c := &Client{db: db, table: table}
-	return c.storeError(op, "", err)
+	s := &store{db: db, table: table, opt: &Options{}}
+	return s.storeError(op, "", err)
 }

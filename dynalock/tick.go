@@ -224,7 +224,7 @@ func (t *ticker) run(ctx context.Context) error {
 			t.c.opt.Logger.WarnContext(ctx, "ticks of a job are held up", "key", jobKey(t.job),
 				"failures", failures, "error", err)
 		}
-		if err := t.c.rest(ctx, min(wait, maxSleep)); err != nil {
+		if err := t.c.tasks.rest(ctx, min(wait, maxSleep)); err != nil {
 			return err
 		}
 	}
@@ -272,22 +272,22 @@ func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
 }
 
 // now is DynamoDB's time, or a little before it: no earlier than that no tick is due.
-func (t *ticker) now() time.Time { return t.c.service.earliest(t.c.opt.clock.Now().Wall) }
+func (t *ticker) now() time.Time { return t.c.store.service.earliest(t.c.opt.clock.Now().Wall) }
 
 // look reads the job, and when its last tick was begun. The answer carries DynamoDB's time, too: a clock that was set
 // is noticed before a tick is taken for due.
 func (t *ticker) look(ctx context.Context) (job Job, begun time.Time, err error) {
 	for range 3 {
-		a := t.c.look(ctx, jobKey(t.job), t.fresh)
+		a := t.c.store.look(ctx, jobKey(t.job), t.fresh)
 		if a.err != nil {
-			return job, begun, t.c.storeError("look at job", jobKey(t.job), a.err)
+			return job, begun, t.c.store.storeError("look at job", jobKey(t.job), a.err)
 		}
 		if job, err = t.c.readJob(t.job, a.item); err != nil {
 			return job, begun, err
 		}
 		begun = (&parser{it: a.item}).time(attrTicked)
 		t.answered, t.fresh = true, false
-		if t.c.service.settled() {
+		if t.c.store.service.settled() {
 			break
 		}
 	}
@@ -300,16 +300,16 @@ func (t *ticker) note(ctx context.Context, cond, update string, values item) (no
 	w.cond = cond
 	maps.Copy(w.values, values)
 	w.values[":next"] = str(versionOf(id, 1))
-	err = t.c.persist(ctx, func() (bool, error) {
-		a := t.c.ask(ctx, jobKey(t.job), w)
+	err = t.c.store.persist(ctx, func() (bool, error) {
+		a := t.c.store.ask(ctx, jobKey(t.job), w)
 		if a.verdict == refused {
-			now := t.c.decode(jobKey(t.job), a.item)
+			now := decode(jobKey(t.job), a.item)
 			noted = now.id() == id // by an attempt whose answer was lost
 			t.fresh = true
 			return true, nil
 		}
 		noted = a.verdict == applied
-		return noted || a.verdict == fatal, t.c.storeError("note tick", jobKey(t.job), a.err)
+		return noted || a.verdict == fatal, t.c.store.storeError("note tick", jobKey(t.job), a.err)
 	})
 	if noted {
 		err = nil
@@ -380,11 +380,11 @@ func (t *ticker) settle(ctx context.Context, tick, begun time.Time) (over bool, 
 // glance looks at the run of a tick. It says whether the run is over or, where it is under way, when to look again.
 func (t *ticker) glance(ctx context.Context, tick, begun time.Time) (over bool, wait time.Duration, err error) {
 	c, key := t.c, periodKey(t.job, periodOf(tick))
-	a := c.look(ctx, key, false)
+	a := c.store.look(ctx, key, false)
 	if a.err != nil {
-		return false, 0, c.storeError("look at period", key, a.err)
+		return false, 0, c.store.storeError("look at period", key, a.err)
 	}
-	r := c.decode(key, a.item)
+	r := decode(key, a.item)
 	age, lease := t.now().Sub(begun), cmp.Or(t.once.Lease, c.opt.Lease)
 	poll := func(seen time.Duration) time.Duration {
 		most := max(c.opt.MaxPoll, min(seen/2, lease/2))
@@ -398,7 +398,7 @@ func (t *ticker) glance(ctx context.Context, tick, begun time.Time) (over bool, 
 	case r.Version == "" && age < lease && !tick.Equal(t.noted): // who has noted it is about to begin it
 		return false, min(poll(age), lease-age), nil
 	case r.State == Held:
-		still, seen := c.observe(&r, a.got.Mono)
+		still, seen := c.sightings.observe(&r, a.got.Mono)
 		if still < r.Lease {
 			return false, min(poll(seen), r.Lease-still), nil
 		}

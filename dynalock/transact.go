@@ -36,7 +36,7 @@ func (l *Lock) check(more string, n uint64) types.TransactWriteItem {
 	w := &write{cond: condTenure + condToken + more, values: item{":id": str(l.ledger.prefix()), ":token": num(l.token), ":n": num(n)}}
 	names, values := w.placeholders(l.c.opt.PartitionKey, l.c.opt.SortKey)
 	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
-		TableName: &l.c.table, Key: l.c.keyOf(l.key), ConditionExpression: &w.cond,
+		TableName: &l.c.store.table, Key: l.c.store.keyOf(l.key), ConditionExpression: &w.cond,
 		ExpressionAttributeNames: names, ExpressionAttributeValues: values,
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 	}}
@@ -92,7 +92,7 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		if err := l.Err(); err != nil && !g.doubt {
 			return err
 		}
-		a := l.c.heed(ctx, nil, func(ctx context.Context) answer { return l.c.transact(ctx, l.timing.attempt, l.key, g.in) })
+		a := l.c.tasks.heed(ctx, nil, func(ctx context.Context) answer { return l.c.store.transact(ctx, l.timing.attempt, l.key, g.in) })
 		if a.verdict == applied {
 			return nil
 		}
@@ -151,14 +151,14 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 // whole call does not say which of its items it means.
 func (g *guarded) failed(err error) error {
 	c := g.l.c
-	e := &StoreError{Op: "transact", Table: c.table, Key: g.l.key, Err: err}
+	e := &StoreError{Op: "transact", Table: c.store.table, Key: g.l.key, Err: err}
 	var cancelled *types.TransactionCanceledException
 	var api smithy.APIError
 	switch {
 	case errors.As(err, &cancelled):
 		e.Hint = g.blame(cancelled)
 	case !errors.As(err, &api):
-		e.Hint = c.hint(err)
+		e.Hint = c.store.hint(err)
 	default:
 		switch api.ErrorCode() {
 		case "ResourceNotFoundException":
@@ -171,7 +171,7 @@ func (g *guarded) failed(err error) error {
 			e.Hint = "a request of the transaction is not valid; DynamoDB does not say which: one of the items, " +
 				"or the lock's check, which comes last"
 		default:
-			e.Hint = c.hint(err)
+			e.Hint = c.store.hint(err)
 		}
 	}
 	return e
@@ -182,7 +182,7 @@ func (g *guarded) failed(err error) error {
 func (g *guarded) foreign(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" && api.ErrorCode() != "AccessDeniedException" ||
-		!slices.ContainsFunc(g.items, func(it types.TransactWriteItem) bool { return !sameTable(tableOf(&it), g.l.c.table) }) {
+		!slices.ContainsFunc(g.items, func(it types.TransactWriteItem) bool { return !sameTable(tableOf(&it), g.l.c.store.table) }) {
 		return false
 	}
 	now := g.l.c.now()
@@ -201,7 +201,7 @@ func (g *guarded) blame(e *types.TransactionCanceledException) string {
 		case i < len(g.items):
 			by = append(by, fmt.Sprintf("item %d on table %q (%s)", i, tableOf(&g.items[i]), code))
 		case code == "ValidationError":
-			return g.l.c.hint(&smithy.GenericAPIError{Code: "ValidationException", Message: aws.ToString(r.Message)})
+			return g.l.c.store.hint(&smithy.GenericAPIError{Code: "ValidationException", Message: aws.ToString(r.Message)})
 		default:
 			by = append(by, fmt.Sprintf("the lock's check (%s)", code))
 		}
@@ -255,7 +255,7 @@ func (g *guarded) pause(ctx context.Context, n int, a answer) error {
 		if l.c.now() >= g.until {
 			return failed
 		}
-		err = l.c.sleep(ctx, backoff(n))
+		err = l.c.tasks.sleep(ctx, backoff(n))
 	} else {
 		err = l.pause(ctx, n)
 	}
@@ -271,7 +271,7 @@ func (l *Lock) void(ctx context.Context, n uint64) bool {
 	if l.take(ctx) != nil {
 		return false
 	}
-	a := l.c.heed(ctx, nil, func(ctx context.Context) answer {
+	a := l.c.tasks.heed(ctx, nil, func(ctx context.Context) answer {
 		defer l.give()
 		return l.renew(ctx, func(w *write) {
 			w.update += setVoid
@@ -290,7 +290,7 @@ func (l *Lock) void(ctx context.Context, n uint64) bool {
 
 // shows tells whether an item is that of this tenure, alive.
 func (l *Lock) shows(it item) bool {
-	r := l.c.decode(l.key, it)
+	r := decode(l.key, it)
 	return r.State == Held && r.id() == l.id() && r.Token == l.token
 }
 

@@ -3,6 +3,7 @@ package dynalock
 import (
 	"container/list"
 	"context"
+	"sync"
 	"time"
 )
 
@@ -30,12 +31,56 @@ type queue struct {
 	freed     bool // the local holder gave the lock back: the next step is a write, not a look
 }
 
+// line is the queues of a client, and which keys it holds.
+type line struct {
+	opt       *Options
+	tasks     *tasks
+	sightings *sightings
+
+	mu      sync.Mutex       // guards what follows; never held over I/O or a wait
+	holders map[string]*Lock // by key: the latest tenure of this client, for local hand-over
+	queues  map[string]*queue
+}
+
+func newLine(o *Options, t *tasks, g *sightings) *line {
+	ln := &line{opt: o, tasks: t, sightings: g, holders: map[string]*Lock{}, queues: map[string]*queue{}}
+	g.waits = ln.waits
+	return ln
+}
+
+func (ln *line) now() time.Duration { return ln.tasks.now() }
+
+// waits tells whether a call waits for the key, or has while it is held here.
+func (ln *line) waits(key string) bool {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	return ln.queues[key] != nil
+}
+
+// holder is the tenure of this client that holds the key; nil: none does.
+func (ln *line) holder(key string) *Lock {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	return ln.holders[key]
+}
+
+// saw notes whose turn it is.
+func (ln *line) saw(r *Record) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if q := ln.queues[r.Key]; q != nil && r.turn > 0 {
+		if q.seen = r.turn; q.turn == 0 {
+			q.turn = r.turn
+		}
+	}
+}
+
 // waiter is one place in the line.
 type waiter struct {
 	key   string
 	kind  kind
 	wake  chan struct{} // something changed: look again
-	place *list.Element // guarded, like offer, by Client.mu
+	place *list.Element // guarded, like offer, by line.mu
 	offer *offer
 }
 
@@ -81,13 +126,13 @@ func (q *queue) wakeFirst() {
 }
 
 // enqueue takes a place in the line.
-func (c *Client) enqueue(key string, k kind) *waiter {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	q := c.queues[key]
+func (ln *line) enqueue(key string, k kind) *waiter {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	q := ln.queues[key]
 	if q == nil {
-		q = &queue{began: c.now(), looked: c.now(), choosy: map[*waiter]struct{}{}}
-		c.queues[key] = q
+		q = &queue{began: ln.now(), looked: ln.now(), choosy: map[*waiter]struct{}{}}
+		ln.queues[key] = q
 	}
 	w := &waiter{key: key, kind: k, wake: make(chan struct{}, 1)}
 	w.place = q.waiting.PushBack(w)
@@ -98,13 +143,13 @@ func (c *Client) enqueue(key string, k kind) *waiter {
 }
 
 // promote puts the waiter first to whom the holder means to hand over, if it waits in this line: only the first looks.
-func (c *Client) promote(key string, r *Record) {
+func (ln *line) promote(key string, r *Record) {
 	if r.extra == nil {
 		return
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	q := c.queues[key]
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	q := ln.queues[key]
 	if q == nil {
 		return
 	}
@@ -118,10 +163,10 @@ func (c *Client) promote(key string, r *Record) {
 }
 
 // leave gives the place up and declines an offer that was not looked at.
-func (c *Client) leave(w *waiter) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	q := c.queues[w.key]
+func (ln *line) leave(w *waiter) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	q := ln.queues[w.key]
 	wasFirst := q.first() == w
 	q.waiting.Remove(w.place)
 	delete(q.choosy, w)
@@ -130,8 +175,8 @@ func (c *Client) leave(w *waiter) {
 		w.offer = nil
 	}
 	switch {
-	case q.waiting.Len() == 0 && c.holders[w.key] == nil:
-		delete(c.queues, w.key)
+	case q.waiting.Len() == 0 && ln.holders[w.key] == nil:
+		delete(ln.queues, w.key)
 	case wasFirst:
 		q.wakeFirst()
 	}
@@ -140,34 +185,34 @@ func (c *Client) leave(w *waiter) {
 // await blocks until this waiter is to do something: take up an offer (returned), or look at the table, because it
 // is the first in line, no tenure of this process is in the way and its due time has come. freed says that the
 // local holder has just given the lock back.
-func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *offer, freed bool, err error) {
+func (ln *line) await(ctx context.Context, w *waiter, due time.Duration) (o *offer, freed bool, err error) {
 	for {
-		c.mu.Lock()
-		q := c.queues[w.key]
+		ln.mu.Lock()
+		q := ln.queues[w.key]
 		if o, w.offer = w.offer, nil; o != nil {
-			c.mu.Unlock()
+			ln.mu.Unlock()
 			return o, false, nil
 		}
-		ready := q.first() == w && c.holders[w.key] == nil
+		ready := q.first() == w && ln.holders[w.key] == nil
 		at := due
 		if q.freed {
-			at = c.now()
+			at = ln.now()
 			if q.yielding {
 				at = q.notBefore
 			}
 		}
-		rest := at - c.now()
+		rest := at - ln.now()
 		if ready && rest <= 0 {
 			freed, q.freed = q.freed, false
-			c.mu.Unlock()
+			ln.mu.Unlock()
 			return nil, freed, nil
 		}
-		c.mu.Unlock()
+		ln.mu.Unlock()
 
 		var expired <-chan time.Time
 		stop := func() bool { return false }
 		if ready {
-			t := c.opt.clock.NewTimer(rest)
+			t := ln.opt.clock.NewTimer(rest)
 			expired, stop = t.C(), t.Stop
 		}
 		select {
@@ -175,7 +220,7 @@ func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *of
 		case <-w.wake:
 		case <-ctx.Done():
 			err = ctx.Err()
-		case <-c.closing:
+		case <-ln.tasks.closing:
 			err = ErrClosed
 		}
 		stop()
@@ -187,11 +232,11 @@ func (c *Client) await(ctx context.Context, w *waiter, due time.Duration) (o *of
 
 // before tells whether somebody of this process is before w, and who holds the lock then: a record of the key alone
 // where that is not known yet.
-func (c *Client) before(w *waiter) (by *Record, behind bool) {
-	c.mu.Lock()
-	holder, first := c.holders[w.key], c.queues[w.key].waiting.Front() == w.place
-	watched, seen := c.watches[w.key]
-	c.mu.Unlock()
+func (ln *line) before(w *waiter) (by *Record, behind bool) {
+	ln.mu.Lock()
+	holder, first := ln.holders[w.key], ln.queues[w.key].waiting.Front() == w.place
+	ln.mu.Unlock()
+	watched, seen := ln.sightings.of(w.key)
 	switch {
 	case holder != nil:
 		return holder.record(), true
@@ -205,48 +250,45 @@ func (c *Client) before(w *waiter) (by *Record, behind bool) {
 
 // waiters is how many other processes wait for key, as far as is known: those that had a turn since this one had its
 // last. The goroutines of this one are no matter of theirs.
-func (c *Client) waiters(key string) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if q := c.queues[key]; q != nil && q.seen > q.turn {
+func (ln *line) waiters(key string) int {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if q := ln.queues[key]; q != nil && q.seen > q.turn {
 		return int(min(q.seen-q.turn, 1000))
 	}
 	return 0
 }
 
 // holds notes a tenure that has begun, and what its item says.
-func (c *Client) holds(l *Lock, r *Record) {
-	c.service.saw(l.key, l.token, l.id(), l.made)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.tenures[l.id()] = l
-	c.holders[l.key] = l
-	if q := c.queues[l.key]; q != nil {
-		now := c.now()
-		q.freed, q.yielding, q.trip = false, false, min(now-l.began.Mono, c.opt.MaxPoll)
+func (ln *line) holds(l *Lock, r *Record) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	ln.holders[l.key] = l
+	if q := ln.queues[l.key]; q != nil {
+		now := ln.now()
+		q.freed, q.yielding, q.trip = false, false, min(now-l.began.Mono, ln.opt.MaxPoll)
 		if q.turn != r.turn { // it was not handed over
 			q.turn, q.seen, q.waiters, q.streak, q.began, q.looked = r.turn, r.turn, r.Waiters, 0, now, now
 		}
 	}
-	delete(c.watches, l.key)
 }
 
 // offerTo proposes the lock to the first local waiter; false when there is none, or when it is the turn of others.
-func (c *Client) offerTo(l *Lock, o *offer) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	q := c.queues[l.key]
-	if q == nil || q.waiting.Len() == 0 || c.holders[l.key] != l {
+func (ln *line) offerTo(l *Lock, o *offer) bool {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	q := ln.queues[l.key]
+	if q == nil || q.waiting.Len() == 0 || ln.holders[l.key] != l {
 		return false
 	}
 	select {
-	case <-c.closing:
+	case <-ln.tasks.closing:
 		return false
 	default:
 	}
 	// Who looked during this tenure looks again at most this long after it, who looked earlier by q.looked.
-	now := c.now()
-	q.looked = max(q.looked, now+c.pollBound(l.hold, now-l.began.Mono, q.waiters))
+	now := ln.now()
+	q.looked = max(q.looked, now+ln.opt.pollBound(l.hold, now-l.began.Mono, q.waiters))
 	pause := q.looked - now + 2*q.trip // for such a look, and the write that follows
 	if q.streak++; q.streak > handOvers && now-q.began >= turnPauses*pause {
 		q.yielding, q.pause = true, pause
@@ -260,133 +302,20 @@ func (c *Client) offerTo(l *Lock, o *offer) bool {
 }
 
 // vacate notes that a tenure is out of the way of the local waiters: released, lost, or about to end with its lease.
-func (c *Client) vacate(l *Lock, released bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.holders[l.key] != l {
+func (ln *line) vacate(l *Lock, released bool) {
+	ln.mu.Lock()
+	defer ln.mu.Unlock()
+	if ln.holders[l.key] != l {
 		return
 	}
-	delete(c.holders, l.key)
-	q := c.queues[l.key]
+	delete(ln.holders, l.key)
+	q := ln.queues[l.key]
 	switch {
 	case q == nil:
 	case q.waiting.Len() == 0:
-		delete(c.queues, l.key)
+		delete(ln.queues, l.key)
 	default:
-		q.freed, q.notBefore = released, c.now()+q.pause
+		q.freed, q.notBefore = released, ln.now()+q.pause
 		q.wakeFirst()
 	}
-}
-
-// forget drops the bookkeeping of a tenure that is over for good. Bookkeeping is by tenure: a successor of the same
-// key is not touched.
-func (c *Client) forget(l *Lock) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.tenures, l.id())
-	delete(c.undone, l)
-}
-
-// outlast keeps a tenure whose release failed, for Close to try again, until its lease is over: then it is nobody's.
-func (c *Client) outlast(l *Lock, until time.Duration) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	switch {
-	case c.tenures[l.id()] != l: // lost before
-	case until <= c.now():
-		delete(c.tenures, l.id())
-	default:
-		c.undone[l] = until
-		if !c.tidying {
-			c.tidying = c.spawnLocked(c.tidy)
-		}
-	}
-}
-
-// tidy drops the tenures whose release failed once their leases are over, a second late at most.
-func (c *Client) tidy() {
-	for {
-		c.mu.Lock()
-		now := c.now()
-		wait := maxLease
-		for l, until := range c.undone {
-			if wait = min(wait, until-now); until <= now {
-				delete(c.tenures, l.id())
-				delete(c.undone, l)
-			}
-		}
-		if len(c.undone) == 0 {
-			c.tidying = false
-		}
-		more := c.tidying
-		c.mu.Unlock()
-		if !more || c.rest(c.ctx, max(wait, time.Second)) != nil {
-			return
-		}
-	}
-}
-
-// watch is what is known of a lock that somebody else holds. It outlives the call that saw it, so that a process
-// whose calls are shorter than a lease still takes a dead holder's lock.
-type watch struct {
-	record Record        // without its data
-	since  time.Duration // the monotonic clock after the first answer with this version
-	began  time.Duration // the same, with this tenure
-	used   time.Duration
-}
-
-// maxWatches bounds the memory for locks that others hold and nobody waits for.
-const maxWatches = 10_000
-
-// observe notes an answer that shows r, and returns for how long the version has stood still since and for how long
-// this tenure has been seen.
-func (c *Client) observe(r *Record, got time.Duration) (still, tenure time.Duration) {
-	c.service.saw(r.Key, r.Token, r.id(), r.stamp())
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if q := c.queues[r.Key]; q != nil && r.turn > 0 {
-		if q.seen = r.turn; q.turn == 0 {
-			q.turn = r.turn
-		}
-	}
-	w, ok := c.watches[r.Key]
-	if !ok || w.record.tenure() != r.tenure() {
-		w.began = got
-	}
-	if !ok || w.record.Version != r.Version {
-		w.since = got
-	}
-	w.record, w.used = *r, got
-	w.record.Data = nil
-	if !ok && len(c.watches) >= maxWatches {
-		c.evictWatch()
-	}
-	c.watches[r.Key] = w
-	return got - w.since, got - w.began
-}
-
-// evictWatch drops the least recently used of a few, and never one that somebody waits with: many would take one
-// another's, and none see a whole lease.
-func (c *Client) evictWatch() {
-	oldest, n := "", 0
-	for key, w := range c.watches {
-		if c.queues[key] == nil && (oldest == "" || w.used < c.watches[oldest].used) {
-			oldest = key
-		}
-		if n++; n == 32 {
-			break
-		}
-	}
-	if oldest != "" {
-		delete(c.watches, oldest)
-	}
-}
-
-// dead returns what is known of key when its version has been watched standing still for the whole lease stored in
-// the item: the lock may be taken over, on condition of that version.
-func (c *Client) dead(key string) (watch, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	w, ok := c.watches[key]
-	return w, ok && c.now()-w.since >= w.record.Lease
 }

@@ -1,0 +1,158 @@
+package dynalock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Close stops the waiters (their calls return [ErrClosed]), tells the functions of [Client.Do], [Client.Once] and
+// [Election.Run] to stop (the cause of their contexts is ErrClosed) and waits for them, releases every lock that is
+// held, all of them even when some fail, and joins every goroutine of the client. A lock that is held while such a
+// function runs, its own and what it acquired with its context, is kept until the function has returned, and then
+// released.
+//
+// The error joins what could not be done before ctx ended, of many the first few and a count: a lock that could not be
+// released, and a function that has not returned. Such a lock is not renewed any more and ends with its lease. A lock
+// whose release failed before is tried again, unless its lease is over. A second Close waits for the first.
+//
+// A function that calls Close itself has to pass a context derived from its own: then Close does not wait for that
+// function, or for those in which it was called in turn, and releases their locks at once. With any other context it
+// waits for the very function that waits for it, until that context ends. Called so while another Close is under way
+// and waits for the function, it does nothing and returns ErrClosed.
+//
+// An [Observer] must not call Close.
+func (c *Client) Close(ctx context.Context) error {
+	inside := c.tasks.dutyOf(ctx)
+	duties, leave, awaited, first := c.tasks.beginClosing(inside)
+	if !first {
+		if awaited {
+			return fmt.Errorf("%w: another Close is under way and waits for the function that calls this one", ErrClosed)
+		}
+		select {
+		case <-c.isClosed:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	defer leave()
+	tried := map[*Lock]bool{}
+	held, _ := c.roster.apart(tried)
+
+	for _, d := range duties {
+		d.cancel(ErrClosed)
+	}
+	late, done := linger(ctx, closeGrace*3/4) // the releases are sent, and a healthy store heard, also when ctx was over before
+	defer done()
+	errs := c.releaseAll(late, held)
+	for _, d := range duties {
+		select {
+		case <-d.over:
+			continue
+		default:
+		}
+		select {
+		case <-d.over:
+		case <-late.Done():
+			errs = append(errs, fmt.Errorf("dynalock: the function that holds %q has not returned: its lock ends with its lease", d.key))
+		}
+	}
+	rest, left := c.roster.apart(tried)
+	for _, l := range left { // released while its function runs, it could be another one's at the same time
+		_ = l.revoke(ErrClosed, nil)
+	}
+	err := few(append(errs, c.releaseAll(late, rest)...))
+	c.tasks.exit()
+	go func() { // ends when everything is joined; requests obey their contexts
+		<-c.tasks.idle
+		c.sched.Close()
+		c.tasks.stop(ErrClosed)
+		close(c.isClosed)
+	}()
+	select {
+	case <-c.isClosed:
+		return err
+	case <-late.Done():
+	}
+	c.tasks.stop(ErrClosed) // what is still under way gives up now
+	grace := time.NewTimer(closeGrace / 4)
+	defer grace.Stop()
+	select {
+	case <-c.isClosed:
+		return errors.Join(err, ctx.Err())
+	case <-grace.C:
+	}
+	if c.tasks.busy() {
+		err = errors.Join(err, errors.New("dynalock: requests that ignore their context are still under way"))
+	}
+	return errors.Join(err, ctx.Err())
+}
+
+// maxTold is how many errors of locks and functions Close tells one by one.
+const maxTold = 10
+
+// few joins errors, of many the first few and how many more there are.
+func few(errs []error) error {
+	if more := len(errs) - maxTold; more > 0 {
+		errs = append(errs[:maxTold:maxTold], fmt.Errorf("dynalock: and %d more locks that were not released, or functions that have not returned", more))
+	}
+	return errors.Join(errs...)
+}
+
+// closeGrace is how long after the end of its context a call waits for what it has just cancelled or is about to hear.
+const closeGrace = 40 * time.Millisecond
+
+// linger makes a context that ends d after ctx does.
+func linger(ctx context.Context, d time.Duration) (context.Context, func()) {
+	late, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() { time.AfterFunc(d, func() { cancel(ctx.Err()) }) })
+	return late, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
+// releaseAll releases many locks, a bounded number at a time, until ctx ends.
+func (c *Client) releaseAll(ctx context.Context, held []*Lock) []error {
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		errs []error
+		next = make(chan *Lock)
+	)
+	for range min(len(held), 64) {
+		wg.Go(func() {
+			for l := range next {
+				err := context.Cause(ctx)
+				if err == nil {
+					r := l.startRelease()
+					select {
+					case <-r.done:
+						err = r.err
+					case <-ctx.Done():
+						err = c.store.storeError("release", l.key, context.Cause(ctx))
+					}
+				} else { // no time is left: it is not renewed any more either
+					l.end(ErrReleased)
+					l.lease.End(ErrReleased)
+					err = c.store.storeError("release", l.key, err)
+					l.emit(l.ctx, Event{Kind: EventReleased, Err: err})
+				}
+				if err != nil && !errors.Is(err, ErrLost) {
+					mu.Lock()
+					errs = append(errs, err)
+					mu.Unlock()
+				}
+			}
+		})
+	}
+	for _, l := range held {
+		next <- l
+	}
+	close(next)
+	wg.Wait()
+	return errs
+}

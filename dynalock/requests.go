@@ -1,0 +1,153 @@
+package dynalock
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+	"github.com/aws/smithy-go"
+)
+
+// updateInput makes the request of a write that updates the item.
+func (s *store) updateInput(key string, w *write) *dynamodb.UpdateItemInput {
+	names, values := w.placeholders(s.opt.PartitionKey, s.opt.SortKey)
+	return &dynamodb.UpdateItemInput{
+		TableName:                           &s.table,
+		Key:                                 s.keyOf(key),
+		ConditionExpression:                 &w.cond,
+		UpdateExpression:                    &w.update,
+		ExpressionAttributeNames:            names,
+		ExpressionAttributeValues:           values,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+	}
+}
+
+// keyOf gives the primary key of a lock.
+func (s *store) keyOf(key string) item {
+	k := item{s.opt.PartitionKey: str(s.opt.Namespace + key)}
+	if s.opt.SortKey != "" {
+		k[s.opt.SortKey] = str(s.opt.SortValue)
+	}
+	return k
+}
+
+// patience bounds a request that is not part of keeping a lock.
+func (s *store) patience() time.Duration { return max(10*time.Second, s.opt.AttemptTimeout) }
+
+// look reads an item for a caller. A read that fails is repeated, twice at most and within the patience.
+func (s *store) look(ctx context.Context, key string, consistent bool) answer {
+	patient, cancel := context.WithTimeout(ctx, s.patience())
+	defer cancel()
+	for n := 1; ; n++ {
+		a := s.tasks.heed(patient, nil, func(ctx context.Context) answer { return s.read(ctx, s.patience(), key, consistent) })
+		if a.verdict == applied || a.verdict == fatal || n == 3 || s.tasks.sleep(patient, backoff(n)) != nil {
+			return a
+		}
+	}
+}
+
+// ask makes one attempt of an update for a caller.
+func (s *store) ask(ctx context.Context, key string, w *write) answer {
+	in := s.updateInput(key, w)
+	return s.tasks.heed(ctx, nil, func(ctx context.Context) answer { return s.update(ctx, s.patience(), key, in) })
+}
+
+// retain gives a released item its TTL: keep, or the retention of the client where one is asked for.
+func (s *store) retain(w *write, keep time.Duration) {
+	if keep = cmp.Or(keep, s.opt.Retention); keep > 0 {
+		w.update += setTTL
+		w.values[":ttl"] = num(s.ttl(keep))
+	}
+}
+
+// ttl is when DynamoDB may delete an item that is to stay for keep, in unix seconds of its own time.
+func (s *store) ttl(keep time.Duration) int64 {
+	return s.service.millis(s.opt.clock.Now().Wall)/1000 + int64(keep/time.Second)
+}
+
+// persist repeats an operation, at most 5 times, until it is done or ctx ends.
+func (s *store) persist(ctx context.Context, op func() (done bool, err error)) error {
+	for n := 1; ; n++ {
+		done, err := op()
+		if done || n == 5 {
+			return err
+		}
+		if e := s.tasks.sleep(ctx, backoff(n)); e != nil {
+			return fmt.Errorf("%w: %w", e, err)
+		}
+	}
+}
+
+// scan yields the records whose key begins with prefix.
+func (s *store) scan(ctx context.Context, prefix string) iter.Seq2[Record, error] {
+	return func(yield func(Record, error) bool) {
+		in := s.scanInput(prefix)
+		for {
+			var out *dynamodb.ScanOutput
+			a := s.tasks.heed(ctx, nil, func(ctx context.Context) (a answer) {
+				if out, a.err = s.db.Scan(ctx, in); a.err == nil && isStranger(out.ResultMetadata) {
+					a.err = errStranger
+				} else if a.err == nil {
+					s.known.serves(opScan)
+				}
+				return a
+			})
+			if a.err != nil {
+				yield(Record{}, s.storeError("list", "", a.err))
+				return
+			}
+			for _, it := range out.Items {
+				p := parser{it: it}
+				key := p.str(s.opt.PartitionKey)
+				if !yield(decode(strings.TrimPrefix(key, s.opt.Namespace), it), nil) {
+					return
+				}
+			}
+			if len(out.LastEvaluatedKey) == 0 {
+				return
+			}
+			in.ExclusiveStartKey = out.LastEvaluatedKey
+		}
+	}
+}
+
+// scanInput asks for the items of this client's namespace and sort value.
+func (s *store) scanInput(prefix string) *dynamodb.ScanInput {
+	consistent := true
+	in := &dynamodb.ScanInput{TableName: &s.table, ConsistentRead: &consistent}
+	prefix = s.opt.Namespace + prefix
+	var conds []string
+	if prefix != "" {
+		conds = append(conds, "begins_with(#key, :prefix)")
+	}
+	if s.opt.SortKey != "" {
+		conds = append(conds, "#sort = :sort")
+	}
+	if len(conds) == 0 {
+		return in
+	}
+	w := write{cond: strings.Join(conds, " AND "), values: item{":prefix": str(prefix), ":sort": str(s.opt.SortValue)}}
+	in.FilterExpression = &w.cond
+	in.ExpressionAttributeNames, in.ExpressionAttributeValues = w.placeholders(s.opt.PartitionKey, s.opt.SortKey)
+	return in
+}
+
+// diagnose explains an error that another attempt would meet again.
+func (s *store) diagnose(ctx context.Context, key string, err error) error {
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {
+		// An update of a foreign row can fail for its types before its condition is looked at.
+		if look := s.look(ctx, key, true); look.verdict == applied {
+			if r := decode(key, look.item); r.State == Foreign {
+				return &ForeignError{Key: key, Problem: r.Problem}
+			}
+		}
+	}
+	return s.storeError("acquire", key, err)
+}
