@@ -218,11 +218,11 @@ func (e *Election) awaitHealth(ctx context.Context, timeout time.Duration) error
 
 // serve wins one term and serves it. over tells that Run is to return err.
 func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) error) (over bool, err error) {
-	ctx = context.WithValue(ctx, candidacy{e.c, e.key}, e.opt.Candidate)
+	ctx = context.WithValue(ctx, labelKey{e.c, e.key}, e.opt.Candidate)
 	d := e.c.tasks.undertake(ctx, e.key)
 	defer d.end()
 	t := &term{done: make(chan struct{}), ctx: d.ctx, cancel: d.cancel}
-	l, err := e.c.begin(d.caller, e.key, &candidate{e: e, t: t}, []func(*AcquireOptions){func(o *AcquireOptions) {
+	l, err := e.c.acquire(d.caller, e.key, &candidate{e: e, t: t}, []func(*AcquireOptions){func(o *AcquireOptions) {
 		o.Data, o.Lease = e.opt.Value, e.opt.Lease
 		if e.opt.Value == nil {
 			o.Data = []byte{} // not the value of the leader before

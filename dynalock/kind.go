@@ -9,7 +9,7 @@ import (
 // allows a heartbeat, and what a release leaves. The engine asks the kind where kinds differ, and knows none by name.
 //
 // A kind embeds [plain] and overrides what it needs. It has a file of its own, with its options, attributes,
-// conditions, decoding and public calls, and is handed to [Client.begin] or [Client.try]. Its methods may be called by
+// conditions, decoding and public calls, and is handed to Client.acquire or Client.tryAcquire. Its methods may be called by
 // several goroutines. None of them may wait, but allows and heartbeat.
 type kind interface {
 	// owner is the label that the item shows. client is the client's.

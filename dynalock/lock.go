@@ -171,6 +171,16 @@ func (l *Lock) revoke(reason error, by *Record) error {
 	return lost
 }
 
+// record is what this tenure looks like from here.
+func (l *Lock) record() *Record {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &Record{
+		Key: l.key, Owner: l.kind.owner(l.c.opt.Owner), Version: l.ledger.version(l.ledger.last), Reason: l.options.Reason, State: Held,
+		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.acquired, dialect: l.dialect, hold: l.hold, extra: l.extra,
+	}
+}
+
 // take waits for the turn to write.
 func (l *Lock) take(ctx context.Context) error {
 	select {

@@ -85,16 +85,16 @@ type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
 
-// candidacy is the key in a context under which an election keeps its candidate's name.
-type candidacy struct {
+// labelKey is the key in a context under which a kind keeps the label that the events of a key bear.
+type labelKey struct {
 	c   *Client
 	key string
 }
 
-// label is who the events of a key are about: the candidate, where ctx is that of an election.
+// label is who the events of a key are about: the client, unless ctx says otherwise.
 func (c *Client) label(ctx context.Context, key string) string {
-	if candidate, ok := ctx.Value(candidacy{c, key}).(string); ok {
-		return candidate
+	if label, ok := ctx.Value(labelKey{c, key}).(string); ok {
+		return label
 	}
 	return c.opt.Owner
 }

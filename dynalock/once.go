@@ -243,12 +243,12 @@ func (c *Client) runPeriod(
 	run := Run{Job: job, Period: name}
 	d := c.tasks.undertake(ctx, periodKey(job, name))
 	defer d.end()
-	begin := c.begin
+	acquire := c.acquire
 	if o.NoWait {
-		begin = c.tryBegin
+		acquire = c.tryAcquire
 	}
 	kind := &period{job: job, attempts: o.MaxAttempts, stays: o.Keep}
-	l, err := begin(d.caller, periodKey(job, name), kind, []func(*AcquireOptions){func(a *AcquireOptions) {
+	l, err := acquire(d.caller, periodKey(job, name), kind, []func(*AcquireOptions){func(a *AcquireOptions) {
 		a.Lease, a.NoHeartbeat, a.Reason = o.Lease, o.NoHeartbeat, o.Reason
 	}})
 	if err != nil {
@@ -274,13 +274,13 @@ func (c *Client) runPeriod(
 	defer func() {
 		returned()
 		if errors.Is(err, errExited) { // nobody hears of it, but the lock must not stay
-			_ = l.conclude(ctx, &run, o.Keep, err, finished)
+			_ = l.conclude(ctx, &run, o.Keep, err, runFinished)
 		}
 	}()
 	var how ending
 	how, err = c.call(l.within(d.ctx), l, job, o, fn)
 	returned()
-	if how == stopped && d.stopped() { // by Close
+	if how == runStopped && d.stopped() { // by Close
 		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key))
 	}
 	err = l.conclude(ctx, &run, o.Keep, err, how)
@@ -302,9 +302,9 @@ func (r *Run) over() error {
 type ending int
 
 const (
-	finished ending = iota + 1 // with the function's result
-	open                       // it is begun again
-	stopped                    // the same, and the attempt does not count
+	runFinished ending = iota + 1 // with the function's result
+	runOpen                       // it is begun again
+	runStopped                    // the same, and the attempt does not count
 )
 
 // maxUncounted bounds how often a period is begun without counting as an attempt.
@@ -319,28 +319,28 @@ func (c *Client) call(
 		var panicked *PanicError
 		switch {
 		case err == nil:
-			return finished, nil
+			return runFinished, nil
 		case errors.As(err, &panicked) && (ctx.Err() != nil || n > o.RetryOnError): // that is no good order
-			return finished, err
+			return runFinished, err
 		case ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrLost):
-			return open, err
+			return runOpen, err
 		case ctx.Err() != nil:
-			return stopped, err
+			return runStopped, err
 		case errors.Is(err, ErrNotDone):
-			return open, err
+			return runOpen, err
 		case n > o.RetryOnError:
-			return finished, err
+			return runFinished, err
 		}
 		c.opt.Logger.WarnContext(ctx, "run failed, and is tried again", "key", l.key, "token", l.token,
 			"failures", n, "pause", o.RetryPause, "error", err)
 		if rest := c.tasks.rest(ctx, o.RetryPause); rest != nil {
 			if errors.Is(context.Cause(ctx), ErrLost) {
-				return open, err
+				return runOpen, err
 			}
-			return stopped, err
+			return runStopped, err
 		}
 		if paused := c.notPaused(ctx, job); paused != nil {
-			return open, errors.Join(err, paused)
+			return runOpen, errors.Join(err, paused)
 		}
 	}
 }
@@ -348,20 +348,20 @@ func (c *Client) call(
 // conclude records how a run ended, and gives its lock back.
 func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err error, how ending) error {
 	if err != nil {
-		run.Err = label(err.Error())
+		run.Err = cutLabel(err.Error())
 	}
 	began := l.run()
-	if how == stopped && began.uncounted >= maxUncounted {
-		how = open
+	if how == runStopped && began.uncounted >= maxUncounted {
+		how = runOpen
 	}
 	ttl := num(l.c.store.ttl(keep))
 	if !l.endWith(func(w *write) {
 		w.values[":result"], w.values[":ttl"] = str(run.Err), ttl
 		w.update = updRelease + setResult
 		switch how {
-		case finished:
+		case runFinished:
 			w.update += setFinished
-		case stopped: // numbers, not one less and one more: it may be sent again
+		case runStopped: // numbers, not one less and one more: it may be sent again
 			w.update += setAttempts + setUncounted
 			w.values[":attempts"], w.values[":uncounted"] = num(began.attempt-1), num(began.uncounted+1)
 		}
@@ -374,7 +374,7 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 	ended := l.finally(ctx)
 	switch {
 	case errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore): // as far as is known it has no end
-	case how == finished:
+	case how == runFinished:
 		run.FinishedAt = now
 	case !errors.Is(err, ErrNotDone):
 		err = errors.Join(err, fmt.Errorf("%w: the run of %q is left open, to be begun again", ErrNotDone, l.key))
@@ -382,8 +382,8 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 	return errors.Join(err, ended)
 }
 
-// label cuts a text to what is kept of it.
-func label(s string) string {
+// cutLabel cuts a text to what is kept of it.
+func cutLabel(s string) string {
 	if len(s) > maxLabelBytes {
 		s = s[:maxLabelBytes]
 	}

@@ -114,22 +114,6 @@ func (h *handle) misfits(c *Client, namespace bool) []error {
 	return errs
 }
 
-// sameTable tells whether two names or ARNs may be of one table, in whichever Region.
-func sameTable(a, b string) bool {
-	account, name := splitTable(a)
-	otherAccount, otherName := splitTable(b)
-	return name == otherName && (account == otherAccount || account == "" || otherAccount == "")
-}
-
-// splitTable takes an ARN (arn:aws:dynamodb:eu-west-1:123456789012:table/locks) apart; a name has no account.
-func splitTable(table string) (account, name string) {
-	parts := strings.SplitN(table, ":", 6)
-	if len(parts) < 6 || parts[0] != "arn" {
-		return "", table
-	}
-	return parts[4], strings.TrimPrefix(parts[5], "table/")
-}
-
 // continued is the kind of a tenure that goes on in another process: only its own row gives it.
 type continued struct {
 	plain

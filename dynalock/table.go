@@ -315,3 +315,19 @@ func tableError(db DynamoDB, op, table string, err error) error {
 	s := &store{db: db, table: table, opt: &Options{}}
 	return s.storeError(op, "", err)
 }
+
+// sameTable tells whether two names or ARNs may be of one table, in whichever Region.
+func sameTable(a, b string) bool {
+	account, name := splitTable(a)
+	otherAccount, otherName := splitTable(b)
+	return name == otherName && (account == otherAccount || account == "" || otherAccount == "")
+}
+
+// splitTable takes an ARN (arn:aws:dynamodb:eu-west-1:123456789012:table/locks) apart; a name has no account.
+func splitTable(table string) (account, name string) {
+	parts := strings.SplitN(table, ":", 6)
+	if len(parts) < 6 || parts[0] != "arn" {
+		return "", table
+	}
+	return parts[4], strings.TrimPrefix(parts[5], "table/")
+}

@@ -9,14 +9,14 @@ var runMutants = []mutant{
 	},
 	{
 		name: "told-to-stop-counts", file: "dynalock/once.go", ref: "OnceOptions.MaxAttempts",
-		old: "num(l.attempt-1), num(l.besides+1)",
-		new: "num(l.attempt), num(l.besides)",
+		old: "num(began.attempt-1), num(began.uncounted+1)",
+		new: "num(began.attempt), num(began.uncounted)",
 		bug: "A run that was told to stop counts as an attempt.",
 	},
 	{
 		name: "told-to-stop-for-ever", file: "dynalock/once.go", ref: "OnceOptions.MaxAttempts",
-		old: "l.besides >= maxUncounted",
-		new: "l.besides < 0",
+		old: "began.uncounted >= maxUncounted",
+		new: "began.uncounted < 0",
 		bug: "A function that is always told to stop is begun for ever.",
 	},
 	{
@@ -27,14 +27,14 @@ var runMutants = []mutant{
 	},
 	{
 		name: "not-done-is-done", file: "dynalock/once.go", ref: "Client.Once",
-		old: "case errors.Is(err, ErrNotDone):\n\t\t\treturn open, err",
-		new: "case errors.Is(err, ErrNotDone):\n\t\t\treturn finished, err",
+		old: "case errors.Is(err, ErrNotDone):\n\t\t\treturn runOpen, err",
+		new: "case errors.Is(err, ErrNotDone):\n\t\t\treturn runFinished, err",
 		bug: "A function that says that it is not done has finished its period.",
 	},
 	{
 		name: "one-retry-too-few", file: "dynalock/once.go", ref: "OnceOptions.RetryOnError",
-		old: "case n > o.RetryOnError:\n\t\t\treturn finished, err",
-		new: "case n >= o.RetryOnError:\n\t\t\treturn finished, err",
+		old: "case n > o.RetryOnError:\n\t\t\treturn runFinished, err",
+		new: "case n >= o.RetryOnError:\n\t\t\treturn runFinished, err",
 		bug: "A function that failed is called once less than asked for.",
 	},
 	{
@@ -44,19 +44,19 @@ var runMutants = []mutant{
 		bug: "A function that failed is called again though its job was paused meanwhile.",
 	},
 	{
-		name: "reopens-what-changed", file: "dynalock/once.go", ref: "Client.Reopen",
+		name: "reopens-what-changed", file: "dynalock/runs.go", ref: "Client.Reopen",
 		old: "case !now.same(run):",
 		new: "case !now.same(now):",
 		bug: "A period is opened that has run again since it was shown.",
 	},
 	{
-		name: "reopens-what-runs", file: "dynalock/once.go", ref: "Client.Reopen",
+		name: "reopens-what-runs", file: "dynalock/runs.go", ref: "Client.Reopen",
 		old: "case r.State == Held && r.Token == run.Token:",
 		new: "case r.State == Held && r.Token < run.Token:",
 		bug: "A run under way loses its lock to a reopening.",
 	},
 	{
-		name: "late-reopening", file: "dynalock/once.go", ref: "Client.Reopen",
+		name: "late-reopening", file: "dynalock/runs.go", ref: "Client.Reopen",
 		old: "w := &write{cond: condVersion(1), update: update,",
 		new: "w := &write{cond: \"#released = :one\", update: update,",
 		bug: "A copy of a reopening that comes late opens the period once more.",
@@ -80,7 +80,7 @@ var runMutants = []mutant{
 		bug: "A tick is begun while the one before runs, and a run whose process died is not begun again.",
 	},
 	{
-		name: "tick-noted-twice", file: "dynalock/expressions.go", ref: "Client.Tick",
+		name: "tick-noted-twice", file: "dynalock/tick.go", ref: "Client.Tick",
 		old: "AND attribute_not_exists(#paused) AND #tick = :seenTick\"",
 		new: "AND attribute_not_exists(#paused) AND (#tick = :seenTick OR #tick <> :seenTick)\"",
 		bug: "A replica that has seen an older tick begins a later one, though another one has begun meanwhile.",
@@ -117,8 +117,8 @@ var runMutants = []mutant{
 	},
 	{
 		name: "unnoticed-sleep-delays", file: "dynalock/tick.go", ref: "Client.Tick",
-		old: "t.c.rest(ctx, min(wait, maxSleep))",
-		new: "t.c.rest(ctx, wait)",
+		old: "t.c.tasks.rest(ctx, min(wait, maxSleep))",
+		new: "t.c.tasks.rest(ctx, wait)",
 		bug: "After a sleep the machine is late for its next tick by as long as it slept.",
 	},
 	{

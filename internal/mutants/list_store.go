@@ -22,8 +22,8 @@ var storeMutants = []mutant{
 	},
 	{
 		name: "stamped-after-the-send", file: "dynalock/store.go", ref: "peer 3",
-		old: "a.got = c.opt.clock.Now()\n",
-		new: "a.got = c.opt.clock.Now()\n\ta.sent = a.got\n",
+		old: "a.got = s.opt.clock.Now()\n",
+		new: "a.got = s.opt.clock.Now()\n\ta.sent = a.got\n",
 		bug: "The time from which a lease counts is taken after the request, not before it.",
 	},
 	{
@@ -33,9 +33,9 @@ var storeMutants = []mutant{
 		bug: "The holder trusts the whole lease, and two clocks of different rates make two holders.",
 	},
 	{
-		name: "get-is-not-consistent", file: "dynalock/client.go", ref: "Client.Get",
-		old: "a := c.look(ctx, key, true)",
-		new: "a := c.look(ctx, key, false)",
+		name: "get-is-not-consistent", file: "dynalock/records.go", ref: "Client.Get",
+		old: "a := c.store.look(ctx, key, true)",
+		new: "a := c.store.look(ctx, key, false)",
 		bug: "Get may show a record of before the last write.",
 	},
 	{
@@ -76,7 +76,7 @@ var storeMutants = []mutant{
 	},
 	{
 		name: "waiter-stamped-before-the-answer", file: "dynalock/store.go", ref: "How long a lock is trusted",
-		old: "a.got = c.opt.clock.Now()\n",
+		old: "a.got = s.opt.clock.Now()\n",
 		new: "a.got = a.sent\n",
 		bug: "The time from which a waiter counts is taken before the request, not after its answer.",
 	},

@@ -10,7 +10,7 @@ var strangerMutants = []mutant{
 		bug: "The reason that somebody stored reaches a terminal with its escape sequences.",
 	},
 	{
-		name: "pause-as-it-was-stored", file: "dynalock/once.go", ref: "Client.Pause",
+		name: "pause-as-it-was-stored", file: "dynalock/job.go", ref: "Client.Pause",
 		old: "printable(p.str(attrPaused))",
 		new: "p.str(attrPaused)",
 		bug: "The reason of a pause reaches a terminal with its escape sequences.",
@@ -23,12 +23,12 @@ var strangerMutants = []mutant{
 	},
 	{
 		name: "handle-of-any-table", file: "dynalock/resume.go", ref: "Client.Resume",
-		old: "h.Table != \"\" && !sameTable(h.Table, c.table)",
+		old: "h.Table != \"\" && !sameTable(h.Table, c.store.table)",
 		new: "false",
 		bug: "A handle of another table is told to be of a lost lock.",
 	},
 	{
-		name: "handle-of-any-account", file: "dynalock/resume.go", ref: "Client.Resume",
+		name: "handle-of-any-account", file: "dynalock/table.go", ref: "Client.Resume",
 		old: " && (account == otherAccount || account == \"\" || otherAccount == \"\")",
 		new: " && len(account)+len(otherAccount) >= 0",
 		bug: "A table of the same name in another account is taken for that of the handle.",
@@ -70,19 +70,19 @@ var strangerMutants = []mutant{
 		bug: "A heartbeat whose Observer panics, or whose store leaves by Goexit, is only tried again.",
 	},
 	{
-		name: "goexit-leaves-the-caller-waiting", file: "dynalock/client.go", ref: "PanicError",
+		name: "goexit-leaves-the-caller-waiting", file: "dynalock/tasks.go", ref: "PanicError",
 		old: "}, func(p *PanicError) { done <- answer{err: p, crash: p} }) {",
 		new: "}, nil) {",
 		bug: "A caller whose store leaves by Goexit, as a mock that fails a test does, waits for ever.",
 	},
 	{
-		name: "panic-of-a-store-is-an-answer", file: "dynalock/client.go", ref: "PanicError",
+		name: "panic-of-a-store-is-an-answer", file: "dynalock/tasks.go", ref: "PanicError",
 		old: "\tcase a := <-done:\n\t\ta.crash.raise()\n\t\treturn a\n\tcase <-ctx.Done():",
 		new: "\tcase a := <-done:\n\t\treturn a\n\tcase <-ctx.Done():",
 		bug: "A caller whose store panics gets an error, and the request is repeated.",
 	},
 	{
-		name: "panic-keeps-the-lock", file: "dynalock/acquire.go", ref: "Observer",
+		name: "panic-keeps-the-lock", file: "dynalock/giveback.go", ref: "Observer",
 		old: "\tcase a.won != nil:\n\t\ta.won.startRelease()\n",
 		new: "\tcase a.won != nil:\n",
 		bug: "A lock whose acquisition an Observer ends by a panic is renewed for ever, and nobody has it.",
@@ -100,7 +100,7 @@ var strangerMutants = []mutant{
 		bug: "A caller whose lock is over may not acquire it anew.",
 	},
 	{
-		name: "refusal-is-a-wait", file: "dynalock/acquire.go", ref: "EventKind",
+		name: "refusal-is-a-wait", file: "dynalock/wait.go", ref: "EventKind",
 		old: "\tif a.patient {\n",
 		new: "\tif true {\n",
 		bug: "A refused TryAcquire is told to wait.",
@@ -112,9 +112,9 @@ var strangerMutants = []mutant{
 		bug: "An Acquire that ends without a lock says nothing, and a gauge of those who wait leaks.",
 	},
 	{
-		name: "wait-in-the-process-is-silent", file: "dynalock/acquire.go", ref: "EventKind",
-		old: "if by, behind := a.c.before(w); behind {",
-		new: "if by, behind := a.c.before(w); behind && by == nil && a.tries > 0 {",
+		name: "wait-in-the-process-is-silent", file: "dynalock/wait.go", ref: "EventKind",
+		old: "if by, behind := a.c.line.before(w); behind {",
+		new: "if by, behind := a.c.line.before(w); behind && by == nil && a.tries > 0 {",
 		bug: "A wait for another goroutine of the process is no event.",
 	},
 	{

@@ -87,14 +87,14 @@ var tokenMutants = []mutant{
 		bug: "Every attempt of a transaction has a client token of its own.",
 	},
 	{
-		name: "own-tokens-remembered-late", file: "dynalock/queue.go", ref: "Lock.Token",
-		old: "c.service.saw(l.key, l.token, l.id, l.made)\n",
+		name: "own-tokens-remembered-late", file: "dynalock/attempt.go", ref: "Lock.Token",
+		old: "c.store.service.saw(l.key, l.token, l.id(), l.made)\n",
 		new: "_ = l.made\n",
 		bug: "A client gives a token below that of a tenure which it has not ended.",
 	},
 	{
-		name: "seen-tokens-forgotten", file: "dynalock/queue.go", ref: "Lock.Token",
-		old: "c.service.saw(r.Key, r.Token, r.id(), r.stamp())\n",
+		name: "seen-tokens-forgotten", file: "dynalock/wait.go", ref: "Lock.Token",
+		old: "c.store.service.saw(r.Key, r.Token, r.id(), r.stamp())\n",
 		new: "_ = r.id()\n",
 		bug: "A client gives a token below one that it has seen another client hold.",
 	},

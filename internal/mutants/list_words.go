@@ -4,8 +4,8 @@ package main
 var wordMutants = []mutant{
 	{
 		name: "candidate-logs-as-its-client", file: "dynalock/observer.go", ref: "ElectionOptions.Candidate",
-		old: "\tif candidate, ok := ctx.Value(candidacy{c, key}).(string); ok {\n",
-		new: "\tif candidate, ok := ctx.Value(candidacy{c, \"\"}).(string); ok {\n",
+		old: "\tif label, ok := ctx.Value(labelKey{c, key}).(string); ok {\n",
+		new: "\tif label, ok := ctx.Value(labelKey{c, \"\"}).(string); ok {\n",
 		bug: "A candidate's records bear the label of its client, which no other machine's log has.",
 	},
 	{
@@ -15,13 +15,13 @@ var wordMutants = []mutant{
 		bug: "The log says of a lock that an operator freed that its loser holds it, and not who freed it.",
 	},
 	{
-		name: "operator-logs-the-holder-as-himself", file: "dynalock/client.go", ref: "Client.ForceRelease",
+		name: "operator-logs-the-holder-as-himself", file: "dynalock/records.go", ref: "Client.ForceRelease",
 		old: "\"owner\", c.opt.Owner, \"heldBy\", r.Owner, \"heldByToken\"",
 		new: "\"owner\", r.Owner, \"heldBy\", r.Owner, \"heldByToken\"",
 		bug: "The record of a forced release does not say who did it.",
 	},
 	{
-		name: "dead-static-lease-burns-receives", file: "dynalock/acquire.go", ref: "HeldError",
+		name: "dead-static-lease-burns-receives", file: "dynalock/wait.go", ref: "HeldError",
 		old: "if left <= 0 && a.c.opt.MaxClockSkew > 0 &&",
 		new: "if left <= 0 && a.c.opt.MaxClockSkew < 0 &&",
 		bug: "A queue's consumer asks every second for a dead holder's lock until the clocks' skew is over.",

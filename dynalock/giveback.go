@@ -1,0 +1,63 @@
+package dynalock
+
+import "context"
+
+// unwind gives back what a call has, or may have, won that ends with a panic: of an Observer, for one.
+func (a *acquisition) unwind() {
+	switch {
+	case a.over:
+	case a.won != nil:
+		a.won.startRelease()
+	default:
+		a.abandon()
+	}
+}
+
+// abandon cleans up in the background after an acquisition that ended without a lock: a request in doubt may have
+// made, or may yet make, a tenure that nobody holds.
+func (a *acquisition) abandon() {
+	if len(a.ledger.open) > 0 && !a.abandoned {
+		a.abandoned = true
+		a.c.tasks.background(a.values, a.cleanUp)
+	}
+}
+
+// cleanUp releases the ghost of this acquisition where there is one. It tries for one lease at most, after which a
+// ghost is dead anyway.
+func (a *acquisition) cleanUp(ctx context.Context) {
+	if len(a.ledger.open) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timing.lease)
+	defer cancel()
+	times := 1
+	if a.ledger.unanswered {
+		times = 5
+	}
+	for n := 1; n <= times; n++ {
+		a.made = a.c.store.service.stamp(a.key, a.c.opt.clock.Now().Wall, a.made+1)
+		w := &write{cond: condTenure, update: updRelease, values: item{
+			":id": str(a.ledger.prefix()), ":next": str(a.ledger.version(a.ledger.next(1))), ":now": num(a.made),
+		}}
+		if a.undo {
+			w.update += setLower
+		}
+		a.kind.ghost(w)
+		a.c.store.retain(w, a.kind.keep())
+		w.update += updReleaseRemove
+		if a.c.store.update(ctx, a.timing.attempt, a.key, a.c.store.updateInput(a.key, w)).verdict == applied {
+			return
+		}
+		// Refused: it has not been applied, but may be yet.
+		if a.c.tasks.sleep(ctx, a.timing.attempt/2+backoff(n)) != nil {
+			return
+		}
+	}
+}
+
+// unbegin has the release of a tenure that its caller was never given undo what its beginning has written.
+func (l *Lock) unbegin() {
+	if final := l.kind.unbegun(l); final != nil {
+		l.endWith(final)
+	}
+}

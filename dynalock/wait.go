@@ -1,0 +1,241 @@
+package dynalock
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/dynalock/dynalock/heartbeat"
+)
+
+// look at what is in the way, and decide how to go on.
+type step int
+
+const (
+	stepWrite step = iota // it looks free, or dead: try to take it
+	stepLook              // wait, then read
+	stepFail              // a.lastErr
+)
+
+// judge what the item under the key says, at the instant its answer came in.
+func (a *acquisition) judge(it item, got heartbeat.Reading) step {
+	c := a.c
+	r := decode(a.key, it)
+	a.admit, a.dead, a.made = nil, nil, max(a.made, r.stamp())
+	switch {
+	case r.State == Foreign:
+		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
+		return stepFail
+	case r.id() == a.ledger.id && r.State == Held: // an attempt was applied after all: the write finds out
+		if _, n := splitVersion(r.Version); len(a.ledger.open) == 0 {
+			a.ledger.doubt(n, a.ledger.first) // to be given back where the write does not
+		}
+		return stepWrite
+	}
+	if a.lastErr = a.kind.bars(&r, r.State == Free); a.lastErr != nil {
+		return stepFail
+	}
+	if r.State == Free {
+		if len(it) > 0 {
+			a.admit, a.dialect = []string{r.Version}, r.dialect
+		}
+		return stepWrite
+	}
+	if a.patient {
+		a.waits(&r)
+	}
+	a.last, a.lastErr = &r, nil // no store error: this is an answer
+	c.store.service.saw(r.Key, r.Token, r.id(), r.stamp())
+	c.line.saw(&r)
+	still, tenure := c.sightings.observe(&r, got.Mono)
+	expired := c.opt.MaxClockSkew > 0 && !r.ExpiresAt.IsZero() && got.Wall.Sub(r.ExpiresAt) > c.opt.MaxClockSkew
+	if still >= r.Lease || expired {
+		if a.lastErr = a.kind.bars(&r, true); a.lastErr != nil {
+			return stepFail
+		}
+		a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r
+		return stepWrite
+	}
+	if a.kind.intended(&r) { // the holder is about to hand over to this waiter
+		if a.retry = max(c.opt.MinPoll, c.opt.MaxPoll/20); a.kind.passes(&r) {
+			return stepWrite
+		}
+		return stepLook
+	}
+	c.line.promote(a.key, &r)
+	bound := c.opt.pollBound(r.hold, tenure, r.Waiters)
+	a.retry = min(c.opt.MinPoll+rand.N(bound-c.opt.MinPoll+1), r.Lease-still)
+	return stepLook
+}
+
+// pollBound is the longest wait before the next look at a lock that is usually held for hold and has been seen in
+// its present tenure for seen, when others wait too. The looks of all waiters together come a few times per usual
+// tenure, and ever more rarely in a tenure that lasts longer than usual.
+func (o *Options) pollBound(hold, seen time.Duration, waiters int) time.Duration {
+	bound := max(hold, seen/2) * time.Duration(max(1, min(waiters, 1000)/2))
+	return min(max(bound, o.MinPoll), o.MaxPoll)
+}
+
+// try is TryAcquire.
+func (a *acquisition) try(ctx context.Context) (*Lock, error) {
+	failures := 0
+	for rounds := 0; ; rounds++ {
+		may, err := a.permitted(ctx)
+		if err != nil {
+			a.abandon()
+			return nil, err
+		}
+		out := outcome{answer: may}
+		if out.verdict == applied {
+			out, err = a.attempt(ctx, nil)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("dynalock: trying to acquire %q: %w", a.key, err)
+		}
+		if out.lock != nil {
+			return a.acquired(out.lock), nil
+		}
+		switch out.verdict {
+		case refused:
+			next := a.judge(out.item, out.got)
+			if next == stepFail {
+				a.abandon()
+				return nil, a.lastErr
+			}
+			if next == stepLook || rounds >= 4 {
+				a.abandon()
+				return nil, a.heldError()
+			}
+			continue
+		case fatal:
+			a.abandon()
+			return nil, a.c.store.diagnose(ctx, a.key, out.err)
+		}
+		a.lastErr = a.c.store.storeError("acquire", a.key, out.err)
+		if failures++; failures == 3 {
+			a.abandon()
+			return nil, a.lastErr
+		}
+		if err := a.c.tasks.sleep(ctx, backoff(failures)); err != nil {
+			a.abandon()
+			return nil, fmt.Errorf("%w: %w", err, a.lastErr)
+		}
+	}
+}
+
+// wait is Acquire.
+func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
+	next, failures, spins := stepWrite, 0, 0
+	due := a.c.now()
+	a.patient = true
+	if by, behind := a.c.line.before(w); behind {
+		a.waits(by)
+	}
+	for {
+		o, freed, err := a.c.line.await(ctx, w, due)
+		if err != nil {
+			a.abandon()
+			return nil, a.ended(err)
+		}
+		var got answer
+		if o != nil || freed || next == stepWrite {
+			if got, err = a.permitted(ctx); got.verdict == applied && err == nil {
+				out, err := a.attempt(ctx, o)
+				if err != nil {
+					return nil, a.ended(err)
+				}
+				if out.lock != nil {
+					return a.acquired(out.lock), nil
+				}
+				got = out.answer
+			} else if o != nil {
+				o.done <- declined
+			}
+			if err != nil {
+				a.abandon()
+				return nil, err
+			}
+		} else {
+			got = a.look(ctx, a.key, false)
+		}
+		switch got.verdict {
+		case applied, refused:
+			failures = 0
+			if next = a.judge(got.item, got.got); next == stepFail {
+				a.abandon()
+				return nil, a.lastErr
+			}
+			if next == stepLook {
+				spins, due = 0, a.c.now()+a.retry
+			} else if spins++; spins > 3 { // it looks free each time, and each time somebody is faster
+				due = a.c.now() + a.c.opt.MinPoll
+			} else {
+				due = a.c.now()
+			}
+		case fatal:
+			a.abandon()
+			return nil, a.c.store.diagnose(ctx, a.key, got.err)
+		default:
+			failures++
+			a.lastErr = a.c.store.storeError("acquire", a.key, got.err)
+			due = a.c.now() + backoff(failures)
+		}
+	}
+}
+
+// look reads an item once. It ends when Close begins.
+func (a *acquisition) look(ctx context.Context, key string, consistent bool) answer {
+	got := a.c.tasks.heed(ctx, a.c.tasks.closing, func(ctx context.Context) answer { return a.c.store.read(ctx, a.timing.attempt, key, consistent) })
+	if got.verdict == inDoubt {
+		got.verdict = rejected // a read is in no doubt
+	}
+	return got
+}
+
+// heldError says who is in the way.
+func (a *acquisition) heldError() *HeldError {
+	e := &HeldError{Record: Record{Key: a.key}, RetryAfter: max(a.retry, a.c.opt.MinPoll)}
+	if a.last != nil {
+		e.Record = *a.last
+		if a.last.static { // nothing will be seen of it before its end, unless it is released
+			wall := a.c.opt.clock.Now().Wall
+			left := a.last.Lease - time.Duration(a.c.store.service.millis(wall)-a.last.stamp())*time.Millisecond
+			if left <= 0 && a.c.opt.MaxClockSkew > 0 && !a.last.ExpiresAt.IsZero() { // its holder is dead: until it can be taken
+				left = a.last.ExpiresAt.Add(a.c.opt.MaxClockSkew + time.Millisecond).Sub(wall)
+			}
+			e.RetryAfter = max(min(left, a.last.Lease), e.RetryAfter)
+		}
+		holder := a.c.line.holder(a.key)
+		e.ThisProcess = holder != nil && holder.id() == a.last.id()
+		if w, ok := a.c.sightings.of(a.key); ok && w.record.Version == a.last.Version {
+			e.RetryAfter = max(min(max(e.RetryAfter, a.last.hold), w.since+w.record.Lease-a.c.now()), a.c.opt.MinPoll)
+		}
+	}
+	return e
+}
+
+// ended is the error of a wait that ended with err, the context's or ErrClosed.
+func (a *acquisition) ended(err error) error {
+	if errors.Is(err, ErrClosed) {
+		return err
+	}
+	holder := a.c.line.holder(a.key)
+	w, seen := a.c.sightings.of(a.key)
+	switch {
+	case a.last != nil:
+	case holder != nil:
+		a.last = holder.record()
+	case !a.asked && seen: // behind another waiter of this process, which has looked
+		a.last = &w.record
+	case a.lastErr != nil:
+		return fmt.Errorf("%w: %w", err, a.lastErr)
+	default: // nothing was heard
+		return a.c.store.storeError("acquire", a.key, err)
+	}
+	if a.lastErr != nil { // nothing was heard since
+		return fmt.Errorf("%w: %w: %w", a.heldError(), err, a.lastErr)
+	}
+	return fmt.Errorf("%w: %w", a.heldError(), err)
+}
