@@ -3,8 +3,8 @@ package main
 var runMutants = []mutant{
 	{
 		name: "told-to-stop-is-finished", file: "dynalock/once.go", ref: "Client.Once",
-		old: "case ctx.Err() != nil:\n\t\t\treturn stopped, err",
-		new: "case ctx.Err() != nil:\n\t\t\treturn finished, err",
+		old: "case ctx.Err() != nil:\n\t\t\treturn runStopped, err",
+		new: "case ctx.Err() != nil:\n\t\t\treturn runFinished, err",
 		bug: "A function that was told to stop by a deploy closes its period.",
 	},
 	{
