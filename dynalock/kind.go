@@ -10,7 +10,8 @@ import (
 //
 // A kind embeds [plain] and overrides what it needs. It has a file of its own, with its options, attributes,
 // conditions, decoding and public calls, and is handed to Client.acquire or Client.tryAcquire. Its methods may be called by
-// several goroutines. None of them may wait, but allows and heartbeat.
+// several goroutines. Only heartbeat may wait, and allows for about a request: a holder of this process may wait for the
+// answer to hand the lock over. DynamoDB's time is store.service.millis.
 type kind interface {
 	// owner is the label that the item shows. client is the client's.
 	owner(client string) string
@@ -19,8 +20,9 @@ type kind interface {
 	// the row was given back. seen is the condition that its version is a known one; it is empty where none is.
 	claim(w *write, free, seen string)
 
-	// allows is asked before an attempt to begin a tenure, unless the call has only just begun. Any verdict but applied
-	// keeps the attempt from being sent. An error ends the call.
+	// allows is asked before an attempt to begin a tenure, unless the call has only just begun: what must hold then, too,
+	// is for claim. Any verdict but applied keeps the attempt from being sent, and is taken for the answer to it. An error
+	// ends the call.
 	allows(ctx context.Context, a *acquisition) (answer, error)
 
 	// bars says why the key gives no tenure, whatever is tried: the call ends with this error. open tells that the row
