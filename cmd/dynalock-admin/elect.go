@@ -75,7 +75,7 @@ func (r *guarded) campaign(ctx context.Context, e *dynalock.Election) error {
 				return err
 			}
 			if over = term.Err() == nil && !end.lost; !over {
-				r.quiet()
+				r.hush()
 				r.warn("the command has ended; campaigning again")
 			}
 			return end.err()

@@ -46,7 +46,7 @@ type guarded struct {
 	won       bool // a lock was held at some time
 	futile    bool // the store has nothing more to give: the lock is lost, or the store did not answer at its end
 
-	quiet func() // keeps back what is said after the command's end if what is left to do takes long; nil: there is none
+	quiet func() // see hush; nil: nothing is about to be said
 
 	lease, heartbeat, margin, skew time.Duration
 	killAfter                      time.Duration
@@ -454,12 +454,18 @@ func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 	if r.won && !r.futile {
 		limit = patience
 	}
-	if r.quiet != nil {
-		defer r.quiet()
-	}
+	defer r.hush()
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	_, _ = untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Close(ctx) })
+}
+
+// hush keeps back what is said after the command's end if it takes long to tell DynamoDB: that is done, or not begun yet.
+func (r *guarded) hush() {
+	if r.quiet != nil {
+		r.quiet()
+		r.quiet = nil
+	}
 }
 
 func (r *guarded) warn(text string) { r.a.say("dynalock-admin: " + clean(text)) }

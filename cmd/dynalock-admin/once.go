@@ -22,8 +22,9 @@ type onceRun struct {
 	once        dynalock.OnceOptions
 	ticks       ticks
 
-	ended   *ending // how the command ended, if it was started
-	refused error   // why it was not
+	ended    *ending // how the command ended, if it was started
+	refused  error   // why it was not
+	failures int     // of the command in this run
 }
 
 func (a *app) onceCommand() *cobra.Command {
@@ -163,6 +164,9 @@ func (r *onceRun) do(l *dynalock.Lock, cancel func()) error {
 	case end.code == exitHeld:
 		return fmt.Errorf("exit code %d: %w", end.code, dynalock.ErrNotDone)
 	case end.code != 0:
+		if r.failures++; r.failures <= r.once.RetryOnError { // it is tried again, and nothing is told before
+			r.hush()
+		}
 		return fmt.Errorf("exit code %d", end.code)
 	}
 	return nil

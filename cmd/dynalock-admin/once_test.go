@@ -317,3 +317,30 @@ func TestAJobTicksUntilASignalComes(t *testing.T) {
 		})
 	}
 }
+
+func TestNothingIsSaidOfAnEndThatWasRecorded(t *testing.T) {
+	t.Parallel()
+	for name, args := range map[string][]string{
+		"until the next tick": {"--every", "3s", "--", "sh", "-c", `echo ran`},
+		"before a retry": {"p", "--retries", "1", "--retry-pause", "1500ms", "--", "sh", "-c",
+			`echo ran; [ -e again ] && exec sleep 1.5; : >again; exit 1`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			p := w.start(nil, append([]string{"once", "j"}, args...)...)
+			for range 2 { // more than a second apart
+				p.expect("ran")
+			}
+			if name == "until the next tick" {
+				p.signal(syscall.SIGTERM)
+				p.exits(143)
+			} else {
+				p.exits(0)
+			}
+			if said := p.said(); strings.Contains(said, "trying to tell DynamoDB") {
+				t.Errorf("it says %q", said)
+			}
+		})
+	}
+}

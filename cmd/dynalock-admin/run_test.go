@@ -131,6 +131,7 @@ type process struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	lines chan string // of both its output streams
+	read  chan string // all of them, when they have ended
 	ended chan struct{}
 }
 
@@ -163,18 +164,20 @@ func (w *world) follow(cmd *exec.Cmd) *process {
 	if cmd.Stderr == nil {
 		cmd.Stderr = in
 	}
-	p := &process{t: w.t, cmd: cmd, lines: make(chan string, 1000), ended: make(chan struct{})}
+	p := &process{t: w.t, cmd: cmd, lines: make(chan string, 1000), read: make(chan string, 1), ended: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
 		w.t.Fatal(err)
 	}
 	_ = in.Close()
-	read := make(chan struct{})
 	go func() {
-		defer close(read)
+		var all strings.Builder
 		for s := bufio.NewScanner(out); s.Scan(); {
 			w.t.Log("|", s.Text())
+			all.WriteString(s.Text() + "\n")
 			p.lines <- s.Text()
 		}
+		p.read <- all.String()
+		close(p.read)
 	}()
 	go func() {
 		_ = cmd.Wait() // ProcessState has it
@@ -187,7 +190,7 @@ func (w *world) follow(cmd *exec.Cmd) *process {
 			_ = cmd.Process.Kill()
 		}
 		select {
-		case <-read:
+		case <-p.read:
 		case <-time.After(patienceOfTests):
 			w.t.Error("something that the command has started holds its output open")
 		}
@@ -212,6 +215,18 @@ func (p *process) expect(texts ...string) string {
 		}
 	}
 	return first
+}
+
+// said waits for the end of the output and returns all of it.
+func (p *process) said() string {
+	p.t.Helper()
+	select {
+	case all := <-p.read:
+		return all
+	case <-time.After(patienceOfTests):
+		p.t.Fatal("the output does not end")
+		return ""
+	}
 }
 
 func (p *process) signal(sig syscall.Signal) {

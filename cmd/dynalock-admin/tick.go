@@ -120,6 +120,8 @@ func (r *onceRun) tick(ctx context.Context, c *dynalock.Client) error {
 
 // reportTick says what became of a tick, as far as there is anything to say.
 func (r *onceRun) reportTick(run dynalock.Run, err error) {
+	r.hush()
+	r.failures = 0
 	if r.ended != nil && (r.ended.lost || r.ended.killed) {
 		run.FinishedAt, run.Err = time.Time{}, ""
 	}
