@@ -110,10 +110,23 @@ func (a *app) runsCommand() *cobra.Command {
 		Short: "List the runs of a job that are known, the latest last, and whether it is paused",
 		Long: `List the runs of a job that are known, the latest last, and whether it is paused. This reads the whole table.
 
-A run is done, failed (it finished with an error), running, expired (its lease has run out, by this machine's clock: its
-process may be dead, and whoever asks for the period watches it for its lease and begins it again) or interrupted (it
-gave its lock back, or an operator freed it, and it did not finish: whoever asks for the period begins it again). ATTEMPT
-says how often the period was begun. Times are those of the runs' clocks.
+A run is
+
+  done          it finished
+  failed        it finished with an error
+  running       its lock is held
+  expired       its lock is held, but the lease has run out by this machine's clock: its process may be dead
+  interrupted   it gave its lock back, or an operator freed it, and it did not finish
+
+An expired or interrupted run is begun again by whoever asks for the period, who first watches the lock of an expired one
+for its lease. It is not begun again
+
+  - when it was begun as often as its program allows (--attempts, MaxAttempts; 3 by default), which is not known here.
+    ATTEMPT says how often it was begun; runs that were told to stop, and those before a rerun, are in it but do not
+    count. "rerun" gives it all its attempts again; free the lock of an expired one first, with "release once/JOB/PERIOD".
+  - when it is of a tick, and a later tick has begun.
+
+Times are those of the runs' clocks.
 
 The JSON output is one document: job, paused, pausedBy, reason, pausedAt, lastStart and lastPeriod (of the last start
 that was noted, with --at-least or of a tick), lastTick, and runs, each with job, period, status, by, startedAt,
@@ -146,6 +159,12 @@ finishedAt, attempt, token and error; times are in RFC 3339, and what is not kno
 			slices.SortStableFunc(runs, func(a, b runJSON) int {
 				return cmp.Or(a.StartedAt.Compare(b.StartedAt), cmp.Compare(a.Period, b.Period))
 			})
+			if a.output != formatJSON && slices.ContainsFunc(runs, maybeExhausted) {
+				if _, err := fmt.Fprintf(a.out, "a run that did not finish was begun %d times or more: "+
+					"if its program allows no more attempts, nobody begins it again before \"rerun\"\n", usualAttempts); err != nil {
+					return err
+				}
+			}
 			return a.showRuns(args[0], job, runs, time.Now())
 		}),
 	}
@@ -163,6 +182,14 @@ func unfinished(ctx context.Context, c *dynalock.Client, run dynalock.Run) (stri
 		return statusRunning, nil
 	}
 	return statusInterrupted, nil
+}
+
+// usualAttempts is how often a period may be begun where its program does not say otherwise.
+const usualAttempts = 3
+
+// maybeExhausted tells whether a run that did not finish may have been begun as often as its program allows.
+func maybeExhausted(r runJSON) bool {
+	return r.Attempt >= usualAttempts && (r.Status == statusExpired || r.Status == statusInterrupted)
 }
 
 func (a *app) showRuns(name string, job dynalock.Job, runs []runJSON, now time.Time) error {

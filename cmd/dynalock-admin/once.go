@@ -65,12 +65,16 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 			takes(cmd, "JOB")
 			return cmd.Args(cmd, args)
 		}
-		return onePeriod(cmd, args)
+		err := onePeriod(cmd, args)
+		if err != nil && cmd.ArgsLenAtDash() == 1 {
+			return usagef("%v; or for each tick: once JOB --every 5m -- COMMAND, or --cron", err)
+		}
+		return err
 	}
 	r.lockFlags(cmd)
 	r.waitFlags(cmd)
 	f := cmd.Flags()
-	f.IntVar(&r.once.MaxAttempts, "attempts", 3, "how often a period may be begun, if it did not finish, 1 to 1000")
+	f.IntVar(&r.once.MaxAttempts, "attempts", usualAttempts, "how often a period may be begun, if it did not finish, 1 to 1000")
 	allow(cmd, "attempts", "1 to 1000")
 	f.IntVar(&r.once.RetryOnError, "retries", 0, "how often a command that failed is tried again before that counts, 0 to 1000")
 	allow(cmd, "retries", "0 to 1000")
@@ -172,6 +176,14 @@ func (r *onceRun) do(l *dynalock.Lock, cancel func()) error {
 	return nil
 }
 
+// again says whether a run that did not finish is begun again. Of the attempts that are known some may not count.
+func (r *onceRun) again(run dynalock.Run) string {
+	if r.told == 0 && run.Attempt >= r.once.MaxAttempts {
+		return "is not begun again if this was the last of its --attempts"
+	}
+	return "is begun again by whoever asks"
+}
+
 // giveBack leaves the period to be begun again.
 func (r *onceRun) giveBack(l *dynalock.Lock) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -209,7 +221,7 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	case open && heard != nil: // it came between two tries
 		return heard
 	case open && !end.killed && !end.lost:
-		return &exitError{end.code, fmt.Errorf("exit code %d: %q of %q is not finished, and is begun again by whoever asks", end.code, r.period, r.job)}
+		return &exitError{end.code, fmt.Errorf("exit code %d: %q of %q is not finished, and %s", end.code, r.period, r.job, r.again(run))}
 	case end.killed && !end.lost:
 		return &exitError{end.code, fmt.Errorf("the command was killed (%v): %q of %q is not finished, and may be begun again", syscall.Signal(end.code-exitSignal), r.period, r.job)}
 	case err != nil || recorded:

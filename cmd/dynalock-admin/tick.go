@@ -132,13 +132,17 @@ func (r *onceRun) reportTick(run dynalock.Run, err error) {
 	switch {
 	case err == nil || errors.Is(err, dynalock.ErrLost): // which has been told
 	case r.refused != nil:
-		r.warn(what + "is not finished, and is begun again: " + message(r.refused))
+		r.warn(what + "is not finished, and " + r.again(run) + ": " + message(r.refused))
 	case r.ended != nil && r.ended.killed && run.FinishedAt.IsZero():
-		r.warn(fmt.Sprintf("%sis not finished, and is begun again: the command was killed (%v)", what, syscall.Signal(r.ended.code-exitSignal)))
+		r.warn(fmt.Sprintf("%sis not finished, and %s: the command was killed (%v)", what, r.again(run), syscall.Signal(r.ended.code-exitSignal)))
 	case errors.Is(err, dynalock.ErrExhausted):
-		r.warn(what + "was begun as often as allowed, and did not finish")
+		text := what + "was begun as often as allowed, and did not finish"
+		if run.Err != "" {
+			text += ": " + run.Err
+		}
+		r.warn(text)
 	case run.FinishedAt.IsZero():
-		r.warn(what + "is not finished, and is begun again: " + message(err))
+		r.warn(what + "is not finished, and " + r.again(run) + ": " + message(err))
 	default:
 		r.warn(what + "failed: " + message(err))
 	}
