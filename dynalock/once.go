@@ -206,7 +206,8 @@ func (l *Lock) run() runState { return readRun(&Record{extra: l.extra}) }
 //
 // A period is left open as well when fn crashed, lost its lock, or released it. A crashed run is begun again when its
 // lease has run out. So a run is finished once, but its effects may be half done before or, where the crash came after
-// them, done: guard writes with the lock ([Lock.Transact]).
+// them, done: write with [Lock.Transact], which refuses a run that has lost its lock, together with a condition of your
+// own, such as the period's row not existing, which refuses one that comes second.
 //
 // [Client.Close], called elsewhere, ends fn's context (the cause is ErrClosed) and waits for fn, which is told to stop by
 // that. Called by fn itself, with a context derived from its own, it releases the lock.
