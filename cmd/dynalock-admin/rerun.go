@@ -21,7 +21,8 @@ func (a *app) rerunCommand() *cobra.Command {
 		Short: "Have a period run again that failed, is done, or was begun as often as allowed",
 		Long: `Have a period run again that failed, is done, or was begun as often as allowed. Shows its run and asks, or is told
 --yes. It runs nothing itself: whoever asks for the period next ("once", or Client.Once in a program) begins it, with all
-its attempts. A tick of "once --every" is begun again only while it is the job's last.
+its attempts. Processes that tick ("once --every", Client.Tick) do not look again at a tick that they know to be over:
+run it by its name, with "once JOB PERIOD".
 
 It opens exactly the run that it has shown: where the period was begun or opened in the meantime it changes nothing (exit
 code 77). A run under way is left alone (75); "release" frees its lock. A period of which nothing is known exits with 66.
