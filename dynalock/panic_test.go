@@ -11,12 +11,14 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// trap is a caller's own DynamoDB that does something odd, such as to panic, before each request while it is set.
+// trap is a caller's own DynamoDB, or provider of credentials, that does something odd, such as to panic, before each
+// request while it is set.
 type trap struct {
 	dynalock.DynamoDB
 	odd atomic.Pointer[func()]
@@ -50,14 +52,36 @@ func (p *trap) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWrit
 	return p.DynamoDB.TransactWriteItems(ctx, in, optFns...)
 }
 
+// Retrieve implements aws.CredentialsProvider.
+func (p *trap) Retrieve(context.Context) (aws.Credentials, error) {
+	p.spring()
+	return aws.Credentials{AccessKeyID: "made", SecretAccessKey: "up"}, nil
+}
+
 // trapped is a client over a trap, and its log.
 func (e *env) trapped(optFns ...func(*dynalock.Options)) (*dynalock.Client, *trap, *logged) {
 	e.Helper()
-	p, log := &trap{DynamoDB: e.connect()}, &logged{}
-	c, err := dynalock.New(p, e.table, append([]func(*dynalock.Options){func(o *dynalock.Options) { o.Lease = lease }, logsTo(log)}, optFns...)...)
+	p := &trap{DynamoDB: e.connect()}
+	c, log := e.over(p, optFns...)
+	return c, p, log
+}
+
+// disowned is a client over the SDK's, with a trap for a provider of its credentials, and its log.
+func (e *env) disowned(optFns ...func(*dynalock.Options)) (*dynalock.Client, *trap, *logged) {
+	e.Helper()
+	p := &trap{}
+	c, log := e.over(dynamodb.New(e.connect().Options(), func(o *dynamodb.Options) { o.Credentials = p }), optFns...)
+	return c, p, log
+}
+
+// over is a client over a store, and its log.
+func (e *env) over(db dynalock.DynamoDB, optFns ...func(*dynalock.Options)) (*dynalock.Client, *logged) {
+	e.Helper()
+	log := &logged{}
+	c, err := dynalock.New(db, e.table, append([]func(*dynalock.Options){func(o *dynalock.Options) { o.Lease = lease }, logsTo(log)}, optFns...)...)
 	must(e, err)
 	e.Cleanup(func() { _ = c.Close(context.WithoutCancel(e.ctx)) })
-	return c, p, log
+	return c, log
 }
 
 // ending of a call that may return, panic, or end its goroutine.
@@ -84,10 +108,20 @@ func call(f func() error) ending {
 }
 
 func TestAPanicOfTheStoreGoesToTheCallerWhoWaitsForIt(t *testing.T) {
+	panicsGoToTheCaller(t, (*env).trapped)
+}
+
+// One in an aws.CredentialsCache ends the process: it calls the provider in a goroutine of its own.
+func TestAPanicOfTheCredentialsGoesToTheCallerWhoWaitsForIt(t *testing.T) {
+	panicsGoToTheCaller(t, (*env).disowned)
+}
+
+func panicsGoToTheCaller(t *testing.T, trapped func(*env, ...func(*dynalock.Options)) (*dynalock.Client, *trap, *logged)) {
+	t.Helper()
 	boom := errors.New("boom")
 	for name, odd := range map[string]func(){"panic": func() { panic(boom) }, "Goexit": runtime.Goexit} {
 		virtually(t, name, func(e *env) {
-			c, p, log := e.trapped(long)
+			c, p, log := trapped(e, long)
 			other, _ := e.client(long)
 			l := e.acquire(c, "held")
 			elsewhere := e.acquire(other, "elsewhere")
@@ -152,12 +186,16 @@ func TestAPanicInTheBackgroundIsLoggedAndEndsTheLock(t *testing.T) {
 			(*f)()
 		}
 	}
-	for _, here := range []string{"DynamoDB", "Observer", "Logger", "Health"} {
+	for _, here := range []string{"DynamoDB", "Credentials", "Observer", "Logger", "Health"} {
 		for name, f := range map[string]func(){"panic": func() { panic("boom") }, "Goexit": runtime.Goexit} {
 			t.Run(here+" "+name, func(t *testing.T) {
 				inBubble(t, "", func(e *env) {
 					odd.Store(nil)
-					c, p, log := e.trapped(func(o *dynalock.Options) {
+					trapped := e.trapped
+					if here == "Credentials" {
+						trapped = e.disowned
+					}
+					c, p, log := trapped(func(o *dynalock.Options) {
 						o.Observer = calling(func(_ context.Context, ev dynalock.Event) {
 							if ev.Kind == dynalock.EventRenewed {
 								spring("Observer", here)
@@ -167,7 +205,10 @@ func TestAPanicInTheBackgroundIsLoggedAndEndsTheLock(t *testing.T) {
 							o.Logger = slog.New(oddHandler{func() { spring("Logger", here) }})
 						}
 					})
-					p.set(func() { spring("DynamoDB", here) })
+					p.set(func() {
+						spring("DynamoDB", here)
+						spring("Credentials", here)
+					})
 					health := func(context.Context) error { spring("Health", here); return e.ctx.Err() }
 					ended := make(chan ending, 1)
 					lead := make(chan *dynalock.Lock, 1)
@@ -195,7 +236,7 @@ func TestAPanicInTheBackgroundIsLoggedAndEndsTheLock(t *testing.T) {
 						records := log.records(e, "panic recovered")
 						check(e, len(records) > 0 && strings.Contains(records[0]["stack"].(string), "panic_test.go"), "%v", records)
 					}
-					if here == "Health" || here == "DynamoDB" || here == "Logger" { // which Run asks itself, when it campaigns again
+					if here != "Observer" { // which Run asks itself, when it campaigns again
 						r := <-ended
 						check(e, r.panicked == "boom" || r.left, "Run: %+v", r)
 					}

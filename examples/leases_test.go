@@ -1,6 +1,7 @@
 package examples
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -146,4 +147,45 @@ func duration(t *testing.T, s string) time.Duration {
 		n *= 60
 	}
 	return time.Duration(n * float64(time.Second))
+}
+
+func TestTheErrorOfAWaitTellsAnOutageFromALockThatIsHeld(t *testing.T) {
+	for name, tt := range map[string]struct {
+		from        time.Duration // when the outage begins; 0: before the wait
+		held, store bool
+	}{
+		"answered until the end": {time.Hour, true, false}, "answered at first": {5 * time.Second, true, true}, "never answered": {0, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv := dynalocktest.Start(t, "locks")
+				holder, err := dynalock.New(srv.ClientFor("holder"), "locks")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer holder.Close(t.Context())
+				if _, err := holder.Acquire(t.Context(), "import"); err != nil {
+					t.Fatal(err)
+				}
+				waiter, err := dynalock.New(srv.ClientFor("waiter"), "locks")
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer waiter.Close(t.Context())
+				cut := func() { srv.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "waiter"}) }
+				if tt.from == 0 {
+					cut()
+				} else {
+					defer time.AfterFunc(tt.from, cut).Stop()
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+				defer cancel()
+				_, err = waiter.Acquire(ctx, "import")
+				if errors.Is(err, dynalock.ErrHeld) != tt.held || errors.Is(err, dynalock.ErrStore) != tt.store || !errors.Is(err, ctx.Err()) {
+					t.Errorf("it matches ErrHeld: %v, ErrStore: %v, the context's: %v", errors.Is(err, dynalock.ErrHeld),
+						errors.Is(err, dynalock.ErrStore), errors.Is(err, ctx.Err()))
+				}
+			})
+		})
+	}
 }
