@@ -111,8 +111,9 @@
 // more than half a second old, or not above the largest that the client has seen of the key, is raised by one more write
 // before anybody gets it. So the tokens of one client never go back (it remembers 10,000 keys), and those of two are in
 // order when 3 s or more lie between the two creations of the item. Only the very first request of a process rests on the
-// machine's clock alone, and only where that is ahead: by as much its token is. After a deletion by the TTL, 15 minutes
-// or more after the release, that decides nothing.
+// machine's clock alone: its token is ahead by as much as that clock. Behind is only a token whose process dies before
+// it hears the answer, and what counts on from it. After a deletion by the TTL, 15 minutes or more after the release,
+// that decides nothing.
 //
 // # Guarded writes
 //

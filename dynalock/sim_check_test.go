@@ -90,10 +90,11 @@ type keyState struct {
 	at               time.Duration
 	deleted          time.Duration // when it was last deleted; -1: never
 	deletions        int
-	stale            bool      // its token was made of time after a deletion: by a late request, or by clocks that are off
-	revived          bool      // its version is one that it had before it was deleted
-	given            uint64    // the largest token that somebody was given
-	holders          []*tenure // that somebody was given and that may be held
+	made             *sentWrite // the request that made the item, or made it anew
+	stale            bool       // its token was made of time after a deletion: by a late request, or by clocks that are off
+	revived          bool       // its version is one that it had before it was deleted
+	given            uint64     // the largest token that somebody was given
+	holders          []*tenure  // that somebody was given and that may be held
 	past             []pastItem
 	item             map[string]types.AttributeValue
 	yielded          string       // the candidate in whose favour its leader stood down
@@ -443,6 +444,7 @@ func (k *checker) fresh(st, before *keyState, q *sentWrite, token uint64) {
 		return
 	}
 	// The item was new, or deleted before: the token is a time. How far it may be off follows from the clocks.
+	st.made = q
 	now, off := time.Now().UnixMicro(), k.off(q).Microseconds()
 	late := (k.w.now() - q.at).Microseconds()                           // it is the time at which the request was made
 	if lead := int64(token) - now; lead > off && token > st.highest+1 { // up to there the client may know it from a tenure of its own
@@ -522,7 +524,11 @@ func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Durati
 		k.count.TokensBack++ // made by a late request after a deletion, and counted on from
 	default: // tokens of time, with a deletion between them: as close as clocks are off, whatever the requests took
 		ago := time.Now().UnixMicro() - int64(st.given)
-		if most := c.off(c.answered, c.trip) + maxLate + k.w.plan.Lease; st.deletions == 0 || ago > most.Microseconds() {
+		off := c.off(c.answered, c.trip)
+		if first := k.tenures[idOf(st.made.version)]; first.lock == nil { // nobody was given it, so it was not raised
+			off = max(off, k.off(st.made))
+		}
+		if most := off + maxLate + k.w.plan.Lease; st.deletions == 0 || ago > most.Microseconds() {
 			k.fail(ruleTokens, l.Key(), "%s was given token %d after %d, %v ago", c.name, token, st.given, time.Duration(ago)*time.Microsecond)
 		}
 		st.stale = true // what counts on from it was judged with it
