@@ -312,10 +312,9 @@ func (l *Lock) pulse(ctx context.Context, at heartbeat.Attempt) error {
 		return nil
 	case refused:
 		return l.lose(a.item)
-	case inDoubt:
-		if l.Err() == nil { // else a release has cancelled it
-			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "heartbeat", Key: l.key, Token: l.token, Attempt: at.N, Err: a.err})
-		}
+	}
+	if l.Err() == nil { // else a release has cancelled it
+		l.failed(l.ctx, "heartbeat", at.N, &a)
 	}
 	return l.c.store.storeError("heartbeat", l.key, a.err)
 }
@@ -375,9 +374,8 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 			return l.lose(a.item)
 		case fatal:
 			return l.c.store.storeError(op, l.key, a.err)
-		case inDoubt:
-			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: op, Key: l.key, Token: l.token, Attempt: n, Err: a.err})
 		}
+		l.failed(ctx, op, n, &a)
 		if err := l.pause(ctx, n); err != nil {
 			return fmt.Errorf("%w: %w", err, l.c.store.storeError(op, l.key, a.err))
 		}

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
 // EventKind says what happened to a lock. The events of one call, and those of the tenure that it began, come in this
@@ -34,10 +37,11 @@ const (
 	EventTakenOver   // a tenure began on the item of a dead holder; By: the dead one; Duration as for EventAcquired
 	EventRenewed     // a heartbeat was acknowledged; Duration: its round trip
 	EventRenewedLate // the same, but it began late (Late) or needed more than one attempt
-	EventInDoubt     // a request was sent and its answer lost
+	EventInDoubt     // a request (Op, Err) was sent and its answer lost
 	EventLost        // a tenure ended without a release; Err: why; Duration: how long it was held
 	EventReleased    // a tenure ended with a release; Duration: how long it was held; Err: see above
-	// EventRetry: credentials, a permission or the table failed a request (Op, Err) that is made again.
+	// EventRetry: a request failed for a cause that may pass and is not in doubt (Op, Err), such as throttling, a
+	// refused connection, or credentials that have expired. It is retried. Token is the tenure's that it is about.
 	EventRetry
 	// EventNotAcquired: a call ended without a lock. Err is its error, By who holds the lock as far as is known,
 	// Duration since it was called.
@@ -112,7 +116,7 @@ func (c *Client) emit(ctx context.Context, e Event) {
 	switch e.Kind {
 	case EventRenewed:
 		level = slog.LevelDebug
-	case EventTakenOver, EventRenewedLate, EventInDoubt, EventLost:
+	case EventTakenOver, EventRenewedLate, EventLost:
 		level = slog.LevelWarn
 	case EventReleased:
 		if e.Err != nil {
@@ -122,12 +126,12 @@ func (c *Client) emit(ctx context.Context, e Event) {
 		if !ordinary(e.Err) {
 			level = slog.LevelWarn
 		}
-	case EventRetry: // of many locks at once: one record a second tells
-		level = slog.LevelDebug
-		now := int64(c.now())
-		if last := c.store.known.warned.Load(); (last == 0 || now-last >= int64(time.Second)) && c.store.known.warned.CompareAndSwap(last, now) {
-			level = slog.LevelWarn
+	case EventRetry:
+		if level = slog.LevelDebug; !conflicts(e.Err) {
+			level = c.often(&c.store.known.warned[0])
 		}
+	case EventInDoubt:
+		level = c.often(&c.store.known.warned[1])
 	}
 	if !c.opt.Logger.Enabled(ctx, level) {
 		return
@@ -159,6 +163,46 @@ func (c *Client) emit(ctx context.Context, e Event) {
 		attrs = append(attrs, slog.Any("error", e.Err))
 	}
 	c.opt.Logger.LogAttrs(ctx, level, "lock "+e.Kind.String(), attrs...)
+}
+
+// often is the level of what an outage brings for many locks at once: one warning a second tells.
+func (c *Client) often(warned *atomic.Int64) slog.Level {
+	now := int64(c.now())
+	if last := warned.Load(); (last == 0 || now-last >= int64(time.Second)) && warned.CompareAndSwap(last, now) {
+		return slog.LevelWarn
+	}
+	return slog.LevelDebug
+}
+
+// conflicts tells whether a request met another one of the same item, such as a heartbeat a guarded write.
+func conflicts(err error) bool {
+	var conflict *types.TransactionConflictException
+	return errors.As(err, &conflict)
+}
+
+// failed tells of an attempt of a write of this tenure that failed. It is made again unless ctx has ended.
+func (l *Lock) failed(ctx context.Context, op string, n int, a *answer) {
+	if e := (Event{Op: op, Key: l.key, Token: l.token, Attempt: n, Err: a.err}); a.verdict == inDoubt {
+		e.Kind = EventInDoubt
+		l.c.emit(l.ctx, e)
+	} else if a.err != nil && ctx.Err() == nil {
+		e.Kind, e.Err = EventRetry, l.c.store.storeError(op, l.key, a.err)
+		l.c.emit(l.ctx, e)
+	}
+}
+
+// failed tells of an attempt that failed and is made again, unless it is in doubt, which has been told.
+func (a *acquisition) failed(ctx context.Context, op string, got *answer) {
+	select {
+	case <-a.c.tasks.closing:
+	case <-ctx.Done():
+	default:
+		if got.verdict == rejected {
+			a.c.emit(a.values, Event{
+				Kind: EventRetry, Op: op, Key: a.key, Attempt: max(a.tries, 1), Err: a.c.store.storeError(op, a.key, got.err),
+			})
+		}
+	}
 }
 
 // tell tells what had to wait for the news that the tenure began.

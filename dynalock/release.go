@@ -218,12 +218,10 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 		if a.crash != nil {
 			return a.crash
 		}
-		switch a.verdict {
-		case fatal:
+		if a.verdict == fatal {
 			return l.c.store.storeError("release", l.key, a.err)
-		case inDoubt:
-			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "release", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
 		}
+		l.failed(ctx, "release", n, &a)
 		if err := l.c.tasks.sleep(ctx, backoff(n)); err != nil {
 			return l.c.store.storeError("release", l.key, a.err)
 		}

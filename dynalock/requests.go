@@ -46,7 +46,11 @@ func (s *store) look(ctx context.Context, key string, consistent bool) answer {
 	defer cancel()
 	for n := 1; ; n++ {
 		a := s.tasks.heed(patient, nil, func(ctx context.Context) answer { return s.read(ctx, s.patience(), key, consistent) })
-		if a.verdict == applied || a.verdict == fatal || n == 3 || s.tasks.sleep(patient, backoff(n)) != nil {
+		if a.verdict == applied || a.verdict == fatal || n == 3 {
+			return a
+		}
+		s.failed(patient, n, s.storeError("read", key, a.err))
+		if s.tasks.sleep(patient, backoff(n)) != nil {
 			return a
 		}
 	}
@@ -71,6 +75,14 @@ func (s *store) ttl(keep time.Duration) int64 {
 	return s.service.millis(s.opt.clock.Now().Wall)/1000 + int64(keep/time.Second)
 }
 
+// failed tells of an attempt that failed and is made again unless ctx has ended.
+func (s *store) failed(ctx context.Context, n int, err error) {
+	var e *StoreError
+	if errors.As(err, &e) && ctx.Err() == nil && judge(e.Err) != refused {
+		s.retrying(ctx, Event{Kind: EventRetry, Op: e.Op, Key: e.Key, Attempt: n, Err: e})
+	}
+}
+
 // persist repeats an operation, at most 5 times, until it is done or ctx ends.
 func (s *store) persist(ctx context.Context, op func() (done bool, err error)) error {
 	for n := 1; ; n++ {
@@ -78,6 +90,7 @@ func (s *store) persist(ctx context.Context, op func() (done bool, err error)) e
 		if done || n == 5 {
 			return err
 		}
+		s.failed(ctx, n, err)
 		if e := s.tasks.sleep(ctx, backoff(n)); e != nil {
 			return fmt.Errorf("%w: %w", e, err)
 		}

@@ -155,6 +155,7 @@ func (a *acquisition) goOn(ctx context.Context, h *handle) (*Lock, error) {
 			return nil, c.store.diagnose(ctx, h.Key, out.err)
 		}
 		err = c.store.storeError("resume", h.Key, out.err)
+		a.failed(ctx, "resume", &out.answer)
 		if n == 3 {
 			a.abandon()
 			return nil, err

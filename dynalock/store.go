@@ -45,7 +45,7 @@ type store struct {
 	opt         *Options
 	credentials aws.CredentialsProvider // of the SDK's client; nil: it finds them itself
 	tasks       *tasks
-	retrying    func(context.Context, Event) // told of a refusal that may pass
+	retrying    func(context.Context, Event) // told of a request that failed and is made again
 	service     serviceClock
 	known       service
 }
@@ -223,8 +223,8 @@ func (o operation) String() string {
 
 // service is what a client knows of DynamoDB: which operations it has been served.
 type service struct {
-	served atomic.Uint32 // operations
-	warned atomic.Int64  // monotonic clock at the last record of a refusal that may pass
+	served atomic.Uint32   // operations
+	warned [2]atomic.Int64 // monotonic clock at the last warning of a retry, and of a doubt
 }
 
 func (s *service) serves(op operation) { s.served.Or(uint32(op)) }
@@ -280,6 +280,10 @@ func (s *store) request(
 	}
 	a.got = s.opt.clock.Now()
 	a.verdict = judge(a.err)
+	late := a.got.Mono-a.sent.Mono >= timeout*9/10 && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
+	if late && (errors.Is(a.err, context.DeadlineExceeded) || errors.Is(a.err, context.Canceled)) {
+		a.err = fmt.Errorf("no answer within %v: %w", timeout, a.err)
+	}
 	var cancelled *types.TransactionCanceledException
 	decided := a.verdict == refused || errors.As(a.err, &cancelled)
 	if a.err == nil && isStranger(meta) || decided && isStrange(a.err) {
@@ -301,7 +305,6 @@ func (s *store) request(
 	case fatal:
 		if s.known.mayPass(op, &a) {
 			a.verdict = rejected
-			s.retrying(ctx, Event{Kind: EventRetry, Op: op.String(), Key: key, Err: s.storeError(op.String(), key, a.err)})
 		}
 	}
 	return a

@@ -97,11 +97,14 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 			return nil
 		}
 		if a.verdict == inDoubt {
-			l.c.emit(l.ctx, Event{Kind: EventInDoubt, Op: "transact", Key: l.key, Token: l.token, Attempt: n, Err: a.err})
+			l.failed(ctx, "transact", n, &a)
 		}
 		void := g.void
 		if done, err := g.refused(ctx, a); done {
 			return err
+		}
+		if a.verdict == rejected {
+			l.failed(ctx, "transact", n, &a)
 		}
 		if g.void && !void {
 			continue

@@ -114,6 +114,7 @@ func (a *acquisition) try(ctx context.Context) (*Lock, error) {
 			return nil, a.c.store.diagnose(ctx, a.key, out.err)
 		}
 		a.lastErr = a.c.store.storeError("acquire", a.key, out.err)
+		a.failed(ctx, "acquire", &out.answer)
 		if failures++; failures == 3 {
 			a.abandon()
 			return nil, a.lastErr
@@ -180,6 +181,7 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 		default:
 			failures++
 			a.lastErr = a.c.store.storeError("acquire", a.key, got.err)
+			a.failed(ctx, "acquire", &got)
 			due = a.c.now() + backoff(failures)
 		}
 	}
