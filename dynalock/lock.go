@@ -314,7 +314,9 @@ func (l *Lock) pulse(ctx context.Context, at heartbeat.Attempt) error {
 		return l.lose(a.item)
 	}
 	if l.Err() == nil { // else a release has cancelled it
-		l.failed(l.ctx, "heartbeat", at.N, &a)
+		failed := a
+		tell := func(ctx context.Context) { l.failed(ctx, "heartbeat", at.N, &failed) }
+		l.c.tasks.sheltered(l.ctx, tell, func(p *PanicError) { _ = l.revoke(p, nil) }) // a logger may block, the next attempt must not
 	}
 	return l.c.store.storeError("heartbeat", l.key, a.err)
 }
