@@ -40,12 +40,30 @@ const (
 	updUnpause = updJob + ", #unpaused = :next REMOVE #paused, #pausedAt"
 )
 
+// insist repeats an operation that failed for a cause that may pass, until ctx ends or Close begins.
+func (c *Client) insist(ctx context.Context, op func() (passes bool, err error)) error {
+	for n := 1; ; n++ {
+		passes, err := op()
+		if !passes || err == nil {
+			return err
+		}
+		c.store.failed(ctx, n, err)
+		switch rest := c.tasks.rest(ctx, backoff(n)); {
+		case errors.Is(rest, ErrClosed):
+			return rest
+		case rest != nil:
+			return fmt.Errorf("%w: %w", rest, err)
+		}
+	}
+}
+
 // mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.
-func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) error {
+// passes tells that the error may pass by itself.
+func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) (passes bool, err error) {
 	if atLeast > 0 {
 		a := c.store.look(ctx, periodKey(job, period), false)
 		if a.err != nil {
-			return c.store.storeError("look at period", periodKey(job, period), a.err)
+			return a.verdict != fatal, c.store.storeError("look at period", periodKey(job, period), a.err)
 		}
 		if len(a.item) > 0 { // a period that was begun already is no start: delivered late, or crashed
 			atLeast = 0
@@ -54,13 +72,14 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 	if atLeast == 0 {
 		return c.notPaused(ctx, job)
 	}
-	return c.store.persist(ctx, func() (bool, error) {
+	err = c.store.persist(ctx, func() (bool, error) {
 		now := c.store.service.millis(c.opt.clock.Now().Wall)
 		w := c.jobWrite(updStart)
 		w.cond = condSpaced
 		w.values[":now"], w.values[":limit"] = num(now), num(now-atLeast.Milliseconds())
 		w.values[":period"] = str(period)
 		a := c.store.ask(ctx, jobKey(job), w)
+		passes = false
 		switch a.verdict {
 		case applied:
 			return true, nil
@@ -71,17 +90,19 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 			p := parser{it: a.item}
 			return true, fmt.Errorf("%w: %q began for period %q at %s", ErrTooSoon, job, p.str(attrPeriod), p.time(attrStarted).UTC().Format(time.RFC3339))
 		}
-		return a.verdict == fatal, c.store.storeError("start job", jobKey(job), a.err)
+		passes = a.verdict != fatal
+		return !passes, c.store.storeError("start job", jobKey(job), a.err)
 	})
+	return passes, err
 }
 
 // notPaused looks whether the job is paused. The look is consistent: a pause counts from the moment that Pause returned.
-func (c *Client) notPaused(ctx context.Context, job string) error {
+func (c *Client) notPaused(ctx context.Context, job string) (passes bool, err error) {
 	a := c.store.look(ctx, jobKey(job), true)
 	if a.err != nil {
-		return c.store.storeError("look at job", jobKey(job), a.err)
+		return a.verdict != fatal, c.store.storeError("look at job", jobKey(job), a.err)
 	}
-	return pausedError(job, a.item)
+	return false, pausedError(job, a.item)
 }
 
 // jobWrite is a write of the job's item, which looks like a released lock.

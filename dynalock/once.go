@@ -60,8 +60,9 @@ type OnceOptions struct {
 	// Keep is how long a run stays known after it was finished or given back (TTL on the attribute "ttl"; without TTL on
 	// the table, for ever). A period that comes again after that runs again. 15 min to 10 years, default 7 days.
 	Keep time.Duration
-	// NoWait returns an error that matches ErrHeld at once when the period is being run elsewhere. Default: wait for
-	// the result, and take the run over if its holder dies.
+	// NoWait returns an error that matches ErrHeld at once when the period is being run elsewhere, and ErrStore after
+	// three attempts when DynamoDB does not answer, or throttles. Default: wait for the result, take the run over if its
+	// holder dies, and repeat what fails for a cause that may pass until ctx ends.
 	NoWait bool
 	// Reason is shown to those who wait, at most 256 bytes.
 	Reason string
@@ -231,7 +232,14 @@ func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx conte
 		return run, ErrClosed
 	default:
 	}
-	if err := c.mayStart(ctx, job, period, o.AtLeast); err != nil {
+	start := func() (passes bool, err error) { return c.mayStart(ctx, job, period, o.AtLeast) }
+	var err error
+	if o.NoWait {
+		_, err = start()
+	} else {
+		err = c.insist(ctx, start)
+	}
+	if err != nil {
 		return run, err
 	}
 	return c.runPeriod(ctx, job, period, fn, &o)
@@ -334,13 +342,17 @@ func (c *Client) call(
 		}
 		c.opt.Logger.WarnContext(ctx, "run failed, and is tried again", "key", l.key, "token", l.token,
 			"failures", n, "pause", o.RetryPause, "error", err)
-		if rest := c.tasks.rest(ctx, o.RetryPause); rest != nil {
-			if errors.Is(context.Cause(ctx), ErrLost) {
-				return runOpen, err
-			}
-			return runStopped, err
+		paused := c.tasks.rest(ctx, o.RetryPause)
+		if paused == nil {
+			paused = c.insist(ctx, func() (passes bool, err error) { return c.notPaused(ctx, job) })
 		}
-		if paused := c.notPaused(ctx, job); paused != nil {
+		switch {
+		case paused == nil:
+		case errors.Is(context.Cause(ctx), ErrLost):
+			return runOpen, err
+		case ctx.Err() != nil || errors.Is(paused, ErrClosed):
+			return runStopped, err
+		default:
 			return runOpen, errors.Join(err, paused)
 		}
 	}

@@ -89,7 +89,7 @@ var passing = []struct {
 			return c.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error { return nil })
 		}
 	}},
-	{name: "the end of a Once", once: true, prepare: func(e *env, c *dynalock.Client) func() error {
+	{name: "the end of a Once", prepare: func(e *env, c *dynalock.Client) func() error {
 		return func() error { _, err := c.Once(e.ctx, "job", "1", nothing); return err }
 	}},
 	{name: "Run", prepare: func(e *env, c *dynalock.Client) func() error {
@@ -144,6 +144,9 @@ func TestAnAnswerThatPassesIsFinalForAClientThatWasNeverServed(t *testing.T) {
 					"Once":       func(c *dynalock.Client) error { _, err := c.Once(e.ctx, "job", "1", nothing); return err },
 					"Run": func(c *dynalock.Client) error {
 						return c.Election("key").Run(e.ctx, func(context.Context, *dynalock.Lock) error { return nil })
+					},
+					"Tick": func(c *dynalock.Client) error {
+						return c.Tick(e.ctx, "ticks", dynalock.Every(time.Second, 0), func(context.Context, *dynalock.Lock, time.Time) error { return nil })
 					},
 				} {
 					c, wire := e.client()

@@ -138,3 +138,88 @@ func TestAnAttemptThatRanIntoItsTimeoutSaysSo(t *testing.T) {
 		check(e, !strings.Contains(err.Error(), "no answer within"), "its own context ended: %v", err)
 	})
 }
+
+// starts are calls that wait for DynamoDB from their first request on.
+var starts = map[string]func(ctx context.Context, c *dynalock.Client, optFns ...func(*dynalock.OnceOptions)) error{
+	"Once": func(ctx context.Context, c *dynalock.Client, optFns ...func(*dynalock.OnceOptions)) error {
+		_, err := c.Once(ctx, "job", "1", nothing, optFns...)
+		return err
+	},
+	"Once with AtLeast": func(ctx context.Context, c *dynalock.Client, optFns ...func(*dynalock.OnceOptions)) error {
+		_, err := c.Once(ctx, "job", "1", nothing, append(optFns, func(o *dynalock.OnceOptions) { o.AtLeast = time.Minute })...)
+		return err
+	},
+	"Tick": func(ctx context.Context, c *dynalock.Client, _ ...func(*dynalock.OnceOptions)) error {
+		next := time.Now().UTC().Truncate(time.Hour).Add(time.Hour)
+		ticks := 0
+		err := c.Tick(ctx, "job", last(next), func(context.Context, *dynalock.Lock, time.Time) error { ticks++; return nil })
+		if err == nil && ticks != 1 {
+			err = errors.New("its tick did not run")
+		}
+		return err
+	},
+}
+
+func TestOnceAndTickWaitForDynamoDBFromTheirFirstRequestOn(t *testing.T) {
+	for name, o := range outages {
+		if name == "a refusal" || name == "a permission" { // these do not pass
+			continue
+		}
+		for start, call := range starts {
+			virtually(t, name+" before "+start, func(e *env) {
+				c, wire, seen, _ := e.recorded()
+				remove := wire.Inject(o.fault)
+				time.AfterFunc(15*time.Second, remove)
+				began := time.Now()
+				must(e, call(e.ctx, c))
+				check(e, time.Since(began) >= 15*time.Second, "it took %v", time.Since(began))
+				check(e, name == "silence" || len(seen.of(dynalock.EventRetry)) > 10, "%d events", len(seen.of(dynalock.EventRetry)))
+			})
+		}
+	}
+}
+
+func TestAStartThatWaitsForDynamoDBEndsWithItsContextAndWithItsClient(t *testing.T) {
+	for start, call := range starts {
+		virtually(t, start, func(e *env) {
+			c, wire := e.client()
+			wire.Inject(testserver.Fault{Kind: testserver.LoseRequest})
+			began := time.Now()
+			err := call(e.within(20*time.Second), c)
+			wantErr(e, err, context.DeadlineExceeded)
+			check(e, start == "Tick" || errors.Is(err, dynalock.ErrStore), "error is %v", err)
+			check(e, time.Since(began) < 20*time.Second+50*time.Millisecond, "it took %v", time.Since(began))
+			time.AfterFunc(5*time.Second, func() { _ = c.Close(e.ctx) })
+			began = time.Now()
+			wantErr(e, call(e.ctx, c), dynalock.ErrClosed)
+			check(e, time.Since(began) < 6*time.Second, "it took %v", time.Since(began))
+		})
+	}
+}
+
+func TestOnceThatDoesNotWaitMakesThreeAttempts(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ThrottlingException"})
+		_, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.NoWait = true })
+		wantErr(e, err, dynalock.ErrStore)
+		check(e, wire.Count() == 3, "%d requests", wire.Count())
+	})
+}
+
+func TestARunIsTriedAgainThoughDynamoDBIsBusyWhenItsPauseIsOver(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		calls := 0
+		run, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
+			if calls++; calls == 1 {
+				remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ThrottlingException", Op: "GetItem"})
+				time.AfterFunc(2*lease, remove)
+				return errors.New("try again")
+			}
+			return nil
+		}, func(o *dynalock.OnceOptions) { o.RetryOnError = 1 })
+		must(e, err)
+		check(e, calls == 2 && !run.FinishedAt.IsZero(), "%d calls, %+v", calls, run)
+	})
+}

@@ -121,8 +121,9 @@ type TickOptions struct {
 //
 // An ordinary stop, by the end of ctx, returns ctx.Err() when fn has returned. nil says that the schedule has no more
 // ticks. Other errors match ErrInvalid, ErrClosed, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that
-// of something else), and before the first answer ErrStore. Later, and whenever another attempt may help, Tick goes on
-// trying, and tells the Logger. fn's errors end nothing.
+// of something else), and ErrStore where DynamoDB refuses the first request for a cause that does not pass by itself: no
+// table, no permission. Otherwise Tick goes on trying, from the first request on, and tells the Logger. fn's errors end
+// nothing.
 //
 // Cost: three writes for each tick, by the process that runs it. Every process reads the job once for each tick, and
 // every other one reads the run until it is finished, seldom: mostly once where it takes less than a second, at most
@@ -159,6 +160,7 @@ type ticker struct {
 	once     OnceOptions
 
 	answered bool          // the table has
+	hopeless bool          // it has not, and to ask again does not help
 	fresh    bool          // the next look at the job has to be consistent
 	due      time.Time     // before that there is nothing to do
 	alarm    time.Duration // the same by the monotonic clock
@@ -216,7 +218,7 @@ func (t *ticker) run(ctx context.Context) error {
 		case errors.Is(err, errNoMoreTicks):
 			return nil
 		case errors.Is(err, ErrClosed), errors.Is(err, ErrInvalid), errors.Is(err, ErrForeign), errors.Is(err, ErrHeld),
-			!t.answered:
+			t.hopeless:
 			return err
 		default:
 			failures++
@@ -280,6 +282,7 @@ func (t *ticker) look(ctx context.Context) (job Job, begun time.Time, err error)
 	for range 3 {
 		a := t.c.store.look(ctx, jobKey(t.job), t.fresh)
 		if a.err != nil {
+			t.hopeless = !t.answered && a.verdict == fatal
 			return job, begun, t.c.store.storeError("look at job", jobKey(t.job), a.err)
 		}
 		if job, err = t.c.readJob(t.job, a.item); err != nil {

@@ -39,8 +39,8 @@ var runMutants = []mutant{
 	},
 	{
 		name: "retries-though-paused", file: "dynalock/once.go", ref: "OnceOptions.RetryOnError",
-		old: "if paused := c.notPaused(ctx, job); paused != nil {",
-		new: "if paused := c.notPaused(ctx, job); paused != nil && l == nil {",
+		old: "(passes bool, err error) { return c.notPaused(ctx, job) })",
+		new: "(passes bool, err error) { return false, nil })",
 		bug: "A function that failed is called again though its job was paused meanwhile.",
 	},
 	{
