@@ -57,6 +57,10 @@ func (c *Client) Close(ctx context.Context) error {
 		select {
 		case <-d.over:
 		case <-late.Done():
+			if d.left() {
+				errs = append(errs, c.store.storeError("release", d.key, context.Cause(late)))
+				continue
+			}
 			errs = append(errs, fmt.Errorf("dynalock: the function that holds %q has not returned: its lock ends with its lease", d.key))
 		}
 	}
@@ -131,7 +135,7 @@ func (c *Client) releaseAll(ctx context.Context, held []*Lock) []error {
 					r := l.startRelease()
 					select {
 					case <-r.done:
-						err = r.err
+						err = l.outcome(r.err)
 					case <-ctx.Done():
 						err = c.store.storeError("release", l.key, context.Cause(ctx))
 					}

@@ -484,3 +484,32 @@ func TestTheErrorOfCloseTellsOfManyLocksInAFewLines(t *testing.T) {
 		check(e, len(lines) == 11 && strings.Contains(lines[10], "290 more"), "%d lines, the last: %s", len(lines), lines[len(lines)-1])
 	})
 }
+
+func TestCloseBlamesTheReleaseThatHangsNotTheFunctionThatHasReturned(t *testing.T) {
+	for name, g := range guarded {
+		for how, o := range outages {
+			if how == "a refusal" { // this does not hang
+				continue
+			}
+			virtually(t, name+" meets "+how, func(e *env) {
+				c, wire := e.client()
+				began, over := make(chan struct{}), make(chan error, 1)
+				go func() {
+					over <- g.call(e.ctx, c, func(ctx context.Context, _ *dynalock.Lock) error {
+						close(began)
+						<-ctx.Done()
+						return nil
+					})
+				}()
+				<-began
+				wire.Inject(o.fault)
+				err := c.Close(e.within(lease / 3))
+				wantErr(e, err, context.DeadlineExceeded)
+				wantErr(e, err, dynalock.ErrStore)
+				text := err.Error()
+				check(e, strings.Contains(text, fmt.Sprintf("release %q", g.key)) && !strings.Contains(text, "has not returned"), "%v", err)
+				<-over
+			})
+		}
+	}
+}

@@ -17,7 +17,8 @@ type duty struct {
 	lock   *Lock
 	over   chan struct{} // closed when the function has returned and its lock has been given up
 
-	closes bool // its function calls Close, whose context may be derived from ctx; guarded by tasks.mu
+	closes   bool // its function calls Close, whose context may be derived from ctx; guarded by tasks.mu
+	returned bool // its function has; guarded by tasks.mu
 }
 
 // dutyKey is the key under which a function's context bears its duty for a client.
@@ -72,7 +73,22 @@ func (d *duty) guard(l *Lock) (returned func()) {
 	return func() {
 		stop()
 		d.cancel(nil)
+		d.leave()
 	}
+}
+
+// leave is when the function has returned, before its lock is given up.
+func (d *duty) leave() {
+	d.tasks.mu.Lock()
+	defer d.tasks.mu.Unlock()
+	d.returned = true
+}
+
+// left reports whether the function has returned.
+func (d *duty) left() bool {
+	d.tasks.mu.Lock()
+	defer d.tasks.mu.Unlock()
+	return d.returned
 }
 
 // stopped reports whether Close has told the function to stop.

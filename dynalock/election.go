@@ -237,6 +237,7 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 	defer close(t.done)
 	defer e.setTerm(nil)
 	defer func() { // also when lead panics
+		d.leave()
 		if to := t.successor(); to != "" {
 			l.endWith(func(w *write) { w.update, w.values[":successor"] = updYield, str(to) })
 		}

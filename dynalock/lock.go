@@ -45,7 +45,7 @@ type Lock struct {
 	gone    bool         // the item is known not to be ours
 	final   func(*write) // what ends the tenure in place of a plain release
 	rel     *release
-	over    time.Duration // once its release has begun: when its lease is, by the monotonic clock
+	over    time.Duration // once it is lost or its release has begun: when its lease is over at the latest, by the monotonic clock
 	told    bool          // its caller knows that it began
 	untold  []Event       // what has to wait for that
 	closed  bool          // the event that ends it has come
@@ -114,10 +114,21 @@ func (l *Lock) end(err error) bool {
 		return false
 	}
 	l.err = err
+	if l.over == 0 {
+		l.over = l.c.now() + l.rest(err)
+	}
 	l.mu.Unlock()
 	l.c.store.service.saw(l.key, l.token, l.id(), 0)
 	l.cancel(err)
 	return true
+}
+
+// rest is how much is left of the lease, at most, when the tenure ends with err.
+func (l *Lock) rest(err error) time.Duration {
+	if errors.Is(err, heartbeat.ErrDeadline) {
+		return l.timing.lease - l.timing.trust
+	}
+	return l.timing.lease
 }
 
 // ended is called by the scheduler when the lease is over.

@@ -2,6 +2,7 @@ package dynalock
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -18,9 +19,11 @@ func backoff(n int) time.Duration {
 // process wait for the key, the first of them is handed the lock in the same write.
 //
 // It is idempotent, may be repeated after an error, is attempted even when the lease seems to be over, and never
-// touches a successor. A tenure that ended before is a [*LostError]. Lost answers and failed attempts are repeated
-// for one lease; ctx bounds the wait only: after its end the release goes on in the background, and Close joins it.
-// Errors match ErrLost, ErrStore, ErrClosed or ctx.Err().
+// touches a successor. Lost answers and failed attempts are repeated until the lease is over, by the holder's clock, and
+// after that there is one attempt; ctx bounds the wait only: after its end the release goes on in the background, and
+// Close joins it. Errors match ErrLost, ErrStore, ErrClosed or ctx.Err(). After a loss the error is a [*LostError],
+// which also matches ErrStore or ctx.Err() where the release failed or goes on; nil means that the item was still held
+// by this tenure and is free now.
 func (l *Lock) Release(ctx context.Context) error {
 	err := l.giveBack(ctx)
 	if p, ok := err.(*PanicError); ok { //nolint:errorlint // exactly what release returned
@@ -34,17 +37,30 @@ func (l *Lock) giveBack(ctx context.Context) error {
 	r := l.startRelease()
 	select {
 	case <-r.done:
-		return r.err
+		return l.outcome(r.err)
 	case <-ctx.Done():
 	}
 	grace := time.NewTimer(closeGrace) // a healthy store answers within it, also to a context that was over before
 	defer grace.Stop()
 	select {
 	case <-r.done:
-		return r.err
+		return l.outcome(r.err)
 	case <-grace.C:
-		return fmt.Errorf("dynalock: release of %q goes on in the background: %w", l.key, ctx.Err())
+		return l.outcome(fmt.Errorf("dynalock: release of %q goes on in the background: %w", l.key, ctx.Err()))
 	}
+}
+
+// outcome adds to an error of the release that the tenure was lost before it, where the error does not say so.
+func (l *Lock) outcome(err error) error {
+	if _, panicked := err.(*PanicError); err == nil || panicked || errors.Is(err, ErrLost) { //nolint:errorlint // exactly what release returned
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if errors.Is(l.err, ErrLost) {
+		return fmt.Errorf("%w; then %w", l.err, err)
+	}
+	return err
 }
 
 // startRelease starts the release, unless it is under way or done.
@@ -56,7 +72,7 @@ func (l *Lock) startRelease() *release {
 	}
 	r := &release{done: make(chan struct{})}
 	l.rel = r
-	if l.err == nil { // nothing renews it from here on
+	if l.over == 0 { // nothing renews it from here on
 		l.over = l.c.now() + l.timing.lease
 	}
 	l.mu.Unlock()
@@ -110,7 +126,10 @@ func (l *Lock) finish(r *release) {
 func (l *Lock) release(ctx context.Context) error {
 	l.end(ErrReleased)
 	defer l.c.line.vacate(l, false) // whatever happens, local waiters go on
-	ctx, cancel := context.WithTimeout(ctx, l.timing.lease+l.timing.attempt)
+	l.mu.Lock()
+	left := max(0, l.over-l.c.now())
+	l.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, left+l.timing.attempt)
 	defer cancel()
 	if err := l.lease.Stop(ctx); err != nil {
 		return l.c.store.storeError("release", l.key, err)
@@ -222,7 +241,10 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			return l.c.store.storeError("release", l.key, a.err)
 		}
 		l.failed(ctx, "release", n, &a)
-		if err := l.c.tasks.sleep(ctx, backoff(n)); err != nil {
+		l.mu.Lock()
+		over := l.c.now() >= l.over
+		l.mu.Unlock()
+		if over || l.c.tasks.sleep(ctx, backoff(n)) != nil {
 			return l.c.store.storeError("release", l.key, a.err)
 		}
 	}

@@ -288,7 +288,10 @@ func (a *actor) release(ctx context.Context, t *tenure) error {
 	w.mu.Unlock()
 	err := w.call(ctx, a.c, a.name, t.key, "Release", t.lock.Release)
 	w.mu.Lock()
-	if (err == nil || errors.Is(err, dynalock.ErrLost)) && t.ended == "" {
+	failed := slices.ContainsFunc([]error{dynalock.ErrStore, dynalock.ErrClosed, context.Canceled, context.DeadlineExceeded}, func(target error) bool {
+		return errors.Is(err, target) // joined with ErrLost, it says that the item may still show the tenure
+	})
+	if (err == nil || errors.Is(err, dynalock.ErrLost) && !failed) && t.ended == "" {
 		w.check.fail(ruleNil, t.key, "%s: Release of %s: %s, but the item shows %s", a.name, t.id, outcomeText{err}, w.check.key(t.key))
 	}
 	w.mu.Unlock()

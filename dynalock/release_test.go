@@ -1,0 +1,95 @@
+package dynalock_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dynalock/dynalock/dynalock"
+)
+
+func TestAReleaseAfterTheLeaseIsOneAttemptAndTellsOfTheLoss(t *testing.T) {
+	for name, o := range outages {
+		virtually(t, name, func(e *env) {
+			c, wire := e.client()
+			l := e.acquire(c, "key")
+			remove := wire.Inject(o.fault)
+			<-l.Done()
+			time.Sleep(lease)
+			sent, began := wire.Count(), time.Now()
+			err := l.Release(e.ctx)
+			wantErr(e, err, dynalock.ErrLost)
+			wantErr(e, err, dynalock.ErrStore)
+			check(e, !strings.Contains(err.Error(), "\n"), "its text has lines: %v", err)
+			check(e, wire.Count() == sent+1, "%d requests", wire.Count()-sent)
+			check(e, time.Since(began) <= lease/5, "it took %v", time.Since(began)) // an attempt
+			remove()
+			must(e, l.Release(e.ctx))
+			check(e, text(e.item("key")["isReleased"]) == "1", "not released")
+		})
+	}
+}
+
+func TestAReleaseAfterALossIsRepeatedUntilTheLeaseIsOver(t *testing.T) {
+	for name, o := range outages {
+		if name == "a refusal" { // this is final
+			continue
+		}
+		virtually(t, name, func(e *env) {
+			c, wire := e.client()
+			l := e.acquire(c, "key")
+			wire.Inject(o.fault)
+			<-l.Done()
+			sent, began := wire.Count(), time.Now()
+			err := l.Release(e.ctx)
+			wantErr(e, err, dynalock.ErrLost)
+			wantErr(e, err, dynalock.ErrStore)
+			took := time.Since(began) // the margin and the attempt that is under way then
+			check(e, took >= lease/5-50*time.Millisecond && took <= lease*2/5+50*time.Millisecond, "it took %v", took)
+			check(e, name == "silence" || wire.Count()-sent > 3, "%d requests", wire.Count()-sent)
+		})
+	}
+}
+
+func TestAReleaseAfterALossWhoseContextEndsTellsOfBoth(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		l := e.acquire(c, "key")
+		wire.Inject(outages["silence"].fault)
+		<-l.Done()
+		err := l.Release(e.within(lease / 20))
+		wantErr(e, err, dynalock.ErrLost)
+		wantErr(e, err, context.DeadlineExceeded)
+	})
+}
+
+func TestWhatEndsLongAfterItsLockWasLostDoesNotWaitForItsRelease(t *testing.T) {
+	for name, g := range guarded {
+		virtually(t, name, func(e *env) {
+			c, wire := e.client()
+			began := make(chan struct{})
+			over := make(chan error, 1)
+			ctx, cancel := context.WithCancel(e.ctx)
+			go func() {
+				over <- g.call(ctx, c, func(context.Context, *dynalock.Lock) error {
+					close(began)
+					time.Sleep(3 * lease)
+					cancel()
+					return nil
+				})
+			}()
+			<-began
+			wire.Inject(outages["a reset"].fault)
+			<-ctx.Done()
+			ended := time.Now()
+			err := <-over
+			check(e, errors.Is(err, dynalock.ErrLost) || name == "Election.Run", "error is %v", err)
+			check(e, time.Since(ended) <= lease/5, "it ended %v later", time.Since(ended))
+			ended = time.Now()
+			must(e, c.Close(e.within(lease)))
+			check(e, time.Since(ended) <= lease/5, "Close took %v", time.Since(ended))
+		})
+	}
+}
