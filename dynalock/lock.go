@@ -159,6 +159,8 @@ func (l *Lock) lose(it item) error {
 		lost.By, lost.Reason = nil, fmt.Errorf("%w: the item was deleted", heartbeat.ErrGone)
 	case now.id() == l.id():
 		lost.Reason = fmt.Errorf("%w: a copy of this holder wrote version %s", heartbeat.ErrGone, now.Version)
+	case l.succeeded(&now):
+		lost.Reason = fmt.Errorf("%w: it was taken over by %q, whose tenure has ended since", heartbeat.ErrGone, now.Owner)
 	case now.State == Free:
 		lost.Reason = fmt.Errorf("%w: it was released by somebody else", heartbeat.ErrGone)
 	default:
@@ -172,6 +174,11 @@ func (l *Lock) lose(it item) error {
 		l.ended(lost)
 	}
 	return lost
+}
+
+// succeeded tells whether a row that is free is what another tenure has left, which no operator has ended.
+func (l *Lock) succeeded(r *Record) bool {
+	return r.State == Free && r.Owner != "" && r.ReleasedBy == "" && (r.Token > l.token || r.Owner != l.kind.owner(l.c.opt.Owner))
 }
 
 // revoke ends the tenure because this client has seen to it itself that it is over.

@@ -139,7 +139,7 @@ func (c *Client) emit(ctx context.Context, e Event) {
 	attrs := []slog.Attr{slog.String("key", e.Key), slog.Uint64("token", e.Token), slog.String("owner", e.Owner)}
 	switch {
 	case e.By == nil, e.By.Version == "":
-	case e.By.State == Held:
+	case e.By.State == Held, e.Kind == EventLost && e.By.ReleasedBy == "" && e.By.Token > e.Token: // or was, and has ended since
 		attrs = append(attrs, slog.String("heldBy", e.By.Owner), slog.Uint64("heldByToken", e.By.Token))
 	case e.By.ReleasedBy != "":
 		attrs = append(attrs, slog.String("releasedBy", e.By.ReleasedBy))

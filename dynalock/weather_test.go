@@ -706,6 +706,43 @@ func TestTheEventOfALossNamesTheSuccessor(t *testing.T) {
 	})
 }
 
+func TestALossNamesASuccessorWhoseTenureHasEndedSince(t *testing.T) {
+	for name, release := range map[string]func(e *env, other *dynalock.Client, next *dynalock.Lock) error{
+		"its holder":  func(e *env, _ *dynalock.Client, next *dynalock.Lock) error { return next.Release(e.ctx) },
+		"an operator": func(e *env, other *dynalock.Client, _ *dynalock.Lock) error { return other.ForceRelease(e.ctx, record(e, other, "key")) },
+	} {
+		virtually(t, "released by "+name, func(e *env) {
+			holder, wire, _, log := e.recorded()
+			other, _ := e.client(func(o *dynalock.Options) { o.Owner = "usurper" })
+			l := e.acquire(holder, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+			next := e.acquireWithin(other, 3*lease, "key")
+			must(e, release(e, other, next))
+			err := l.Release(e.ctx)
+			_, ok := errors.AsType[*dynalock.LostError](err)
+			check(e, ok, "error is %v", err)
+			if name == "an operator" {
+				check(e, strings.Contains(err.Error(), `released by somebody else ("usurper")`), "it says: %v", err)
+				return
+			}
+			check(e, strings.Contains(err.Error(), `it was taken over by "usurper"`) && !strings.Contains(err.Error(), "released"), "it says: %v", err)
+
+			l = e.acquire(holder, "key") // the same, found by a heartbeat
+			remove := wire.Inject(testserver.Fault{Kind: testserver.HangBefore})
+			must(e, other.ForceRelease(e.ctx, record(e, other, "key")))
+			next = e.acquire(other, "key")
+			must(e, next.Release(e.ctx))
+			remove()
+			<-l.Done()
+			synctest.Wait()
+			lost, _ := errors.AsType[*dynalock.LostError](l.Err())
+			check(e, lost != nil && lost.By != nil && lost.By.Token == next.Token() && strings.Contains(lost.Error(), "usurper"), "it says: %v", lost)
+			records := log.records(e, "lock lost")
+			r := records[len(records)-1]
+			check(e, r["heldBy"] == "usurper" && r["heldByToken"] == float64(next.Token()), "record is %v", r)
+		})
+	}
+}
+
 func TestTheLogsOfTwoMachinesCanBeJoined(t *testing.T) {
 	virtual(t, func(e *env) {
 		machine := func(name string) (*logged, *dynalock.Client) {
