@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"time"
@@ -112,6 +113,10 @@ type TickOptions struct {
 // 3339) for its period: Runs lists it, MaxAttempts, RetryOnError and what fn returns mean the same, and Reopen has a
 // tick run again that is still the last one.
 //
+// All processes of a job have to pass the same schedule. Where they do not, because a rolling deploy changes it or one of
+// them is mistyped, the ticks of all the schedules run, still one at a time. A process that finds the last tick not to be
+// one of its own schedule tells the Logger, at most once a minute.
+//
 // Ticks are due by DynamoDB's clock, known to about a second, whatever the machine's clock says: no tick begins before
 // its time, and where nothing is in the way it begins within about two seconds. Ticks of a job never run at the same
 // time: those that become due while one runs count as missed, as do those of an outage or a pause, and CatchUp says
@@ -169,6 +174,7 @@ type ticker struct {
 	begun    time.Time     // when it was begun
 	over     time.Time     // the last tick that is known to be over
 	mine     bool          // and was run here
+	odd      time.Duration // monotonic clock when it was last told that others have another schedule; 0: never
 }
 
 func (t *ticker) validate() error {
@@ -258,6 +264,10 @@ func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
 	case last.IsZero():
 		_, err := t.note(ctx, condUnticked, updSchedule, item{":tick": str(periodOf(t.now()))})
 		return 0, err
+	case !begun.IsZero() && !t.schedule.Next(last.Add(-1)).Equal(last):
+		t.differs(ctx, last)
+	}
+	switch last := job.LastTick; {
 	case job.Paused:
 	case !last.Equal(t.over) && !begun.IsZero(): // zero: no tick, but where the schedule begins
 		if over, wait, err := t.settle(ctx, last, begun); err != nil || !over {
@@ -271,6 +281,14 @@ func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
 		}
 	}
 	return t.untilNext(job.LastTick)
+}
+
+// differs tells, once a minute, that the last tick is not one of this schedule.
+func (t *ticker) differs(ctx context.Context, last time.Time) {
+	if now := t.c.now(); t.odd == 0 || now-t.odd >= time.Minute {
+		t.odd = now
+		t.c.opt.Logger.WarnContext(ctx, "last tick of a job is not one of this schedule", "key", jobKey(t.job), "tick", last)
+	}
 }
 
 // now is DynamoDB's time, or a little before it: no earlier than that no tick is due.
@@ -349,7 +367,8 @@ func (t *ticker) attempt(ctx context.Context, tick time.Time) (over bool, wait t
 	hopeless := errors.Is(err, ErrExhausted) || errors.Is(err, ErrForeign)
 	if run.Ran || hopeless {
 		if err != nil {
-			t.c.opt.Logger.WarnContext(ctx, "tick of a job failed", "key", periodKey(t.job, run.Period),
+			level, what := t.became(ctx, run, err)
+			t.c.opt.Logger.Log(ctx, level, what, "key", periodKey(t.job, run.Period),
 				"token", run.Token, "attempt", run.Attempt, "error", err)
 		}
 		if t.options.Done != nil {
@@ -364,6 +383,19 @@ func (t *ticker) attempt(ctx context.Context, tick time.Time) (over bool, wait t
 		return false, t.c.opt.MaxPoll, nil
 	}
 	return false, 0, err
+}
+
+// became says what has become of a tick that has an error.
+func (t *ticker) became(ctx context.Context, run Run, err error) (level slog.Level, what string) {
+	switch {
+	case !run.Ran:
+		return slog.LevelWarn, "tick of a job is given up"
+	case !run.FinishedAt.IsZero():
+		return slog.LevelWarn, "tick of a job failed"
+	case !errors.Is(err, ErrLost) && (ctx.Err() != nil || errors.Is(err, ErrClosed)):
+		return slog.LevelInfo, "run interrupted"
+	}
+	return slog.LevelWarn, "tick of a job is not done, and is begun again"
 }
 
 // settle finds out whether the last tick that was begun is over, and watches it if not. If its run has stopped it is

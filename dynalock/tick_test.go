@@ -771,3 +771,97 @@ func TestALateCopyOfTheNoteOfATickTakesNoLaterOneBack(t *testing.T) {
 		check(e, text(e.item("once/job")["tick"]) == last, "the last tick is %s, and was %s", text(e.item("once/job")["tick"]), last)
 	})
 }
+
+func TestAReplicaThatFindsTheTickOfAnotherScheduleSaysSoOnceAMinute(t *testing.T) {
+	for name, second := range map[string]time.Duration{"the same": 4 * time.Second, "a mistyped": 3 * time.Second} {
+		virtually(t, name, func(e *env) {
+			var logs [3]*logged
+			for i, interval := range []time.Duration{4 * time.Second, 4 * time.Second, second} {
+				c, _, _, log := e.recorded()
+				logs[i] = log
+				ctx := e.within(3 * time.Minute)
+				schedule := dynalock.Every(interval, 0)
+				go func() { _ = c.Tick(ctx, "job", schedule, func(context.Context, *dynalock.Lock, time.Time) error { return nil }) }()
+			}
+			time.Sleep(3 * time.Minute)
+			for i, log := range logs {
+				told := log.records(e, "last tick of a job is not one of this schedule")
+				if name == "the same" {
+					check(e, len(told) == 0, "replica %d: %v", i, told)
+					continue
+				}
+				least := 0 // one of two alike may always come second, and see the tick of the other
+				if i == 2 {
+					least = 2
+				}
+				check(e, len(told) >= least && len(told) <= 3, "replica %d tells %d times of 3 minutes", i, len(told))
+				for _, r := range told {
+					check(e, r["level"] == "WARN" && r["key"] == "once/job" && r["tick"] != nil, "record is %v", r)
+				}
+			}
+		})
+	}
+}
+
+func TestTheLogTellsAnInterruptedTickFromOneThatFailedAndOneThatIsGivenUp(t *testing.T) {
+	interrupted, failed := "run interrupted", "tick of a job failed"
+	open, givenUp := "tick of a job is not done, and is begun again", "tick of a job is given up"
+	all := []string{interrupted, failed, open, givenUp}
+	for name, tt := range map[string]struct {
+		fn   func(ctx context.Context) error
+		stop func(c *dynalock.Client, cancel func()) // once the function runs; may be nil
+		want map[string]string                       // level by message
+	}{
+		"a deploy": {
+			fn:   func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			stop: func(_ *dynalock.Client, cancel func()) { cancel() },
+			want: map[string]string{interrupted: "INFO"},
+		},
+		"Close": {
+			fn:   func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() },
+			stop: func(c *dynalock.Client, _ func()) { _ = c.Close(context.Background()) },
+			want: map[string]string{interrupted: "INFO"},
+		},
+		"an error": {
+			fn:   func(context.Context) error { return errors.New("cannot parse") },
+			want: map[string]string{failed: "WARN"},
+		},
+		"not done": {
+			fn:   func(context.Context) error { return dynalock.ErrNotDone },
+			want: map[string]string{open: "WARN", givenUp: "WARN"},
+		},
+		"success": {fn: func(context.Context) error { return nil }},
+	} {
+		virtually(t, name, func(e *env) {
+			c, _, _, log := e.recorded()
+			ctx, cancel := context.WithCancel(e.ctx)
+			defer cancel()
+			over, began := make(chan struct{}), make(chan struct{})
+			next := last(time.Now().UTC().Truncate(time.Minute).Add(time.Minute))
+			go func() {
+				defer close(over)
+				_ = c.Tick(ctx, "job", next, func(ctx context.Context, _ *dynalock.Lock, _ time.Time) error {
+					select {
+					case <-began:
+					default:
+						close(began)
+					}
+					return tt.fn(ctx)
+				}, func(o *dynalock.TickOptions) { o.MaxAttempts = 2 })
+			}()
+			<-began
+			if tt.stop != nil {
+				tt.stop(c, cancel)
+			}
+			<-over
+			for _, msg := range all {
+				level, told := tt.want[msg]
+				records := log.records(e, msg)
+				check(e, len(records) > 0 == told, "%d records %q", len(records), msg)
+				for _, r := range records {
+					check(e, r["level"] == level && strings.HasPrefix(fmt.Sprint(r["key"]), "once/job/") && r["error"] != nil, "record is %v", r)
+				}
+			}
+		})
+	}
+}
