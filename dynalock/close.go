@@ -86,13 +86,13 @@ func (c *Client) Close(ctx context.Context) error {
 	defer grace.Stop()
 	select {
 	case <-c.isClosed:
-		return errors.Join(err, ctx.Err())
+		return join(err, ctx.Err())
 	case <-grace.C:
 	}
 	if c.tasks.busy() {
-		err = errors.Join(err, errors.New("dynalock: requests that ignore their context are still under way"))
+		err = join(err, errors.New("dynalock: requests that ignore their context are still under way"))
 	}
-	return errors.Join(err, ctx.Err())
+	return join(err, ctx.Err())
 }
 
 // maxTold is how many errors of locks and functions Close tells one by one.
@@ -103,7 +103,7 @@ func few(errs []error) error {
 	if more := len(errs) - maxTold; more > 0 {
 		errs = append(errs[:maxTold:maxTold], fmt.Errorf("dynalock: and %d more locks that were not released, or functions that have not returned", more))
 	}
-	return errors.Join(errs...)
+	return join(errs...)
 }
 
 // closeGrace is how long after the end of its context a call waits for what it has just cancelled or is about to hear.

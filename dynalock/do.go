@@ -23,7 +23,7 @@ func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, l.finally(ctx)) }()
+	defer func() { err = join(err, l.finally(ctx)) }()
 	defer d.guard(l)()
 	if d.stopped() { // before fn had begun
 		return ErrClosed

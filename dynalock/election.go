@@ -245,7 +245,7 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 			t.err = nil
 		}
 		if over && t.err != nil {
-			err = errors.Join(err, t.err)
+			err = join(err, t.err)
 		}
 	}()
 
@@ -260,14 +260,14 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 		if err == nil || errors.Is(err, ctx.Err()) {
 			return true, ctx.Err()
 		}
-		return true, errors.Join(ctx.Err(), err)
+		return true, join(ctx.Err(), err)
 	case cause == nil:
 		return true, err
 	case errors.Is(cause, ErrClosed):
 		if err == nil || errors.Is(err, ErrClosed) || errors.Is(err, context.Canceled) {
 			return true, ErrClosed
 		}
-		return true, errors.Join(ErrClosed, err)
+		return true, join(ErrClosed, err)
 	}
 	e.c.opt.Logger.WarnContext(ctx, "term ended", "key", e.key, "token", l.token, "owner", e.opt.Candidate, "cause", cause, "error", err)
 	return false, nil

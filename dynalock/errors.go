@@ -3,6 +3,7 @@ package dynalock
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -122,6 +123,46 @@ func (*StoreError) Is(target error) bool { return target == ErrStore }
 
 // Unwrap gives the SDK's error.
 func (e *StoreError) Unwrap() error { return e.Err }
+
+// several are errors that are told together, in one line.
+type several []error
+
+func (e several) Error() string {
+	texts := make([]string, len(e))
+	for i, err := range e {
+		texts[i] = printable(err.Error())
+	}
+	return strings.Join(texts, "; ")
+}
+
+func (e several) Unwrap() []error { return e }
+
+// join is errors.Join for one line of text. What an earlier error says is not said again, such as the loss of a lock by
+// the function that it was told to. A single error is left as it is.
+func join(errs ...error) error {
+	var all several
+	for _, err := range errs {
+		if err != nil && !slices.ContainsFunc(all, func(before error) bool { return says(before, err) }) {
+			all = append(all, err)
+		}
+	}
+	switch len(all) {
+	case 0:
+		return nil
+	case 1:
+		return all[0]
+	}
+	return all
+}
+
+// says tells whether an error contains another one.
+func says(err, other error) bool {
+	if lost, ok := other.(*LostError); ok { //nolint:errorlint // exactly this one
+		was, ok := errors.AsType[*LostError](err)
+		return ok && was.Key == lost.Key && was.Error() == lost.Error()
+	}
+	return errors.Is(err, other)
+}
 
 // invalidError is what bad input gives: every problem, and ErrInvalid.
 type invalidError struct{ problems error }

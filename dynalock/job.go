@@ -84,7 +84,7 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 		case applied:
 			return true, nil
 		case refused:
-			if err := errors.Join(c.jobError(job, a.item), pausedError(job, a.item)); err != nil {
+			if err := join(c.jobError(job, a.item), pausedError(job, a.item)); err != nil {
 				return true, err
 			}
 			p := parser{it: a.item}

@@ -73,7 +73,7 @@ type Run struct {
 	Job, Period           string
 	Ran                   bool      // this call ran the function
 	By                    string    // label of the client that did
-	StartedAt, FinishedAt time.Time // by its clock; FinishedAt is zero while it runs, and when no end was recorded: crashed, lost
+	StartedAt, FinishedAt time.Time // by its clock; FinishedAt is zero while it runs, and when no end was recorded: crashed, lost, not done
 	Attempt               int       // 1 for the first; higher when it was begun again
 	Token                 uint64    // fencing token of the attempt
 	Err                   string    // what the function returned last, at most 256 bytes; empty for success
@@ -213,10 +213,15 @@ func (l *Lock) run() runState { return readRun(&Record{extra: l.extra}) }
 // [Client.Close], called elsewhere, ends fn's context (the cause is ErrClosed) and waits for fn, which is told to stop by
 // that. Called by fn itself, with a context derived from its own, it releases the lock.
 //
-// The error of a call that ran fn is fn's, and matches ErrNotDone where the period was left open by it; then it may
-// match ErrReleased (fn or Close released the lock) or ErrClosed, too. Other errors match ErrLost (Ran says whether fn was
-// run), ErrHeld and ctx.Err() when the wait ended first, ErrRunFailed, ErrPaused, ErrTooSoon, ErrExhausted,
-// ErrInvalid (an empty job or period, for one), ErrForeign, ErrStore or ErrClosed.
+// The error of a call that ran fn is fn's, joined with a [*LostError] (ErrLost) if the lock was lost. It matches
+// ErrNotDone where the period was left open by the call, be it by fn or by the loss; then it may match ErrReleased (fn or
+// Close released the lock) or ErrClosed, too. A loss without ErrNotDone says that the end was recorded (Run.FinishedAt),
+// or, with a zero FinishedAt, that DynamoDB did not answer. Other errors match
+//
+//   - ErrHeld and ctx.Err(), when the wait ended first;
+//   - ErrRunFailed, ErrPaused, ErrTooSoon or ErrExhausted;
+//   - ErrInvalid, for an empty job or period, for example;
+//   - ErrForeign, ErrStore or ErrClosed.
 //
 // Cost: a read unit for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
 // write, half a read unit for each look while it waits, and a read unit for the pause before it begins a run again.
@@ -274,7 +279,7 @@ func (c *Client) runPeriod(
 	if d.stopped() { // before fn had begun
 		returned()
 		l.unbegin()
-		return run, errors.Join(ErrClosed, l.finally(ctx))
+		return run, join(ErrClosed, l.finally(ctx))
 	}
 	began := l.run()
 	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, began.attempt+began.uncounted, l.token
@@ -290,7 +295,7 @@ func (c *Client) runPeriod(
 	how, err = c.call(l.within(d.ctx), l, job, o, fn)
 	returned()
 	if how == runStopped && d.stopped() { // by Close
-		err = errors.Join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key))
+		err = join(err, fmt.Errorf("%w: the run of %q is not finished", ErrClosed, l.key))
 	}
 	err = l.conclude(ctx, &run, o.Keep, err, how)
 	return run, err
@@ -353,7 +358,7 @@ func (c *Client) call(
 		case ctx.Err() != nil || errors.Is(paused, ErrClosed):
 			return runStopped, err
 		default:
-			return runOpen, errors.Join(err, paused)
+			return runOpen, join(err, paused)
 		}
 	}
 }
@@ -381,18 +386,24 @@ func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err e
 		w.update += updReleaseRemove
 	}) { // by fn or by Close, before anything could be recorded
 		open := fmt.Errorf("%w: %w: the run of %q is not recorded as finished", ErrNotDone, ErrReleased, l.key)
-		return errors.Join(err, open, l.finally(ctx))
+		return join(err, open, l.finally(ctx))
 	}
-	now := l.c.opt.clock.Now().Wall
-	ended := l.finally(ctx)
-	switch {
-	case errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore): // as far as is known it has no end
-	case how == runFinished:
-		run.FinishedAt = now
+	now, lost := l.c.opt.clock.Now().Wall, l.Err()
+	ended := l.Release(ctx)
+	gone := errors.Is(ended, ErrLost)
+	switch unknown := errors.Is(ended, ErrStore) || gone && errors.Is(ended, ctx.Err()); {
+	case unknown:
+	case how == runFinished && !gone:
+		if ended == nil {
+			run.FinishedAt = now
+		}
 	case !errors.Is(err, ErrNotDone):
-		err = errors.Join(err, fmt.Errorf("%w: the run of %q is left open, to be begun again", ErrNotDone, l.key))
+		err = join(err, fmt.Errorf("%w: the run of %q is left open, to be begun again", ErrNotDone, l.key))
 	}
-	return errors.Join(err, ended)
+	if errors.Is(lost, ErrLost) {
+		ended = lost
+	}
+	return join(err, ended)
 }
 
 // cutLabel cuts a text to what is kept of it.

@@ -3,6 +3,7 @@ package dynalock_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -90,6 +91,88 @@ func TestWhatEndsLongAfterItsLockWasLostDoesNotWaitForItsRelease(t *testing.T) {
 			ended = time.Now()
 			must(e, c.Close(e.within(lease)))
 			check(e, time.Since(ended) <= lease/5, "Close took %v", time.Since(ended))
+		})
+	}
+}
+
+func TestALossIsToldOnceAndInOneLineWhateverTheFunctionReturns(t *testing.T) {
+	for name, g := range guarded {
+		for how, result := range map[string]func(ctx context.Context) error{
+			"the cause": context.Cause,
+			"wrapping":  func(ctx context.Context) error { return fmt.Errorf("work: %w", context.Cause(ctx)) },
+			"the end":   func(ctx context.Context) error { return ctx.Err() },
+			"its own":   func(context.Context) error { return errors.New("two\nlines") },
+			"nothing":   func(context.Context) error { return nil },
+		} {
+			if name == "Election.Run" { // which goes on
+				continue
+			}
+			virtually(t, name+" returns "+how, func(e *env) {
+				c, wire := e.client()
+				err := g.call(e.ctx, c, func(ctx context.Context, _ *dynalock.Lock) error {
+					crash(wire)
+					<-ctx.Done()
+					return result(ctx)
+				})
+				wantErr(e, err, dynalock.ErrLost)
+				text := err.Error()
+				check(e, strings.Count(text, dynalock.ErrLost.Error()) == 1 && !strings.Contains(text, "\n"), "it says: %s", text)
+			})
+		}
+	}
+}
+
+func TestARunThatIsToldToStopSaysSoInOneLine(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		ctx, cancel := context.WithCancel(e.ctx)
+		_, err := c.Once(ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error {
+			cancel()
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		wantErr(e, err, dynalock.ErrNotDone)
+		wantErr(e, err, context.Canceled)
+		check(e, !strings.Contains(err.Error(), "\n"), "it says: %v", err)
+	})
+}
+
+func TestARunThatLostItsLockIsNotDoneUnlessItsEndWasRecorded(t *testing.T) {
+	for name, tt := range map[string]struct {
+		taken, answers bool // by another process; DynamoDB answers again when the function returns
+		result         error
+		open, finished bool
+	}{
+		"taken over":               {taken: true, answers: true, open: true},
+		"taken over, and failed":   {taken: true, answers: true, result: errors.New("no"), open: true},
+		"recorded for all that":    {answers: true, finished: true},
+		"given back with an error": {answers: true, result: errors.New("no"), open: true},
+		"not known":                {},
+	} {
+		virtually(t, name, func(e *env) {
+			c, wire := e.client()
+			other, _ := e.client()
+			run, err := c.Once(e.ctx, "job", "1", func(ctx context.Context, _ *dynalock.Lock) error {
+				remove := wire.Inject(outages["a reset"].fault)
+				<-ctx.Done()
+				if tt.taken {
+					_, err := other.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error { return dynalock.ErrNotDone })
+					wantErr(e, err, dynalock.ErrNotDone)
+				}
+				if tt.answers {
+					remove()
+				}
+				return tt.result
+			})
+			wantErr(e, err, dynalock.ErrLost)
+			check(e, errors.Is(err, dynalock.ErrNotDone) == tt.open && run.FinishedAt.IsZero() != tt.finished, "%+v, %v", run, err)
+			if !tt.answers {
+				return
+			}
+			ran := false
+			_, err = other.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error { ran = true; return nil })
+			must(e, err)
+			check(e, ran == tt.open, "it runs again: %v", ran)
 		})
 	}
 }

@@ -262,7 +262,7 @@ func (k *checker) told(act action, call *waitingCall, begin time.Duration, t *te
 		if call.stopped && slices.ContainsFunc(st.finishes, func(x attempt) bool { return x.id == t.id }) {
 			fail(ruleStopped, "the item says %+v", st.finishes)
 		}
-		if errors.Is(err, dynalock.ErrNotDone) && !errors.Is(err, dynalock.ErrReleased) {
+		if errors.Is(err, dynalock.ErrNotDone) && !errors.Is(err, dynalock.ErrReleased) && !errors.Is(err, dynalock.ErrLost) {
 			k.count.Stopped++
 			if !errors.Is(err, errWork) { // the context may have ended just after the function returned
 				fail(ruleStopped, "it did not fail")

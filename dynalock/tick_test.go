@@ -781,7 +781,9 @@ func TestAReplicaThatFindsTheTickOfAnotherScheduleSaysSoOnceAMinute(t *testing.T
 				logs[i] = log
 				ctx := e.within(3 * time.Minute)
 				schedule := dynalock.Every(interval, 0)
-				go func() { _ = c.Tick(ctx, "job", schedule, func(context.Context, *dynalock.Lock, time.Time) error { return nil }) }()
+				go func() {
+					_ = c.Tick(ctx, "job", schedule, func(context.Context, *dynalock.Lock, time.Time) error { return nil })
+				}()
 			}
 			time.Sleep(3 * time.Minute)
 			for i, log := range logs {

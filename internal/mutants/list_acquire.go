@@ -142,14 +142,14 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "do-hides-the-failed-release", file: "dynalock/do.go", ref: "Client.Do",
-		old: "defer func() { err = errors.Join(err, l.finally(ctx)) }()",
-		new: "defer func() {\n\t\tif ended := l.finally(ctx); !errors.Is(ended, ErrStore) {\n\t\t\terr = errors.Join(err, ended)\n\t\t}\n\t}()",
+		old: "defer func() { err = join(err, l.finally(ctx)) }()",
+		new: "defer func() {\n\t\tif ended := l.finally(ctx); !errors.Is(ended, ErrStore) {\n\t\t\terr = join(err, ended)\n\t\t}\n\t}()",
 		bug: "Do returns nil though the lock was not released.",
 	},
 	{
 		name: "do-keeps-the-lock-after-a-panic", file: "dynalock/do.go", ref: "Client.Do",
-		old: "defer func() { err = errors.Join(err, l.finally(ctx)) }()\n\tdefer d.guard(l)()\n",
-		new: "defer func() {\n\t\tif r := recover(); r != nil {\n\t\t\tpanic(r)\n\t\t}\n\t\terr = errors.Join(err, l.finally(ctx))\n\t}()\n\tdefer d.guard(l)()\n",
+		old: "defer func() { err = join(err, l.finally(ctx)) }()\n\tdefer d.guard(l)()\n",
+		new: "defer func() {\n\t\tif r := recover(); r != nil {\n\t\t\tpanic(r)\n\t\t}\n\t\terr = join(err, l.finally(ctx))\n\t}()\n\tdefer d.guard(l)()\n",
 		bug: "A function that panics leaves the lock held.",
 	},
 	{
