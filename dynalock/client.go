@@ -42,9 +42,6 @@ func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 	if err := o.validate(); err != nil {
 		errs = append(errs, err)
 	}
-	if len(errs) == 1 && errors.Is(errs[0], ErrInvalid) {
-		return nil, errs[0]
-	}
 	if err := invalid(errs); err != nil {
 		return nil, err
 	}

@@ -15,7 +15,13 @@ import (
 // those of [Client.Acquire]; a nil fn is ErrInvalid.
 func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*AcquireOptions)) (err error) {
 	if fn == nil {
-		return invalid([]error{errors.New("fn is nil, allowed: a function")})
+		errs := []error{errors.New("fn is nil, allowed: a function")}
+		var o AcquireOptions
+		apply(&o, optFns)
+		if _, err := o.validate(c, key); err != nil {
+			errs = append(errs, err)
+		}
+		return invalid(errs)
 	}
 	d := c.tasks.undertake(ctx, key)
 	defer d.end()

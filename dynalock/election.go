@@ -154,16 +154,20 @@ func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Electio
 // joined in the same way. Other errors are those of [Client.Acquire] and [Lock.Release]. One Run at a time: a second
 // one is ErrInvalid.
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
+	var errs []error
 	if err := checkCandidate(e.opt.Candidate); err != nil {
-		return err
+		errs = append(errs, err)
 	}
 	check := AcquireOptions{Lease: e.opt.Lease, Data: e.opt.Value}
 	t, err := check.validate(e.c, e.key)
 	if err != nil {
-		return err
+		errs = append(errs, err)
 	}
 	if lead == nil {
-		return invalid([]error{errors.New("lead is nil, allowed: a function")})
+		errs = append(errs, errors.New("lead is nil, allowed: a function"))
+	}
+	if err := invalid(errs); err != nil {
+		return err
 	}
 	e.mu.Lock()
 	again := e.running

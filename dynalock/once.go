@@ -1,6 +1,7 @@
 package dynalock
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,7 +35,8 @@ func (e *RunError) Error() string {
 // Is matches ErrRunFailed.
 func (*RunError) Is(target error) bool { return target == ErrRunFailed }
 
-// OnceOptions of one call of [Client.Once]. All processes of a job should use the same.
+// OnceOptions of one call of [Client.Once]. Zero fields take the documented defaults. All processes of a job should use
+// the same.
 type OnceOptions struct {
 	// Lease of a run: how long after its crash it is begun again. 100 ms to 24 h, rounded up to a millisecond. Default: the client's.
 	Lease time.Duration
@@ -227,8 +229,9 @@ func (l *Lock) run() runState { return readRun(&Record{extra: l.extra}) }
 // write, half a read unit for each look while it waits, and a read unit for the pause before it begins a run again.
 func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions)) (Run, error) {
 	run := Run{Job: job, Period: period}
-	o := OnceOptions{MaxAttempts: 3, Keep: 7 * 24 * time.Hour}
+	o := OnceOptions{MaxAttempts: maxAttempts, Keep: keepRuns}
 	apply(&o, optFns)
+	o.defaults()
 	if err := o.validate(c, job, period, fn == nil); err != nil {
 		return run, err
 	}
@@ -414,6 +417,17 @@ func cutLabel(s string) string {
 	return strings.ToValidUTF8(s, "")
 }
 
+// The defaults of a job.
+const (
+	maxAttempts = 3
+	keepRuns    = 7 * 24 * time.Hour
+	maxCatchUp  = 100
+)
+
+func (o *OnceOptions) defaults() {
+	o.MaxAttempts, o.Keep = cmp.Or(o.MaxAttempts, maxAttempts), cmp.Or(o.Keep, keepRuns)
+}
+
 func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	var errs []error
 	if noFn {
@@ -435,11 +449,10 @@ func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	if o.Keep < tombstone || o.Keep > 10*365*24*time.Hour {
 		errs = append(errs, badField("Keep", o.Keep, "15m to 10 years"))
 	}
-	if err := invalid(errs); err != nil {
-		return err
+	if _, err := (&AcquireOptions{Lease: o.Lease, Reason: o.Reason}).validate(c, periodKey(job, period)); err != nil {
+		errs = append(errs, err)
 	}
-	_, err := (&AcquireOptions{Lease: o.Lease, Reason: o.Reason}).validate(c, periodKey(job, period))
-	return err
+	return invalid(errs)
 }
 
 // periodErrors says what is missing of a period's name.

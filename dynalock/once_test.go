@@ -377,7 +377,7 @@ func TestOnceRefusesBadInputAndSurvivesAPanic(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, wire := e.client()
 		_, err := c.Once(e.ctx, "", "", nothing, func(o *dynalock.OnceOptions) {
-			o.MaxAttempts, o.Keep, o.AtLeast, o.RetryOnError, o.RetryPause = 0, 0, -1, 1001, -1
+			o.MaxAttempts, o.Keep, o.AtLeast, o.RetryOnError, o.RetryPause = -1, time.Minute, -1, 1001, -1
 		})
 		wantErr(e, err, dynalock.ErrInvalid)
 		for _, field := range []string{"job", "period", "MaxAttempts", "Keep", "AtLeast", "RetryOnError", "RetryPause"} {

@@ -166,9 +166,9 @@ func (o *Options) timing(lease time.Duration) (timing, []error) {
 	return t, errs
 }
 
-// wholeMillis rounds a lease up to what the item can say.
+// wholeMillis rounds a lease up to what the item can say. One that is refused is shown as it was given.
 func wholeMillis(lease time.Duration) time.Duration {
-	if rest := lease % time.Millisecond; rest > 0 && lease < maxLease {
+	if rest := lease % time.Millisecond; rest > 0 && lease > minLease-time.Millisecond && lease < maxLease {
 		return lease - rest + time.Millisecond
 	}
 	return lease
@@ -314,5 +314,12 @@ func invalid(errs []error) error {
 	if len(errs) == 0 {
 		return nil
 	}
-	return &invalidError{errors.Join(errs...)}
+	all := make([]error, len(errs))
+	for i, err := range errs {
+		all[i] = err
+		if bad, ok := err.(*invalidError); ok { //nolint:errorlint // exactly what this function returned
+			all[i] = bad.problems
+		}
+	}
+	return &invalidError{errors.Join(all...)}
 }

@@ -893,3 +893,63 @@ func TestNilFunctionsAreRefusedAndNilOptionsSetNothing(t *testing.T) {
 		}
 	})
 }
+
+func TestOneErrorOfACallNamesEveryBadFieldOnceAndAsItWasGiven(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		tick := func(context.Context, *dynalock.Lock, time.Time) error { return nil }
+		_, once := c.Once(e.ctx, "job", "", nil, func(o *dynalock.OnceOptions) { o.Lease, o.MaxAttempts, o.Reason = 3, -1, "\xff" })
+		_, lease := dynalock.New(nil, "locks", func(o *dynalock.Options) { o.Lease = 3 })
+		for name, tt := range map[string]struct {
+			err    error
+			fields []string
+		}{
+			"Once": {once, []string{"period", "fn", "Lease is 3ns", "MaxAttempts", "Reason"}},
+			"Tick": {
+				c.Tick(e.ctx, "job", nil, tick, func(o *dynalock.TickOptions) { o.Lease, o.CatchUp, o.Keep, o.Reason = 3, 7, -1, "\xff" }),
+				[]string{"schedule", "Lease is 3ns", "CatchUp", "Keep", "Reason"},
+			},
+			"Tick, of the run alone": {
+				c.Tick(e.ctx, "", dynalock.Every(time.Hour, 0), nil, func(o *dynalock.TickOptions) { o.Lease = 3 }),
+				[]string{"job", "fn", "Lease is 3ns"},
+			},
+			"New": {lease, []string{"db", "Lease is 3ns"}},
+			"Do":  {c.Do(e.ctx, "", nil, func(o *dynalock.AcquireOptions) { o.Lease = 3 }), []string{"key", "fn", "Lease is 3ns"}},
+			"Run": {
+				c.Election("", func(o *dynalock.ElectionOptions) { o.Candidate, o.Lease = "", 3 }).Run(e.ctx, nil),
+				[]string{"key", "Candidate", "lead", "Lease is 3ns"},
+			},
+		} {
+			names(e.T, tt.err, tt.fields...)
+			text := tt.err.Error()
+			check(e, strings.Count(text, dynalock.ErrInvalid.Error()) == 1 && !strings.Contains(text, "\n"), "%s: %s", name, text)
+		}
+		check(e, wire.Count() == 0, "%d requests", wire.Count())
+	})
+}
+
+func TestZeroOptionsOfOnceAndTickTakeTheDocumentedDefaults(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		zero := func(o *dynalock.OnceOptions) { *o = dynalock.OnceOptions{} }
+		for n := range 3 {
+			run, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error { return dynalock.ErrNotDone }, zero)
+			wantErr(e, err, dynalock.ErrNotDone)
+			check(e, run.Attempt == n+1, "attempt %d after %d", run.Attempt, n)
+		}
+		_, err := c.Once(e.ctx, "job", "1", nothing, zero)
+		wantErr(e, err, dynalock.ErrExhausted)
+		_, err = c.Once(e.ctx, "job", "2", nothing, zero)
+		must(e, err)
+		ttl, err := strconv.ParseInt(text(e.item("once/job/2")["ttl"]), 10, 64)
+		must(e, err)
+		kept := time.Until(time.Unix(ttl, 0))
+		check(e, kept > 7*24*time.Hour-time.Minute && kept <= 7*24*time.Hour, "it is kept for %v", kept)
+
+		ran := 0
+		next := last(time.Now().UTC().Truncate(time.Minute).Add(time.Minute))
+		must(e, c.Tick(e.ctx, "ticks", next, func(context.Context, *dynalock.Lock, time.Time) error { ran++; return nil },
+			func(o *dynalock.TickOptions) { *o = dynalock.TickOptions{} }))
+		check(e, ran == 1, "the tick ran %d times", ran)
+	})
+}

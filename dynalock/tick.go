@@ -86,7 +86,8 @@ func (u CatchUp) String() string {
 	return fmt.Sprintf("CatchUp(%d)", int(u))
 }
 
-// TickOptions of one call of [Client.Tick]. All processes of a job should use the same.
+// TickOptions of one call of [Client.Tick]. Zero fields take the documented defaults. All processes of a job should use
+// the same.
 type TickOptions struct {
 	// CatchUp says what becomes of ticks that were missed. Default CatchUpLatest.
 	CatchUp CatchUp
@@ -137,8 +138,9 @@ type TickOptions struct {
 func (c *Client) Tick(
 	ctx context.Context, job string, s Schedule, fn func(ctx context.Context, l *Lock, due time.Time) error, optFns ...func(*TickOptions),
 ) error {
-	o := TickOptions{MaxCatchUp: 100, MaxAttempts: 3, Keep: 7 * 24 * time.Hour}
+	o := TickOptions{MaxCatchUp: maxCatchUp, MaxAttempts: maxAttempts, Keep: keepRuns}
 	apply(&o, optFns)
+	o.MaxCatchUp = cmp.Or(o.MaxCatchUp, maxCatchUp)
 	t := &ticker{
 		c: c, job: job, schedule: s, fn: fn, options: o,
 		once: OnceOptions{
@@ -146,6 +148,8 @@ func (c *Client) Tick(
 			Keep: o.Keep, Reason: o.Reason, NoWait: true,
 		},
 	}
+	t.once.defaults()
+	t.options.Keep = t.once.Keep
 	if err := t.validate(); err != nil {
 		return err
 	}
@@ -187,9 +191,6 @@ func (t *ticker) validate() error {
 	}
 	if err := t.once.validate(t.c, t.job, periodOf(time.Unix(0, 0)), t.fn == nil); err != nil {
 		errs = append(errs, err)
-	}
-	if len(errs) == 1 && errors.Is(errs[0], ErrInvalid) {
-		return errs[0]
 	}
 	return invalid(errs)
 }

@@ -699,8 +699,8 @@ func TestTickEndsWithItsContextItsClientItsScheduleAndWithWhatIsNoJob(t *testing
 			"Every":        {dynalock.Every(1500*time.Millisecond, 0), nil},
 			"offset":       {dynalock.Every(time.Hour, time.Hour), nil},
 			"CatchUp":      {hourly, func(o *dynalock.TickOptions) { o.CatchUp = 3 }},
-			"MaxCatchUp":   {hourly, func(o *dynalock.TickOptions) { o.MaxCatchUp = 0 }},
-			"MaxAttempts":  {hourly, func(o *dynalock.TickOptions) { o.MaxAttempts = 0 }},
+			"MaxCatchUp":   {hourly, func(o *dynalock.TickOptions) { o.MaxCatchUp = -1 }},
+			"MaxAttempts":  {hourly, func(o *dynalock.TickOptions) { o.MaxAttempts = 1001 }},
 			"RetryOnError": {hourly, func(o *dynalock.TickOptions) { o.RetryOnError = -1 }},
 			"Keep":         {hourly, func(o *dynalock.TickOptions) { o.Keep = time.Minute }},
 		} {
