@@ -86,7 +86,13 @@ type finishedError struct{ record Record }
 
 var errFinished = errors.New("dynalock: the run of the period is over") // a *finishedError
 
-func (e *finishedError) Error() string { return fmt.Sprintf("dynalock: %q has run", e.record.Key) }
+func (e *finishedError) Error() string {
+	s := readRun(&e.record)
+	if s.finished.IsZero() {
+		return fmt.Sprintf("dynalock: %q was begun %d times and never finished", e.record.Key, s.attempt+s.uncounted)
+	}
+	return fmt.Sprintf("dynalock: %q has run", e.record.Key)
+}
 
 func (*finishedError) Is(target error) bool { return target == errFinished }
 
@@ -308,7 +314,11 @@ func (c *Client) runPeriod(
 func (r *Run) over() error {
 	switch {
 	case r.FinishedAt.IsZero():
-		return fmt.Errorf("%w: %q of %q, %d times, last by %q", ErrExhausted, r.Period, r.Job, r.Attempt, r.By)
+		err := fmt.Errorf("%w: %q of %q, %d times, last by %q", ErrExhausted, r.Period, r.Job, r.Attempt, r.By)
+		if r.Err != "" {
+			err = fmt.Errorf("%w; the last error was: %s", err, printable(r.Err))
+		}
+		return err
 	case r.Err != "":
 		return &RunError{*r}
 	}

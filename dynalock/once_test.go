@@ -1235,3 +1235,24 @@ func TestARunThatFailedIsNotTriedAgainOnceItIsToldToStopOrItsJobIsPausedOrItIsNo
 		})
 	}
 }
+
+func TestWhatIsSaidOfAnExhaustedRunIsTrueAndTellsItsLastError(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _, _, log := e.recorded(func(o *dynalock.Options) { o.Owner = "worker" })
+		fn := func(context.Context, *dynalock.Lock) error { return fmt.Errorf("cannot parse\nline 7: %w", dynalock.ErrNotDone) }
+		twice := func(o *dynalock.OnceOptions) { o.MaxAttempts = 2 }
+		for range 2 {
+			_, err := c.Once(e.ctx, "daily", "1", fn, twice)
+			wantErr(e, err, dynalock.ErrNotDone)
+		}
+		run, err := c.Once(e.ctx, "daily", "1", fn, twice)
+		wantErr(e, err, dynalock.ErrExhausted)
+		for _, told := range []string{`"1" of "daily"`, "2 times", `"worker"`, "cannot parse"} {
+			check(e, strings.Contains(err.Error(), told), "%q does not tell %s", err, told)
+		}
+		check(e, !strings.Contains(err.Error(), "\n") && strings.Contains(run.Err, "cannot parse"), "%q, %+v", err, run)
+		records := log.records(e, "lock not acquired")
+		said := fmt.Sprint(records[len(records)-1]["error"])
+		check(e, strings.Contains(said, "begun 2 times") && !strings.Contains(said, "has run"), "the log says %s", said)
+	})
+}
