@@ -368,4 +368,10 @@ var holderMutants = []mutant{
 		new: "more := len(errs) - maxTold; more > len(errs)",
 		bug: "The error of Close has a line for each of thousands of locks.",
 	},
+	{
+		name: "release-outlasts-its-lease", file: "dynalock/release.go", ref: "Lock.Release",
+		old: "over := l.c.now() >= l.over",
+		new: "over := l.over < 0",
+		bug: "A release is sent again and again though the lease is over.",
+	},
 }

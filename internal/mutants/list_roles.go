@@ -76,8 +76,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "loser-waits-though-told-not-to", file: "dynalock/once.go", ref: "OnceOptions.NoWait",
-		old: "if o.NoWait {",
-		new: "if !o.NoWait {",
+		old: "if o.NoWait {\n\t\tacquire = c.tryAcquire",
+		new: "if !o.NoWait {\n\t\tacquire = c.tryAcquire",
 		bug: "NoWait waits, and who wants to wait does not.",
 	},
 	{
@@ -190,8 +190,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "pause-seen-late", file: "dynalock/job.go", ref: "Client.Pause",
-		old: "a := c.store.look(ctx, jobKey(job), true)\n\tif a.err != nil {\n\t\treturn c.store.storeError(\"look at job\"",
-		new: "a := c.store.look(ctx, jobKey(job), false)\n\tif a.err != nil {\n\t\treturn c.store.storeError(\"look at job\"",
+		old: "a := c.store.look(ctx, jobKey(job), true)\n\tif a.err != nil {\n\t\treturn a.verdict != fatal, c.store.storeError(\"look at job\"",
+		new: "a := c.store.look(ctx, jobKey(job), false)\n\tif a.err != nil {\n\t\treturn a.verdict != fatal, c.store.storeError(\"look at job\"",
 		bug: "A job starts though Pause has returned.",
 	},
 	{
@@ -214,8 +214,8 @@ var roleMutants = []mutant{
 	},
 	{
 		name: "lost-run-has-an-end", file: "dynalock/once.go", ref: "Run.FinishedAt",
-		old: "case errors.Is(ended, ErrLost) || errors.Is(ended, ErrStore):",
-		new: "case ended != nil && l.c == nil:",
+		old: "case how == runFinished && !gone:\n\t\tif ended == nil {",
+		new: "case how == runFinished:\n\t\tif ended == nil || gone {",
 		bug: "A run whose lock was lost is told as finished.",
 	},
 	{

@@ -133,4 +133,10 @@ var runMutants = []mutant{
 		new: "case s.hourly && shown.Before(",
 		bug: "A daily job does not run in the night in which the clocks are set forward.",
 	},
+	{
+		name: "ticks-end-with-a-throttled-start", file: "dynalock/tick.go", ref: "Client.Tick",
+		old: "t.hopeless = !t.answered && a.verdict == fatal",
+		new: "t.hopeless = !t.answered",
+		bug: "A replica that is deployed during a moment of throttling never ticks.",
+	},
 }

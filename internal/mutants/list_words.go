@@ -10,8 +10,8 @@ var wordMutants = []mutant{
 	},
 	{
 		name: "freed-lock-is-held-by-its-loser", file: "dynalock/observer.go", ref: "Observer",
-		old: "\tcase e.By.State == Held:\n\t\tattrs",
-		new: "\tcase e.By.State != Foreign:\n\t\tattrs",
+		old: "\tcase e.By.State == Held, e.Kind",
+		new: "\tcase e.By.State != Foreign, e.Kind",
 		bug: "The log says of a lock that an operator freed that its loser holds it, and not who freed it.",
 	},
 	{
@@ -25,5 +25,11 @@ var wordMutants = []mutant{
 		old: "if left <= 0 && a.c.opt.MaxClockSkew > 0 &&",
 		new: "if left <= 0 && a.c.opt.MaxClockSkew < 0 &&",
 		bug: "A queue's consumer asks every second for a dead holder's lock until the clocks' skew is over.",
+	},
+	{
+		name: "throttled-heartbeats-in-silence", file: "dynalock/lock.go", ref: "EventRetry",
+		old: "if l.Err() == nil { // else a release has cancelled it",
+		new: "if l.Err() == nil && a.verdict == inDoubt { // else a release has cancelled it",
+		bug: "A holder whose heartbeats are throttled tells nobody before its lock is lost.",
 	},
 }
