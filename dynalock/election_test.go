@@ -83,7 +83,7 @@ func TestTheEndOfRunWaitsForTheFunctionBeforeItGivesTheLockUp(t *testing.T) {
 		})
 		check(e, held, "the lock was given up while the function ran")
 		wantErr(e, err, context.Canceled)
-		check(e, err.Error() == "context canceled\nhalf done", "error is %q", err)
+		check(e, err.Error() == "context canceled; half done", "error is %q", err)
 	})
 }
 
