@@ -68,7 +68,8 @@ type acquisition struct {
 	ledger    ledger
 	tries     int    // how many requests were sent
 	floor     uint64 // of the token, in the first attempt
-	made      int64  // stamp of the last attempt: no earlier than what it has seen of the row
+	made      int64  // the latest stamp of an attempt
+	seen      int64  // stamp of the row, as far as it was seen: no attempt is stamped earlier
 	undo      bool   // it was applied to a row that is no lock
 	dialect   Dialect
 	admit     []string      // versions that the write may replace although the lock is not free
@@ -107,7 +108,7 @@ func (c *Client) newAcquisition(ctx context.Context, key string, k kind, optFns 
 	}
 	if w, dead := c.sightings.dead(key); dead {
 		a.admit, a.dialect, a.dead = []string{w.record.Version}, w.record.dialect, &w.record
-		a.made = w.record.stamp()
+		a.seen = w.record.stamp()
 	}
 	return a, nil
 }

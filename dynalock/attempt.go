@@ -14,14 +14,15 @@ import (
 // expressions of the write that begins the tenure.
 func (a *acquisition) expressions(o *offer) *write {
 	c, now := a.c, a.c.opt.clock.Now().Wall
-	a.made = c.store.service.stamp(a.key, now, a.made)
+	made := c.store.service.stamp(a.key, now, a.seen) // not a.made: an answer may have put the clock right since
+	a.made = max(a.made, made)
 	floor := c.store.service.floor(a.key, now)
 	if a.floor == 0 {
 		a.floor = floor
 	}
 	w := &write{update: updAcquire, values: item{
 		":next": str(a.ledger.version(a.ledger.last)), ":owner": str(a.kind.owner(c.opt.Owner)),
-		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor), ":made": num(a.made),
+		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor), ":made": num(made),
 		":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(c.line.waiters(a.key)),
 	}}
 	admit := a.admit
@@ -139,7 +140,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	a.tries++
 	n := a.ledger.next(1)
 	if o != nil {
-		a.dialect, a.made = o.dialect, max(a.made, o.made)
+		a.dialect, a.seen = o.dialect, max(a.seen, o.made)
 	}
 	out := outcome{answer: a.c.store.updateWith(ctx, a.timing.attempt, a.key, func() *dynamodb.UpdateItemInput {
 		in := a.c.store.updateInput(a.key, a.expressions(o))

@@ -171,6 +171,28 @@ func TestAnAcquireThatArrivesForTheFirstTimeAfterOthersBeginsNoTenure(t *testing
 	})
 }
 
+// The first attempt is stamped by a clock that is minutes ahead, and its answer puts that right.
+func TestAnAttemptIsStampedByTheTimeThatAnAnswerToTheOneBeforeHasToldNotByTheClock(t *testing.T) {
+	virtual(t, func(e *env) {
+		clock := &clocks{}
+		clock.wall.Store(int64(4 * time.Minute))
+		a, wire := e.client(dynalock.WithClock(clock), long)
+		b, _ := e.client(long)
+		must(e, e.acquire(b, "key").Release(e.ctx))
+		ctx, cancel := context.WithCancel(e.ctx)
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem", Times: 1, Status: 400, Type: "ThrottlingException"})
+		wire.Inject(testserver.Fault{Kind: testserver.KeepRequest, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool { cancel(); return true }})
+		_, err := a.Acquire(ctx, "key")
+		wantErr(e, err, context.Canceled)
+		time.Sleep(5 * time.Second) // what is known of the time is known to a second
+		must(e, e.acquire(b, "key").Release(e.ctx))
+		before := record(e, b, "key")
+		deliver(e, wire)
+		now := record(e, b, "key")
+		check(e, now.Version == before.Version, "the late request made the row %+v", now)
+	})
+}
+
 // The Java client wipes what it does not know, and another library's row has no stamp that a request could be compared with.
 func TestALateCopyOfAnAcquireBeginsNoTenureOnARowThatAnotherLibraryWrote(t *testing.T) {
 	onServer(t, func(e *env) {

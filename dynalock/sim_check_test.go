@@ -368,7 +368,8 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, aga
 	case before.released && !slices.Contains(q.seen, before.version):
 		// It was admitted for its age. By how much that may be wrong follows from the clocks.
 		if w := k.sent[before.version]; w != nil && w.at-q.at > k.off(w)+k.off(q) {
-			k.fail(ruleLate, key, "%s was sent %v before the release of %s", q.version, w.at-q.at, before)
+			k.fail(ruleLate, key, "%s was sent %v before the release of %s, by clocks that are off by %v and %v at most; stamps %d and %d", q.version, w.at-q.at,
+				before, k.off(q), k.off(w), number(st.item, "acquiredAt"), number(before.item, "renewedAt"))
 		}
 	}
 	if before.exists && !before.released {

@@ -23,7 +23,7 @@ const (
 func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	c := a.c
 	r := decode(a.key, it)
-	a.admit, a.dead, a.made = nil, nil, max(a.made, r.stamp())
+	a.admit, a.dead, a.seen = nil, nil, max(a.seen, r.stamp())
 	switch {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}

@@ -292,8 +292,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "resume-writes-its-own-dialect", file: "dynalock/resume.go", ref: "Sharing a table",
-		old: "a.dialect, a.admit, a.dead, a.made = Dialect(h.Dialect), nil, nil, h.Made",
-		new: "a.admit, a.dead, a.made = nil, nil, h.Made",
+		old: "a.dialect, a.admit, a.dead, a.seen = Dialect(h.Dialect), nil, nil, h.Made",
+		new: "a.admit, a.dead, a.seen = nil, nil, h.Made",
 		bug: "Resume writes the lease in the client's dialect, not the item's.",
 	},
 	{

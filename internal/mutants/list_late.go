@@ -22,19 +22,19 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "resume-stamped-by-the-clock", file: "dynalock/resume.go", ref: "Client.Resume",
-		old: "a.made = Dialect(h.Dialect), nil, nil, h.Made",
-		new: "a.made = Dialect(h.Dialect), nil, nil, 0",
+		old: "a.seen = Dialect(h.Dialect), nil, nil, h.Made",
+		new: "a.seen = Dialect(h.Dialect), nil, nil, 0",
 		bug: "A process that resumes a lock lets copies of the acquire through that began it.",
 	},
 	{
 		name: "hand-over-stamped-by-the-clock", file: "dynalock/attempt.go", ref: "Release and hand-over",
-		old: "a.dialect, a.made = o.dialect, max(a.made, o.made)",
+		old: "a.dialect, a.seen = o.dialect, max(a.seen, o.made)",
 		new: "a.dialect = o.dialect",
 		bug: "A tenure that was handed over is stamped earlier than the one before.",
 	},
 	{
 		name: "take-over-stamped-by-the-clock", file: "dynalock/wait.go", ref: "Take-over",
-		old: "a.admit, a.dead, a.made = nil, nil, max(a.made, r.stamp())",
+		old: "a.admit, a.dead, a.seen = nil, nil, max(a.seen, r.stamp())",
 		new: "a.admit, a.dead = nil, nil",
 		bug: "A take-over is stamped earlier than the row that it replaces.",
 	},
@@ -115,6 +115,12 @@ var lateMutants = []mutant{
 		old: "g.doubt = g.doubt || !unsent(a.err)",
 		new: "g.doubt = g.doubt || a.verdict == inDoubt",
 		bug: "A guarded write that was applied, and answered with a refusal, is told as a loss.",
+	},
+	{
+		name: "wrong-stamp-outlives-its-clock", file: "dynalock/attempt.go", ref: "Late requests",
+		old: "made := c.store.service.stamp(a.key, now, a.seen)",
+		new: "made := c.store.service.stamp(a.key, now, max(a.made, a.seen))",
+		bug: "An attempt is stamped as far ahead as the first one was, by a clock that its answer has put right, and begins a tenure whenever it arrives.",
 	},
 	{
 		name: "condition-of-the-caller-is-a-verdict", file: "dynalock/transact.go", ref: "Lock.Transact",

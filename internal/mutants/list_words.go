@@ -27,7 +27,7 @@ var wordMutants = []mutant{
 		bug: "A queue's consumer asks every second for a dead holder's lock until the clocks' skew is over.",
 	},
 	{
-		name: "throttled-heartbeats-in-silence", file: "dynalock/lock.go", ref: "EventRetry",
+		name: "throttled-heartbeats-in-silence", file: "dynalock/lock.go", ref: "Observer",
 		old: "if l.Err() == nil { // else a release has cancelled it",
 		new: "if l.Err() == nil && a.verdict == inDoubt { // else a release has cancelled it",
 		bug: "A holder whose heartbeats are throttled tells nobody before its lock is lost.",
