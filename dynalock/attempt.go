@@ -142,7 +142,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	if o != nil {
 		a.dialect, a.seen = o.dialect, max(a.seen, o.made)
 	}
-	out := outcome{answer: a.c.store.updateWith(ctx, a.timing.attempt, a.key, func() *dynamodb.UpdateItemInput {
+	out := outcome{answer: a.c.store.updateWith(ctx, a.timing.attempt, func() *dynamodb.UpdateItemInput {
 		in := a.c.store.updateInput(a.key, a.expressions(o))
 		in.ReturnValues = types.ReturnValueAllNew
 		return in

@@ -508,7 +508,7 @@ func TestCloseBlamesTheReleaseThatHangsNotTheFunctionThatHasReturned(t *testing.
 				wantErr(e, err, dynalock.ErrStore)
 				text := err.Error()
 				check(e, strings.Contains(text, fmt.Sprintf("release %q", g.key)) && !strings.Contains(text, "has not returned"), "%v", err)
-				<-over
+				check(e, <-over != nil, "its call has not failed")
 			})
 		}
 	}

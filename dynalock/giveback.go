@@ -45,7 +45,7 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 		a.kind.ghost(w)
 		a.c.store.retain(w, a.kind.keep())
 		w.update += updReleaseRemove
-		if a.c.store.update(ctx, a.timing.attempt, a.key, a.c.store.updateInput(a.key, w)).verdict == applied {
+		if a.c.store.update(ctx, a.timing.attempt, a.c.store.updateInput(a.key, w)).verdict == applied {
 			return
 		}
 		// Refused: it has not been applied, but may be yet.

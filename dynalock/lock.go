@@ -294,7 +294,7 @@ func (l *Lock) extend(ctx context.Context, more func(*write)) answer {
 		if l.kind.curious() {
 			in.ReturnValues = types.ReturnValueAllNew
 		}
-		return l.c.store.update(ctx, l.timing.attempt, l.key, in)
+		return l.c.store.update(ctx, l.timing.attempt, in)
 	})
 	if a.verdict == applied && l.kind.curious() {
 		r := decode(l.key, a.item)

@@ -1239,7 +1239,9 @@ func TestARunThatFailedIsNotTriedAgainOnceItIsToldToStopOrItsJobIsPausedOrItIsNo
 func TestWhatIsSaidOfAnExhaustedRunIsTrueAndTellsItsLastError(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _, _, log := e.recorded(func(o *dynalock.Options) { o.Owner = "worker" })
-		fn := func(context.Context, *dynalock.Lock) error { return fmt.Errorf("cannot parse\nline 7: %w", dynalock.ErrNotDone) }
+		fn := func(context.Context, *dynalock.Lock) error {
+			return fmt.Errorf("cannot parse\nline 7: %w", dynalock.ErrNotDone)
+		}
 		twice := func(o *dynalock.OnceOptions) { o.MaxAttempts = 2 }
 		for range 2 {
 			_, err := c.Once(e.ctx, "daily", "1", fn, twice)

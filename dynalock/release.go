@@ -211,7 +211,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			w.values[":hold"] = num(average.Microseconds())
 			if final != nil {
 				final(w)
-				return l.c.store.update(ctx, l.timing.attempt, l.key, l.c.store.updateInput(l.key, w))
+				return l.c.store.update(ctx, l.timing.attempt, l.c.store.updateInput(l.key, w))
 			}
 			keep := l.kind.keep()
 			if l.options.DeleteOnRelease { // not at once: while it is there, no copy of an old request applies
@@ -220,7 +220,7 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			w.update = updRelease + setHold
 			l.c.store.retain(w, keep)
 			w.update += updReleaseRemove
-			return l.c.store.update(ctx, l.timing.attempt, l.key, l.c.store.updateInput(l.key, w))
+			return l.c.store.update(ctx, l.timing.attempt, l.c.store.updateInput(l.key, w))
 		})
 		switch a.verdict {
 		case applied:

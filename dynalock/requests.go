@@ -59,7 +59,7 @@ func (s *store) look(ctx context.Context, key string, consistent bool) answer {
 // ask makes one attempt of an update for a caller.
 func (s *store) ask(ctx context.Context, key string, w *write) answer {
 	in := s.updateInput(key, w)
-	return s.tasks.heed(ctx, nil, func(ctx context.Context) answer { return s.update(ctx, s.patience(), key, in) })
+	return s.tasks.heed(ctx, nil, func(ctx context.Context) answer { return s.update(ctx, s.patience(), in) })
 }
 
 // retain gives a released item its TTL: keep, or the retention of the client where one is asked for.

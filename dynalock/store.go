@@ -258,7 +258,7 @@ var passing = map[string]bool{
 
 // request makes one attempt of a request, bounded by the timeout. The time that the credentials take is not part of it.
 func (s *store) request(
-	ctx context.Context, timeout time.Duration, op operation, key string,
+	ctx context.Context, timeout time.Duration, op operation,
 	send func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error),
 ) answer {
 	once, err := s.authorize(ctx)
@@ -384,13 +384,13 @@ func isStrange(err error) bool {
 const checksumHeader = "X-Amz-Crc32"
 
 // update makes one attempt of an UpdateItem.
-func (s *store) update(ctx context.Context, timeout time.Duration, key string, in *dynamodb.UpdateItemInput) answer {
-	return s.updateWith(ctx, timeout, key, func() *dynamodb.UpdateItemInput { return in })
+func (s *store) update(ctx context.Context, timeout time.Duration, in *dynamodb.UpdateItemInput) answer {
+	return s.updateWith(ctx, timeout, func() *dynamodb.UpdateItemInput { return in })
 }
 
 // updateWith is update for a request that is made when its credentials are there: it tells the time.
-func (s *store) updateWith(ctx context.Context, timeout time.Duration, key string, in func() *dynamodb.UpdateItemInput) answer {
-	return s.request(ctx, timeout, opUpdate, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+func (s *store) updateWith(ctx context.Context, timeout time.Duration, in func() *dynamodb.UpdateItemInput) answer {
+	return s.request(ctx, timeout, opUpdate, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
 		out, err := s.db.UpdateItem(ctx, in(), once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err
@@ -400,8 +400,8 @@ func (s *store) updateWith(ctx context.Context, timeout time.Duration, key strin
 }
 
 // transact makes one attempt of a transaction.
-func (s *store) transact(ctx context.Context, timeout time.Duration, key string, in *dynamodb.TransactWriteItemsInput) answer {
-	return s.request(ctx, timeout, opTransact, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+func (s *store) transact(ctx context.Context, timeout time.Duration, in *dynamodb.TransactWriteItemsInput) answer {
+	return s.request(ctx, timeout, opTransact, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
 		out, err := s.db.TransactWriteItems(ctx, in, once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err
@@ -412,7 +412,7 @@ func (s *store) transact(ctx context.Context, timeout time.Duration, key string,
 
 // read looks at the item. Polling reads are eventually consistent, at half the price: the write decides.
 func (s *store) read(ctx context.Context, timeout time.Duration, key string, consistent bool) answer {
-	return s.request(ctx, timeout, opGet, key, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+	return s.request(ctx, timeout, opGet, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
 		out, err := s.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.keyOf(key), ConsistentRead: &consistent}, once)
 		if err != nil {
 			return nil, middleware.Metadata{}, err

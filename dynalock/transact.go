@@ -92,7 +92,7 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		if err := l.Err(); err != nil && !g.doubt {
 			return err
 		}
-		a := l.c.tasks.heed(ctx, nil, func(ctx context.Context) answer { return l.c.store.transact(ctx, l.timing.attempt, l.key, g.in) })
+		a := l.c.tasks.heed(ctx, nil, func(ctx context.Context) answer { return l.c.store.transact(ctx, l.timing.attempt, g.in) })
 		if a.verdict == applied {
 			return nil
 		}

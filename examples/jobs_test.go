@@ -206,12 +206,12 @@ func TestWhatOnceReturnsTellsWhatBecameOfThePeriod(t *testing.T) {
 		"a release":      {func(ctx context.Context, l *dynalock.Lock, _ *dynalocktest.Server) error { return l.Release(ctx) }, "open", "exhausted"},
 		"not done":       {func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return dynalock.ErrNotDone }, "open", "exhausted"},
 		"of other locks": {func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return dynalock.ErrLost }, "failed", "failed"},
-		"a loss": {func(ctx context.Context, l *dynalock.Lock, srv *dynalocktest.Server) error {
+		"a loss": {func(ctx context.Context, _ *dynalock.Lock, srv *dynalocktest.Server) error {
 			srv.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "one"})
 			<-ctx.Done()
 			return ctx.Err()
 		}, "open", "exhausted"},
-		"no answer at its end": {func(ctx context.Context, l *dynalock.Lock, srv *dynalocktest.Server) error {
+		"no answer at its end": {func(_ context.Context, _ *dynalock.Lock, srv *dynalocktest.Server) error {
 			srv.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "one"})
 			return nil
 		}, "open", "exhausted"},

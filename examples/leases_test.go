@@ -163,7 +163,7 @@ func TestTheErrorOfAWaitTellsAnOutageFromALockThatIsHeld(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer holder.Close(t.Context())
+				defer func() { _ = holder.Close(t.Context()) }()
 				if _, err := holder.Acquire(t.Context(), "import"); err != nil {
 					t.Fatal(err)
 				}
@@ -171,7 +171,7 @@ func TestTheErrorOfAWaitTellsAnOutageFromALockThatIsHeld(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				defer waiter.Close(t.Context())
+				defer func() { _ = waiter.Close(t.Context()) }()
 				cut := func() { srv.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "waiter"}) }
 				if tt.from == 0 {
 					cut()

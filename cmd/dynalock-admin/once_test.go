@@ -322,8 +322,10 @@ func TestNothingIsSaidOfAnEndThatWasRecorded(t *testing.T) {
 	t.Parallel()
 	for name, args := range map[string][]string{
 		"until the next tick": {"--every", "3s", "--", "sh", "-c", `echo ran`},
-		"before a retry": {"p", "--retries", "1", "--retry-pause", "1500ms", "--", "sh", "-c",
-			`echo ran; [ -e again ] && exec sleep 1.5; : >again; exit 1`},
+		"before a retry": {
+			"p", "--retries", "1", "--retry-pause", "1500ms", "--", "sh", "-c",
+			`echo ran; [ -e again ] && exec sleep 1.5; : >again; exit 1`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
