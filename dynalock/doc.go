@@ -120,10 +120,9 @@
 // Held is an answer about the past: a process may freeze between asking and acting, and no lease can stop it. Only
 // the resource can. Where it is DynamoDB, [Lock.Transact] writes together with [Lock.ConditionCheck], which DynamoDB
 // evaluates at the commit: the lock is held by this acquisition, with this token. It is exact from the instant of a
-// take-over or release, and no clock is involved. Where one attempt is refused by a condition of the caller's own while
-// an earlier one may still be under way, Transact has a heartbeat make that one void before it returns the refusal.
-// Elsewhere the resource has to remember the largest token that it
-// has seen and refuse smaller ones: in SQL,
+// take-over or release, and no clock is involved. Where a condition of the caller's own refuses an attempt, an
+// earlier one or a copy may still be under way: Transact has a heartbeat make these void before it returns the refusal.
+// Elsewhere the resource has to remember the largest token that it has seen and refuse smaller ones: in SQL,
 //
 //	UPDATE account SET balance = $1, fence = $2 WHERE id = $3 AND fence <= $2
 //
