@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/dynalock/dynalock/dynalock"
@@ -512,4 +513,229 @@ func TestCloseBlamesTheReleaseThatHangsNotTheFunctionThatHasReturned(t *testing.
 			})
 		}
 	}
+}
+
+func TestCloseWithAnEndedContextStillReleases(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		keys := make([]string, 200)
+		for i := range keys {
+			keys[i] = fmt.Sprint("key", i)
+			e.acquire(c, keys[i])
+		}
+		ctx, cancel := context.WithCancel(e.ctx)
+		cancel()
+		start := time.Now()
+		err := c.Close(ctx)
+		check(e, time.Since(start) <= 50*time.Millisecond, "took %v", time.Since(start))
+		must(e, err)
+		for _, key := range keys {
+			check(e, text(e.item(key)["isReleased"]) == "1", "%s is still held", key)
+		}
+	})
+}
+
+func TestCloseReleasesEverythingAndLeavesNoGoroutine(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client()
+		var locks []*dynalock.Lock
+		for _, key := range []string{"a", "b", "c", "d"} {
+			locks = append(locks, e.acquire(c, key))
+		}
+		other, _ := e.client()
+		e.acquire(other, "held")
+		waiting := make(chan error)
+		go func() { _, err := c.Acquire(e.ctx, "held"); waiting <- err }()
+		synctest.Wait()
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Times: 1})
+		err := c.Close(e.ctx)
+		wantErr(e, err, dynalock.ErrStore) // the one that failed is told, and the others were tried
+		wantErr(e, <-waiting, dynalock.ErrClosed)
+		free := 0
+		for _, l := range locks {
+			r, err := other.Get(e.ctx, l.Key())
+			must(e, err)
+			if r.State == dynalock.Free {
+				free++
+			}
+			check(e, !l.Held(), "%s is held after Close", l.Key())
+		}
+		check(e, free == 3, "%d of 4 are free, want all but the one that failed", free)
+		_, err = c.Acquire(e.ctx, "a")
+		wantErr(e, err, dynalock.ErrClosed)
+		must(e, c.Close(e.ctx))
+	})
+}
+
+func TestCloseEndsRequestsThatHang(t *testing.T) {
+	for name, call := range map[string]func(e *env, c *dynalock.Client) error{
+		"a waiter's look": func(e *env, c *dynalock.Client) error {
+			_, err := c.Acquire(e.ctx, "key")
+			return err
+		},
+		"Get": func(e *env, c *dynalock.Client) error {
+			_, err := c.Get(e.within(lease), "key")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				other, _ := e.client()
+				e.acquire(other, "key")
+				c, wire := e.client(func(o *dynalock.Options) { o.AttemptTimeout = lease * 3 / 4 })
+				wire.Inject(testserver.Fault{Kind: testserver.HangBefore, Op: "GetItem"})
+				over := make(chan error, 1)
+				go func() { over <- call(e, c) }()
+				time.Sleep(lease / 4)
+				start := time.Now()
+				err := c.Close(e.within(lease / 10))
+				if name == "Get" { // it may still have an answer until the end
+					check(e, err == nil || errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "ignore"), "Close: %v", err)
+				} else {
+					must(e, err)
+					wantErr(e, <-over, dynalock.ErrClosed)
+					check(e, time.Since(start) <= 50*time.Millisecond, "it took %v", time.Since(start))
+				}
+			})
+		})
+	}
+}
+
+func TestCloseReleasesAllOfManyLocksAFewAtATimeThoughTheFirstFails(t *testing.T) {
+	virtual(t, func(e *env) {
+		const many, delay = 300, 10 * time.Millisecond
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
+		for i := range many {
+			e.acquire(c, fmt.Sprint("key ", i))
+		}
+		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Times: 1})
+		wire.Inject(testserver.Fault{Delay: delay})
+		start := time.Now()
+		wantErr(e, c.Close(e.ctx), dynalock.ErrStore)
+		check(e, time.Since(start) >= 4*delay, "%d locks were released in %v: more than 64 at a time", many, time.Since(start))
+		free := 0
+		for i := range many {
+			if text(e.item(fmt.Sprint("key ", i))["isReleased"]) == "1" {
+				free++
+			}
+		}
+		check(e, free == many-1, "%d of %d are free, want all but the one that failed", free, many)
+	})
+}
+
+func TestASecondCloseWaitsForTheFirstButNotLongerThanItsContext(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(long)
+		e.acquire(c, "key")
+		remove := wire.Inject(testserver.Fault{Kind: testserver.HangBefore})
+		first := make(chan error, 1)
+		go func() { first <- c.Close(e.ctx) }()
+		synctest.Wait()
+
+		start := time.Now()
+		err := c.Close(e.within(time.Second))
+		wantErr(e, err, context.DeadlineExceeded)
+		took := time.Since(start)
+		check(e, took >= time.Second && took <= time.Second+50*time.Millisecond, "it returned after %v, want 1 s", took)
+
+		second := make(chan error, 1)
+		go func() { second <- c.Close(e.ctx) }()
+		synctest.Wait()
+		select {
+		case err := <-second:
+			e.Errorf("it returned before the first one: %v", err)
+		default:
+		}
+		remove()
+		must(e, <-first)
+		must(e, <-second)
+		must(e, c.Close(e.within(time.Second)))
+	})
+}
+
+func TestCloseOnADeadNetworkLeavesNothingBehind(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
+		locks := []*dynalock.Lock{e.acquire(c, "a"), e.acquire(c, "b")}
+		crash(wire)
+		errs := make(chan error, 3)
+		go func() { _, err := c.Acquire(e.ctx, "c"); errs <- err }()
+		go func() { _, err := c.TryAcquire(e.ctx, "d"); errs <- err }()
+		go func() { errs <- locks[0].Renew(e.ctx) }()
+		time.Sleep(time.Millisecond)
+		start := time.Now()
+		err := c.Close(e.within(time.Second))
+		wantErr(e, err, context.DeadlineExceeded)
+		check(e, strings.Contains(err.Error(), `"a"`) && strings.Contains(err.Error(), `"b"`), "it does not say what could not be released: %v", err)
+		check(e, time.Since(start) <= 1050*time.Millisecond, "Close took %v", time.Since(start))
+		for range 3 {
+			err := <-errs
+			check(e, errors.Is(err, dynalock.ErrClosed) || errors.Is(err, dynalock.ErrReleased), "a call ended with %v", err)
+		}
+		for _, l := range locks {
+			check(e, !l.Held(), "held after Close")
+		}
+		// The bubble ends here: a goroutine that was left would fail it.
+	})
+}
+
+// deadWithManyLocks is a client that holds more locks than Close releases at a time, and is cut off for good.
+func deadWithManyLocks(e *env) (*dynalock.Client, []*dynalock.Lock) {
+	c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
+	var locks []*dynalock.Lock
+	for i := range 500 {
+		locks = append(locks, e.acquire(c, fmt.Sprint("key", i)))
+	}
+	crash(wire)
+	return c, locks
+}
+
+func TestCloseOfManyLocksOnADeadNetworkEndsWithItsContext(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, locks := deadWithManyLocks(e)
+		start := time.Now()
+		wantErr(e, c.Close(e.within(100*time.Millisecond)), context.DeadlineExceeded)
+		check(e, time.Since(start) <= 150*time.Millisecond, "returned %v after its context's end", time.Since(start)-100*time.Millisecond)
+		for _, l := range locks { // also those whose turn to be released never came
+			wantErr(e, context.Cause(l.Context()), dynalock.ErrReleased)
+			wantErr(e, l.Err(), dynalock.ErrReleased)
+			check(e, !errors.Is(l.Err(), dynalock.ErrLost) && !l.Held(), "%q after Close: held is %v, %v", l.Key(), l.Held(), l.Err())
+		}
+	})
+}
+
+// The heartbeats go on until the turn of a lock comes: none is silently over meanwhile.
+func TestALockThatWaitsForItsReleaseByCloseIsHeldOrSaysThatItIsNot(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, locks := deadWithManyLocks(e)
+		closed := make(chan error, 1)
+		go func() { closed <- c.Close(e.within(3 * time.Minute)) }()
+		for range 18 {
+			time.Sleep(10 * time.Second)
+			synctest.Wait()
+			for _, l := range locks {
+				check(e, l.Held() == (l.Context().Err() == nil), "%q: held is %v, its context says %v", l.Key(), l.Held(), l.Context().Err())
+			}
+		}
+		wantErr(e, <-closed, context.DeadlineExceeded)
+	})
+}
+
+func TestAClosedClientRefusesCallsButStillReads(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		l := e.acquire(c, "key")
+		must(e, c.Close(e.ctx))
+		_, err := c.Acquire(e.ctx, "key")
+		wantErr(e, err, dynalock.ErrClosed)
+		_, err = c.TryAcquire(e.ctx, "key")
+		wantErr(e, err, dynalock.ErrClosed)
+		_, err = c.Resume(e.ctx, l.Handle())
+		wantErr(e, err, dynalock.ErrClosed)
+		wantErr(e, c.Do(e.ctx, "key", nothing), dynalock.ErrClosed)
+		must(e, l.Release(e.ctx)) // Close has released it
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, r.State == dynalock.Free, "%+v", r)
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -756,5 +757,71 @@ func TestAnOrdinaryStopOfALeaderIsTheErrorOfItsContextAndACandidatesMatchesIt(t 
 		wantErr(e, <-candidate, context.Canceled)
 		err = a.Election("k").Run(e.ctx, nothing)
 		check(e, err == nil, "a lead that returned nil is %v", err)
+	})
+}
+
+func TestAnObserverOfAnElectionSeesEachChangeOnceAndLooksEveryMaxPoll(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, wire := e.client(func(o *dynalock.Options) { o.MaxPoll = 100 * time.Millisecond })
+		leader, _ := e.client(func(o *dynalock.Options) { o.Owner = "leader" })
+		var seen []dynalock.Record
+		var ends []error
+		ctx, cancel := context.WithCancel(e.ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for r, err := range c.Election("key").Observe(ctx) {
+				if err != nil {
+					ends = append(ends, err)
+				} else {
+					seen = append(seen, r)
+				}
+			}
+		}()
+		time.Sleep(time.Second)
+		n := wire.Count("GetItem")
+		check(e, n >= 9 && n <= 11, "%d looks in a second, want one every 100 ms", n)
+		l := e.acquire(leader, "key")
+		time.Sleep(2 * lease) // its heartbeats are no change
+		must(e, l.SetData(e.ctx, []byte("value")))
+		time.Sleep(time.Second)
+		denied := testserver.Fault{Kind: testserver.FailBefore, Op: "GetItem", Status: 400, Type: "AccessDeniedException"}
+		remove := wire.Inject(denied)
+		time.Sleep(time.Second)
+		remove()
+		must(e, l.Release(e.ctx))
+		time.Sleep(time.Second)
+		cancel()
+		<-done
+		var got []string
+		for _, r := range seen {
+			got = append(got, fmt.Sprint(r.State, " ", string(r.Data)))
+		}
+		want := []string{"free ", "held ", "held value", "free value"}
+		check(e, slices.Equal(got, want), "seen were %q, want %q", got, want)
+		check(e, len(ends) >= 5 && len(ends) <= 11, "%d errors in a second without permission", len(ends))
+		for _, err := range ends {
+			wantErr(e, err, dynalock.ErrStore)
+		}
+	})
+}
+
+func TestACandidateWhoseRunEndsWhileOthersGoFirstIsNotAskedForItsHealthAgain(t *testing.T) {
+	virtual(t, func(e *env) {
+		var asked atomic.Int64
+		k := e.candidate("a", func(o *dynalock.ElectionOptions) {
+			o.Health = func(context.Context) error {
+				asked.Add(1)
+				return nil
+			}
+		})
+		<-k.leads
+		must(e, k.Resign(e.ctx))
+		synctest.Wait()
+		before := asked.Load()
+		k.stop()
+		err := <-k.stopped
+		check(e, err == context.Canceled, "error is %v, want the context's and no more", err) //nolint:errorlint // exactly it
+		check(e, asked.Load() == before, "Health was asked %d times after the end", asked.Load()-before)
 	})
 }

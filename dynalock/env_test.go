@@ -197,3 +197,8 @@ func check(tb testing.TB, ok bool, format string, args ...any) {
 
 // flag reports whether an environment variable asks for the long form of a test.
 func flag(name string) bool { return os.Getenv(name) != "" }
+
+// long is for tests that count requests: on a busy machine no answer comes too late for it.
+func long(o *dynalock.Options) { o.Lease, o.AttemptTimeout = time.Minute, 30*time.Second }
+
+var busy = testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ThrottlingException"}

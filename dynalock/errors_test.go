@@ -2,7 +2,9 @@ package dynalock_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/dynalock/dynalock/dynalock"
 )
@@ -24,5 +26,25 @@ func TestAnErrorThatAUserMadeSaysWhatItKnows(t *testing.T) {
 	} {
 		wantErr(t, tt.err, tt.is)
 		check(t, tt.err.Error() == tt.says, "%T says %q, want %q", tt.err, tt.err, tt.says)
+	}
+}
+
+func TestAHeldErrorSaysSinceWhenAndWhyWhereThatIsKnown(t *testing.T) {
+	t.Parallel()
+	since := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	for _, tt := range []struct {
+		record dynalock.Record
+		says   []string
+		not    string
+	}{
+		{dynalock.Record{Key: "key", Owner: "me"}, []string{"key", "me"}, "since"},
+		{dynalock.Record{Key: "key", AcquiredAt: since}, []string{"since 2026-11-30T12:00:00Z"}, "("},
+		{dynalock.Record{AcquiredAt: since, Reason: "nightly"}, []string{"since 2026-11-30T12:00:00Z", "nightly"}, "0001"},
+	} {
+		text := (&dynalock.HeldError{Record: tt.record}).Error()
+		for _, part := range tt.says {
+			check(t, strings.Contains(text, part), "%q is not in %q", part, text)
+		}
+		check(t, !strings.Contains(text, tt.not), "%q is in %q", tt.not, text)
 	}
 }

@@ -2,7 +2,6 @@ package dynalock_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,7 +18,6 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/dynalock/dynalock/dynalock"
-	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/internal/testserver"
 )
 
@@ -101,22 +99,6 @@ func TestAWriteOfACloneIsALossThoughItFollowsOurs(t *testing.T) {
 		it["recordVersionNumber"] = s(fmt.Sprintf("%s-%d", id, count+1))
 		e.put("key", it)
 		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
-	})
-}
-
-func TestALockWonAfterItsCallerHadGoneIsForgotten(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, wire := e.client()
-		for range 5 {
-			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: 100 * time.Millisecond, Times: 1})
-			_, err := c.Acquire(e.within(50*time.Millisecond), "key")
-			wantErr(e, err, context.DeadlineExceeded)
-			time.Sleep(time.Second)
-			check(e, text(e.item("key")["isReleased"]) == "1", "not released")
-		}
-		before := wire.Count()
-		must(e, c.Close(e.ctx))
-		check(e, wire.Count() == before, "Close sent %d requests for locks that were released", wire.Count()-before)
 	})
 }
 
@@ -246,26 +228,6 @@ func TestAWrapperThatLeavesTheItemOutGivesTheLockThatWasWrittenOrNone(t *testing
 	})
 }
 
-func TestCloseWithAnEndedContextStillReleases(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, _ := e.client()
-		keys := make([]string, 200)
-		for i := range keys {
-			keys[i] = fmt.Sprint("key", i)
-			e.acquire(c, keys[i])
-		}
-		ctx, cancel := context.WithCancel(e.ctx)
-		cancel()
-		start := time.Now()
-		err := c.Close(ctx)
-		check(e, time.Since(start) <= 50*time.Millisecond, "took %v", time.Since(start))
-		must(e, err)
-		for _, key := range keys {
-			check(e, text(e.item(key)["isReleased"]) == "1", "%s is still held", key)
-		}
-	})
-}
-
 func TestEveryCallReturnsWithItsContextThoughTheStoreIgnoresIt(t *testing.T) {
 	const late = 700 * time.Millisecond
 	calls := map[string]func(ctx context.Context, e *env, c *dynalock.Client, l *dynalock.Lock) error{
@@ -334,19 +296,6 @@ func TestEveryCallReturnsWithItsContextThoughTheStoreIgnoresIt(t *testing.T) {
 	}
 }
 
-func TestATransactionInDoubtIsNotRepeatedBeyondTheLifeOfItsToken(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
-		l := e.acquire(c, "key")
-		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "TransactWriteItems", Times: 1})
-		heal := wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "TransactWriteItems"})
-		time.AfterFunc(11*time.Minute, heal)
-		wantErr(e, l.Transact(e.ctx, count(e)), dynalock.ErrStore)
-		time.Sleep(5 * time.Minute)
-		check(e, text(e.item("counter")["n"]) == "1", "applied %s times", text(e.item("counter")["n"]))
-	})
-}
-
 func TestAWrappersErrorWithoutAResponseIsUnderstood(t *testing.T) {
 	virtual(t, func(e *env) {
 		for _, hopeless := range []error{
@@ -405,69 +354,5 @@ func TestAReadThatFailsOnceFailsNoCall(t *testing.T) {
 			_, err = c.Get(e.ctx, "key")
 			must(e, err)
 		}
-	})
-}
-
-func TestATransactionThatItsReleaseOvertookIsNoLoss(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, wire := e.client()
-		l := e.acquire(c, "key")
-		wire.Inject(testserver.Fault{Op: "TransactWriteItems", Delay: 100 * time.Millisecond})
-		done := make(chan error)
-		go func() { done <- l.Transact(e.ctx, count(e)) }()
-		time.Sleep(10 * time.Millisecond)
-		must(e, l.Release(e.ctx))
-		err := <-done
-		wantErr(e, err, dynalock.ErrReleased)
-		check(e, !errors.Is(err, dynalock.ErrLost), "%v", err)
-		check(e, len(e.item("counter")) == 0, "it was written")
-	})
-}
-
-// An operator sets isReleased in the console while the answers of the acquisition that wrote the item are lost.
-func TestAnItemOfOursThatWasFreedByHandIsTakenAgain(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, wire := e.client()
-		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})
-		heal := wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem"})
-		time.AfterFunc(lease/3, func() {
-			e.put("key", with(e.item("key"), attributes{"isReleased": s("1")}))
-			heal()
-		})
-		l := e.acquire(c, "key")
-		check(e, wire.Count() < 20, "%d requests", wire.Count())
-		must(e, l.Release(e.ctx))
-	})
-}
-
-func TestHoweverManyWaitNoneForgetsWhatItHasWatched(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, _ := e.client()
-		const keys = 15_000
-		ends := make([]func() bool, keys)
-		for i := range ends {
-			ends[i] = dynalock.Watch(c, fmt.Sprint(i), true)
-		}
-		time.Sleep(lease)
-		alive := 0
-		for _, end := range ends {
-			if !end() {
-				alive++
-			}
-		}
-		check(e, alive == 0, "%d of %d dead locks would not be taken", alive, keys)
-		for i := range keys { // and what nobody waits for takes no room
-			dynalock.Watch(c, fmt.Sprint("passing", i), false)
-		}
-		check(e, dynalock.Watches(c) <= keys, "%d are kept", dynalock.Watches(c))
-	})
-}
-
-func TestOnceWithoutAFunctionFinishesNoPeriod(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, wire := e.client()
-		_, err := c.Once(e.ctx, "job", "1", nil)
-		wantErr(e, err, dynalock.ErrInvalid)
-		check(e, wire.Count() == 0, "%d requests", wire.Count())
 	})
 }

@@ -706,3 +706,82 @@ func texts(it attributes) map[string]string {
 	}
 	return m
 }
+
+func TestALateCopyOfAnAcquireDoesNotTakeTheLockAgainAfterItsRelease(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(long)
+		for range 2 { // of a new key, and of one that was released
+			wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+			l := e.acquire(c, "key")
+			must(e, l.Release(e.ctx))
+			_, err := wire.Deliver(e.ctx)
+			must(e, err)
+			r, err := c.Get(e.ctx, "key")
+			must(e, err)
+			check(e, r.State == dynalock.Free && r.Token == l.Token(), "record is %+v", r)
+		}
+	})
+}
+
+func TestALateCopyOfAnAcquireBeginsNoTenureAfterAnOperatorEndedIts(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(long)
+		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+		l := e.acquire(c, "key")
+		hasty, _ := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), -time.Minute})) // the operator's clock is behind
+		r, err := hasty.Get(e.ctx, "key")
+		must(e, err)
+		must(e, hasty.ForceRelease(e.ctx, r))
+		_, err = wire.Deliver(e.ctx)
+		must(e, err)
+		now, err := c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, now.State == dynalock.Free && now.Token == l.Token(), "the copy was applied: %+v", now)
+	})
+}
+
+// A copy that makes the item anew after a deletion writes the version again, but not the token that counted on.
+func TestALateCopyOfAnAcquireRevivesNoTenureWhoseItemWasDeletedUnlessItWasNew(t *testing.T) {
+	onServer(t, func(e *env) {
+		for name, act := range map[string]func(c *dynalock.Client, l *dynalock.Lock) error{
+			"heartbeat":   func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(e.ctx) },
+			"transaction": func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Transact(e.ctx, put(e, "guarded", "x")) },
+			"release":     func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Release(e.ctx) },
+			"resume":      func(c *dynalock.Client, l *dynalock.Lock) error { _, err := c.Resume(e.ctx, l.Handle()); return err },
+		} {
+			c, wire := e.client(long)
+			must(e, e.acquire(c, name).Release(e.ctx))
+			wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+			l := e.acquire(c, name)
+			e.delete(name)
+			_, err := wire.Deliver(e.ctx)
+			must(e, err)
+			now, err := c.Get(e.ctx, name)
+			must(e, err)
+			check(e, now.State == dynalock.Held && now.Token != l.Token(), "%s: the copy was not applied: %+v", name, now)
+			err = act(c, l)
+			check(e, errors.Is(err, dynalock.ErrLost), "%s: %v", name, err)
+		}
+		check(e, len(e.item("guarded")) == 0, "a guarded write was applied")
+	})
+}
+
+// No condition can tell an item that was deleted from one that never was. So delete none.
+func TestALateCopyOfAnAcquireMakesTheItemAnewThatWasDeletedUnderItsHolder(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(long)
+		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
+		l := e.acquire(c, "key")
+		e.delete("key")
+		_, err := wire.Deliver(e.ctx)
+		must(e, err)
+		r, err := c.Get(e.ctx, "key")
+		must(e, err)
+		check(e, r.State == dynalock.Held && r.Token == l.Token(), "record is %+v", r)
+		must(e, l.Renew(e.ctx)) // as if nothing had happened
+		other, _ := e.client(long)
+		_, err = other.TryAcquire(e.ctx, "key")
+		wantErr(e, err, dynalock.ErrHeld)
+		must(e, l.Release(e.ctx))
+	})
+}

@@ -8,15 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/dynalock/dynalock/dynalock"
-	"github.com/dynalock/dynalock/dynalock/dynalocktest"
 	"github.com/dynalock/dynalock/heartbeat"
 	"github.com/dynalock/dynalock/internal/testserver"
 )
@@ -282,71 +279,6 @@ func TestZeroOptionsTakeTheDocumentedDefaults(t *testing.T) {
 	}
 }
 
-func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
-	rows := map[string]struct {
-		row attributes
-		fit func(leaseDuration string) bool
-	}{
-		"AWS Labs":   {javaRow("5d1e8a1c-0000-4000-8000-000000000000"), func(s string) bool { _, err := strconv.Atoi(s); return err == nil }},
-		"dynamolock": {goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"), func(s string) bool { return strings.HasSuffix(s, "s") }},
-	}
-	for name, tt := range rows {
-		t.Run(name, func(t *testing.T) {
-			onServer(t, func(e *env) {
-				kept := func(key, when string) {
-					e.Helper()
-					got := text(e.item(key)["leaseDuration"])
-					check(e, tt.fit(got), "%s: %s: leaseDuration is %q", key, when, got)
-				}
-				e.put("dead", tt.row)
-				e.put("free", with(tt.row, attributes{"isReleased": s("1")}))
-				reader, _ := e.client()
-				r, err := reader.Get(e.ctx, "dead")
-				must(e, err)
-				check(e, r.Lease == lease, "lease is %v", r.Lease)
-				for _, own := range []dynalock.Dialect{dynalock.DialectAWSLabs, dynalock.DialectDynamolock} {
-					c, _ := e.client(long, func(o *dynalock.Options) { o.Dialect = own })
-					for _, key := range []string{"dead", "free"} {
-						l := e.acquire(c, key) // the first time around: a take-over of "dead"
-						kept(key, "acquired")
-						must(e, l.Renew(e.ctx))
-						kept(key, "renewed")
-						next := make(chan *dynalock.Lock)
-						go func() {
-							l, err := c.Acquire(e.ctx, key)
-							check(e, err == nil, "%v", err)
-							next <- l
-						}()
-						time.Sleep(20 * time.Millisecond)
-						must(e, l.Release(e.ctx))
-						l = <-next
-						kept(key, "handed over")
-						l, err := c.Resume(e.ctx, l.Handle())
-						must(e, err)
-						kept(key, "resumed")
-						must(e, l.Release(e.ctx))
-						kept(key, "released")
-						l = e.acquire(c, key) // by now it is a row of ours, which could be taken unseen
-						kept(key, "acquired again")
-						must(e, l.Release(e.ctx))
-					}
-				}
-			})
-		})
-	}
-}
-
-func TestANewItemIsWrittenInTheDialectOfTheOptions(t *testing.T) {
-	onServer(t, func(e *env) {
-		for dialect, want := range map[dynalock.Dialect]string{dynalock.DialectAWSLabs: "61500", dynalock.DialectDynamolock: "1m1.5s"} {
-			c, _ := e.client(long, func(o *dynalock.Options) { o.Dialect = dialect })
-			l := e.acquire(c, dialect.String(), func(o *dynalock.AcquireOptions) { o.Lease = 61500 * time.Millisecond })
-			got := text(e.item(l.Key())["leaseDuration"])
-			check(e, got == want, "%v writes %q, want %q", dialect, got, want)
-		}
-	})
-}
-
 func TestASortKeyIsWrittenAndItsValueSeparatesClients(t *testing.T) {
 	onServerWithSortKey(t, "sort", func(e *env) {
 		c, wire := e.client(long)
@@ -398,127 +330,6 @@ func TestANamespaceSeparatesClientsAndIsNoPartOfTheirKeys(t *testing.T) {
 		}
 		check(e, count["a"] == 31 && count["b"] == 1 && count["all"] == 32 && count["none"] == 0, "records: %v", count)
 		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
-	})
-}
-
-func TestRecordsComePageByPageAndEndWhereTheCallerStops(t *testing.T) {
-	onServer(t, func(e *env) {
-		c, wire := e.client(long)
-		const n = 9 // of 300 KB each: a page has 1 MB at most
-		for i := range n {
-			must(e, e.acquire(c, fmt.Sprint("key", i), func(o *dynalock.AcquireOptions) { o.Data = make([]byte, 300<<10) }).Release(e.ctx))
-		}
-		seen := map[string]bool{}
-		for r, err := range c.Records(e.ctx) {
-			must(e, err)
-			seen[r.Key] = true
-		}
-		pages := wire.Count("Scan")
-		check(e, len(seen) == n && pages >= 3, "%d records in %d pages", len(seen), pages)
-		for _, err := range c.Records(e.ctx) {
-			must(e, err)
-			break
-		}
-		check(e, wire.Count("Scan") == pages+1, "%d pages read for one record", wire.Count("Scan")-pages)
-	})
-}
-
-func TestRetentionIsSetAtReleaseAndNeverOnAHeldItem(t *testing.T) {
-	onServer(t, func(e *env) {
-		c, _ := e.client(long, func(o *dynalock.Options) { o.Retention = 48 * time.Hour })
-		held := func(when string) {
-			e.Helper()
-			check(e, e.item("key")["ttl"] == nil, "%s: a held item has a TTL: %v", when, text(e.item("key")["ttl"]))
-		}
-		released := func(when string) {
-			e.Helper()
-			ttl, err := strconv.ParseInt(text(e.item("key")["ttl"]), 10, 64)
-			must(e, err)
-			off := time.Until(time.Unix(ttl, 0)) - 48*time.Hour
-			check(e, off.Abs() < time.Minute, "%s: the TTL is off by %v", when, off)
-		}
-		for range 2 { // of a new item, and of one with a TTL
-			l := e.acquire(c, "key")
-			held("acquired")
-			must(e, l.Renew(e.ctx))
-			must(e, l.SetData(e.ctx, []byte("x")))
-			held("renewed")
-			next := make(chan *dynalock.Lock)
-			go func() {
-				l, err := c.Acquire(e.ctx, "key")
-				check(e, err == nil, "%v", err)
-				next <- l
-			}()
-			time.Sleep(20 * time.Millisecond)
-			must(e, l.Release(e.ctx))
-			l = <-next
-			held("handed over")
-			l, err := c.Resume(e.ctx, l.Handle())
-			must(e, err)
-			held("resumed")
-			must(e, l.Release(e.ctx))
-			released("released")
-		}
-		e.acquire(c, "key")
-		r, err := c.Get(e.ctx, "key")
-		must(e, err)
-		must(e, c.ForceRelease(e.ctx, r))
-		released("freed by an operator")
-
-		// A client without retention takes the TTL off, too.
-		plain, _ := e.client(long)
-		l := e.acquire(plain, "key")
-		held("acquired by a client without retention")
-		must(e, l.Release(e.ctx))
-		check(e, e.item("key")["ttl"] == nil, "a TTL from a client without retention")
-
-		// A row that another library took over with our TTL in it loses it when we take that over.
-		e.put("key", with(e.item("key"), attributes{"isReleased": nil, "recordVersionNumber": s("theirs"), "leaseDuration": s("100"), "ttl": n("1")}))
-		e.acquire(plain, "key")
-		held("taken over")
-	})
-}
-
-// deleting are the options of a lock whose item goes after its release.
-func deleting(o *dynalock.AcquireOptions) { o.DeleteOnRelease = true }
-
-// outlives tells for how long the TTL of an item keeps it.
-func outlives(e *env, key string) time.Duration {
-	e.Helper()
-	return time.Until(time.Unix(int64(stored(e.item(key), "ttl")), 0))
-}
-
-func TestDeleteOnReleaseLeavesTheItemOfThisTenureToTheTTLAfterEveryCopyOfAnOldRequest(t *testing.T) {
-	onServer(t, func(e *env) {
-		c, wire := e.client(long)
-		l := e.acquire(c, "key", deleting)
-		before := wire.Count()
-		must(e, l.Release(e.ctx))
-		check(e, wire.Count() == before+1 && wire.Count("UpdateItem") == before+1, "%d requests: %v", wire.Count()-before, wire.Counts())
-		rest := outlives(e, "key")
-		check(e, rest > 14*time.Minute && rest <= 15*time.Minute+time.Second, "the item may go in %v", rest)
-		must(e, l.Release(e.ctx))
-		kept := e.acquire(c, "key")
-		check(e, e.item("key")["ttl"] == nil, "a held item has a TTL")
-		check(e, kept.Token() == l.Token()+1, "token %d after %d", kept.Token(), l.Token())
-		must(e, kept.Release(e.ctx))
-		check(e, e.item("key")["ttl"] == nil, "a lock that is not to go has a TTL")
-
-		l = e.acquire(c, "key", deleting)
-		r, err := c.Get(e.ctx, "key")
-		must(e, err)
-		must(e, c.ForceRelease(e.ctx, r))
-		other, _ := e.client(long)
-		successor := e.acquire(other, "key")
-		wantErr(e, l.Release(e.ctx), dynalock.ErrLost)
-		must(e, successor.Renew(e.ctx))
-
-		// The handle carries it.
-		l = e.acquire(c, "resumed", deleting)
-		l, err = other.Resume(e.ctx, l.Handle())
-		must(e, err)
-		must(e, l.Release(e.ctx))
-		check(e, outlives(e, "resumed") > 14*time.Minute, "the item may go in %v", outlives(e, "resumed"))
 	})
 }
 
@@ -588,291 +399,6 @@ func TestAStaticLeaseSendsNothingByItselfAndIsExtendedByRenew(t *testing.T) {
 		check(e, time.Since(deadline) <= time.Millisecond, "lost %v after its deadline", time.Since(deadline))
 		wantErr(e, l.Err(), heartbeat.ErrDeadline)
 		check(e, wire.Count() == 6, "%d requests, want none in the background", wire.Count())
-	})
-}
-
-// tenures holds key so many times, each for d.
-func tenures(e *env, c *dynalock.Client, key string, times int, d time.Duration) {
-	for range times {
-		l := e.acquire(c, key)
-		time.Sleep(d)
-		must(e, l.Release(e.ctx))
-	}
-}
-
-func TestTheItemKeepsAMovingAverageOfItsHoldTimes(t *testing.T) {
-	virtual(t, func(e *env) {
-		c, _ := e.client()
-		average := func() time.Duration {
-			us, err := strconv.ParseInt(text(e.item("key")["holdAverage"]), 10, 64)
-			must(e, err)
-			return time.Duration(us) * time.Microsecond
-		}
-		tenures(e, c, "key", 1, 4*lease)
-		check(e, (average()-4*lease).Abs() < 50*time.Millisecond, "after one tenure of %v: %v", 4*lease, average())
-		tenures(e, c, "key", 1, 0)
-		check(e, average() > 2*lease && average() < 4*lease, "after a short one: %v", average())
-		tenures(e, c, "key", 30, 0)
-		check(e, average() < lease/10, "after many short ones: %v", average())
-	})
-}
-
-func TestTheUsualHoldTimeSteersTheLooksOfAWaiter(t *testing.T) {
-	virtual(t, func(e *env) {
-		slow := func(o *dynalock.Options) { o.Lease, o.MaxPoll = 40*time.Second, 20*time.Second }
-		holder, _ := e.client(slow)
-		looks := func(key string) int {
-			l := e.acquire(holder, key)
-			waiter, wire := e.client(slow)
-			_, err := waiter.Acquire(e.within(5*time.Second), key)
-			wantErr(e, err, dynalock.ErrHeld)
-			must(e, l.Release(e.ctx))
-			return wire.Count("GetItem")
-		}
-		usuallyLong, unknown := 0, 0
-		for i := range 10 {
-			key := fmt.Sprint("long ", i)
-			tenures(e, holder, key, 1, 5*time.Second)
-			usuallyLong += looks(key)
-			unknown += looks(fmt.Sprint("unknown ", i))
-		}
-		check(e, usuallyLong >= 1, "nobody looked at all")
-		check(e, 2*usuallyLong < unknown, "10 waits of 5 s took %d looks where the lock is usually held for 5 s, and %d where nothing is known", usuallyLong, unknown)
-	})
-}
-
-func TestTheMoreWaitTheLessOftenEachLooks(t *testing.T) {
-	virtual(t, func(e *env) {
-		slow := func(o *dynalock.Options) { o.Lease, o.MaxPoll = 40*time.Second, 20*time.Second }
-		holder, _ := e.client(slow)
-		looks := func(key, waiters string) int {
-			tenures(e, holder, key, 1, 100*time.Millisecond)
-			e.acquire(holder, key, func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
-			e.put(key, with(e.item(key), attributes{"waiters": n(waiters)}))
-			waiter, wire := e.client(slow)
-			_, err := waiter.Acquire(e.within(5*time.Second), key)
-			wantErr(e, err, dynalock.ErrHeld)
-			return wire.Count("GetItem")
-		}
-		crowded, alone := 0, 0
-		for i := range 10 {
-			crowded += looks(fmt.Sprint("crowded ", i), "100")
-			alone += looks(fmt.Sprint("alone ", i), "0")
-		}
-		check(e, 3*crowded < alone, "10 waits of 5 s took %d looks among a hundred others, and %d alone", crowded, alone)
-	})
-}
-
-func TestManyWaitersOfOneProcessLookLikeOne(t *testing.T) {
-	virtual(t, func(e *env) {
-		looks := func(key string, goroutines int) int {
-			holder, _ := e.client()
-			e.acquire(holder, key)
-			c, wire := e.client()
-			ctx := e.within(20 * time.Second)
-			for range goroutines {
-				go func() {
-					_, err := c.Acquire(ctx, key)
-					check(e, errors.Is(err, dynalock.ErrHeld), "%v", err)
-				}()
-			}
-			<-ctx.Done()
-			synctest.Wait()
-			check(e, wire.Count("UpdateItem") <= goroutines, "%d writes of %d waiters", wire.Count("UpdateItem"), goroutines)
-			return wire.Count("GetItem")
-		}
-		one, many := looks("one", 1), looks("many", 100)
-		check(e, many < 2*one, "100 waiters of one process looked %d times, one looked %d times", many, one)
-	})
-}
-
-func TestManyProcessesWaitWithoutAHerd(t *testing.T) {
-	virtual(t, func(e *env) {
-		const processes, rounds = 20, 3
-		hold := 500 * time.Millisecond
-		first, _ := e.client()
-		tenures(e, first, "key", 3, hold)
-		done := make(chan int)
-		for range processes {
-			c, wire := e.client()
-			go func() {
-				for range rounds {
-					err := c.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error { time.Sleep(hold); return nil })
-					check(e, err == nil, "%v", err)
-				}
-				done <- wire.Count("GetItem", "UpdateItem")
-			}()
-		}
-		start, requests := time.Now(), 0
-		for range processes {
-			requests += <-done
-		}
-		n := processes * rounds
-		// 3 writes a tenure are acquire, heartbeats and release; the rest are refused writes and looks.
-		check(e, requests < 25*n, "%d requests for %d tenures", requests, n)
-		check(e, time.Since(start) < 2*time.Duration(n)*hold, "%d tenures of %v took %v", n, hold, time.Since(start))
-	})
-}
-
-func TestATableThatFitsIsSuccessAndOneThatDoesNotIsAnErrorThatSaysHow(t *testing.T) {
-	onServerWithSortKey(t, "sort", func(e *env) {
-		db := e.connect()
-		type o = *dynalock.TableOptions
-		must(e, dynalock.CreateTable(e.ctx, db, e.table, func(o o) { o.SortKey = "sort" }))
-		for name, tt := range map[string]struct {
-			set  func(o)
-			says []string
-		}{
-			"no sort key":         {func(o) {}, []string{`sort key "sort"`, "none"}},
-			"other sort key":      {func(o o) { o.SortKey = "range" }, []string{`"sort"`, `"range"`}},
-			"other partition key": {func(o o) { o.PartitionKey, o.SortKey = "id", "sort" }, []string{`"key"`, `"id"`}},
-		} {
-			err := dynalock.CreateTable(e.ctx, db, e.table, tt.set)
-			wantErr(e, err, dynalock.ErrInvalid)
-			findings, err2 := dynalock.CheckTable(e.ctx, db, e.table, tt.set)
-			must(e, err2)
-			fatal := slices.DeleteFunc(findings, func(f dynalock.Finding) bool { return f.Severity != dynalock.Fatal })
-			check(e, len(fatal) == 1, "%s: findings are %v", name, findings)
-			for _, part := range tt.says {
-				check(e, strings.Contains(err.Error(), part) && strings.Contains(fatal[0].Problem, part), "%s: %v, %v", name, err, fatal)
-			}
-		}
-		for _, set := range []func(o){func(o o) { o.PartitionKey = "data" }, func(o o) { o.SortKey = "key" }, func(o o) { o.PartitionKey = strings.Repeat("p", 300) }} {
-			wantErr(e, dynalock.CreateTable(e.ctx, db, "other", set), dynalock.ErrInvalid)
-			_, err := dynalock.CheckTable(e.ctx, db, e.table, set)
-			wantErr(e, err, dynalock.ErrInvalid)
-		}
-		_, err := dynalock.CheckTable(e.ctx, db, "nowhere")
-		wantErr(e, err, dynalock.ErrStore)
-	})
-}
-
-func TestATableIsCreatedOnDemandProtectedAndWithItsTimeToLive(t *testing.T) {
-	virtual(t, func(e *env) {
-		db := e.connect()
-		set := func(o *dynalock.TableOptions) { o.TimeToLive, o.DeletionProtection, o.SortKey = true, true, "sort" }
-		must(e, dynalock.CreateTable(e.ctx, db, "fine", set))
-		must(e, dynalock.CreateTable(e.ctx, db, "fine", set)) // again: it exists and fits
-		findings, err := dynalock.CheckTable(e.ctx, db, "fine", set)
-		must(e, err)
-		check(e, len(findings) == 0, "findings on a table of our own: %v", findings)
-		out, err := db.DescribeTable(e.ctx, &dynamodb.DescribeTableInput{TableName: aws.String("fine")})
-		must(e, err)
-		check(e, out.Table.BillingModeSummary.BillingMode == types.BillingModePayPerRequest && *out.Table.DeletionProtectionEnabled, "%+v", out.Table)
-		ttl, err := db.DescribeTimeToLive(e.ctx, &dynamodb.DescribeTimeToLiveInput{TableName: aws.String("fine")})
-		must(e, err)
-		check(e, *ttl.TimeToLiveDescription.AttributeName == "ttl", "TTL is on %q", *ttl.TimeToLiveDescription.AttributeName)
-	})
-}
-
-// described is a database whose tables are described as a test likes.
-type described struct {
-	dynalock.DynamoDB
-	change func(*types.TableDescription)
-	ttl    *types.TimeToLiveDescription
-}
-
-func (d described) DescribeTable(ctx context.Context, in *dynamodb.DescribeTableInput, optFns ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error) {
-	out, err := d.DynamoDB.DescribeTable(ctx, in, optFns...)
-	if err == nil && d.change != nil {
-		d.change(out.Table)
-	}
-	return out, err
-}
-
-func (d described) DescribeTimeToLive(ctx context.Context, in *dynamodb.DescribeTimeToLiveInput, optFns ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error) {
-	out, err := d.DynamoDB.DescribeTimeToLive(ctx, in, optFns...)
-	if err == nil && d.ttl != nil {
-		out.TimeToLiveDescription = d.ttl
-	}
-	return out, err
-}
-
-func TestWhatIsWrongOrWorthKnowingAboutATableIsFoundWithItsRemedy(t *testing.T) {
-	t.Parallel()
-	db := dynalocktest.NewServer().Client()
-	must(t, dynalock.CreateTable(t.Context(), db, "locks", func(o *dynalock.TableOptions) { o.DeletionProtection = true }))
-	ttlOn := func(name string) *types.TimeToLiveDescription {
-		return &types.TimeToLiveDescription{AttributeName: &name, TimeToLiveStatus: types.TimeToLiveStatusEnabled}
-	}
-	for _, tt := range []struct {
-		name     string
-		severity dynalock.Severity
-		change   func(*types.TableDescription)
-		ttl      *types.TimeToLiveDescription
-		options  dynalock.TableOptions
-		says     string
-	}{
-		{name: "global", severity: dynalock.Fatal, change: func(d *types.TableDescription) { d.Replicas = make([]types.ReplicaDescription, 1) }, says: "last writer wins"},
-		{name: "key type", severity: dynalock.Fatal, change: func(d *types.TableDescription) { d.AttributeDefinitions[0].AttributeType = "N" }, says: "type N"},
-		{name: "state", severity: dynalock.Fatal, change: func(d *types.TableDescription) { d.TableStatus = types.TableStatusArchived }, says: "ARCHIVED"},
-		{name: "index", severity: dynalock.Warning, change: func(d *types.TableDescription) {
-			d.GlobalSecondaryIndexes = make([]types.GlobalSecondaryIndexDescription, 2)
-		}, says: "2 secondary indexes"},
-		{name: "local index", severity: dynalock.Warning, change: func(d *types.TableDescription) {
-			d.LocalSecondaryIndexes = make([]types.LocalSecondaryIndexDescription, 1)
-		}, says: "1 secondary indexes"},
-		{name: "provisioned", severity: dynalock.Info, change: func(d *types.TableDescription) { d.BillingModeSummary = nil }, says: "provisioned"},
-		{name: "unprotected", severity: dynalock.Info, change: func(d *types.TableDescription) { d.DeletionProtectionEnabled = nil }, says: "deletion"},
-		{name: "TTL deletes held locks", severity: dynalock.Fatal, ttl: ttlOn("expiresAt"), says: "expiresAt"},
-		{name: "TTL of something else", severity: dynalock.Warning, ttl: ttlOn("orderTTL"), says: "orderTTL"},
-		{name: "TTL is off", severity: dynalock.Warning, options: dynalock.TableOptions{TimeToLive: true}, says: "TTL is off"},
-	} {
-		found, err := dynalock.CheckTable(t.Context(), described{db, tt.change, tt.ttl}, "locks", func(o *dynalock.TableOptions) { *o = tt.options })
-		must(t, err)
-		check(t, len(found) == 1 && found[0].Severity == tt.severity && strings.Contains(found[0].Problem, tt.says) && found[0].Remedy != "", "%s: findings are %v", tt.name, found)
-		check(t, len(found) == 1 && strings.HasPrefix(found[0].String(), tt.severity.String()+": "), "%s: %v", tt.name, found)
-	}
-	strong := func(d *types.TableDescription) {
-		d.Replicas, d.MultiRegionConsistency = make([]types.ReplicaDescription, 2), types.MultiRegionConsistencyStrong
-	}
-	found, err := dynalock.CheckTable(t.Context(), described{db, strong, ttlOn("ttl")}, "locks")
-	must(t, err)
-	check(t, len(found) == 0, "findings on a strongly consistent global table: %v", found)
-	enabling := &types.TimeToLiveDescription{AttributeName: aws.String("ttl"), TimeToLiveStatus: types.TimeToLiveStatusEnabling}
-	found, err = dynalock.CheckTable(t.Context(), described{db, nil, enabling}, "locks", func(o *dynalock.TableOptions) { o.TimeToLive = true })
-	must(t, err)
-	check(t, len(found) == 0, "findings while the TTL is being enabled: %v", found)
-	err = dynalock.CreateTable(t.Context(), described{db, nil, ttlOn("orderTTL")}, "locks", func(o *dynalock.TableOptions) { o.TimeToLive = true })
-	names(t, err, "orderTTL")
-}
-
-func TestCreateTableWaitsUntilTheTableIsActive(t *testing.T) {
-	virtual(t, func(e *env) {
-		left := 5
-		db := described{DynamoDB: e.connect(), change: func(d *types.TableDescription) {
-			if left--; left > 0 {
-				d.TableStatus = types.TableStatusCreating
-			}
-		}}
-		must(e, dynalock.CreateTable(e.ctx, db, "slow"))
-		check(e, left == 0, "it returned %d looks before the table was active", left)
-
-		left = 1 << 30
-		start := time.Now()
-		err := dynalock.CreateTable(e.within(3*time.Second), db, "slower")
-		wantErr(e, err, context.DeadlineExceeded)
-		check(e, time.Since(start) <= 3050*time.Millisecond, "returned after %v", time.Since(start))
-	})
-}
-
-func TestCreateTableWaitsForATableThatIsBeingDeletedAndMakesItAnew(t *testing.T) {
-	virtual(t, func(e *env) {
-		looks := 0
-		raw := e.connect()
-		db := described{DynamoDB: raw, change: func(d *types.TableDescription) {
-			switch looks++; {
-			case looks < 3:
-				d.TableStatus = types.TableStatusDeleting
-			case looks == 3:
-				d.TableStatus = types.TableStatusDeleting
-				_, err := raw.DeleteTable(e.ctx, &dynamodb.DeleteTableInput{TableName: &e.table})
-				must(e, err)
-			}
-		}}
-		must(e, dynalock.CreateTable(e.ctx, db, e.table))
-		check(e, looks == 4, "%d looks found a table, want 3 at the old one and one at the new", looks)
-		must(e, dynalock.CreateTable(e.ctx, raw, e.table))
 	})
 }
 
@@ -952,4 +478,154 @@ func TestZeroOptionsOfOnceAndTickTakeTheDocumentedDefaults(t *testing.T) {
 			func(o *dynalock.TickOptions) { *o = dynalock.TickOptions{} }))
 		check(e, ran == 1, "the tick ran %d times", ran)
 	})
+}
+
+// Each limit that a comment or an error tells, from both sides.
+
+func TestTheSmallestAndTheLargestValueOfEveryOptionAreAllowedAndTheNextOnesAreNot(t *testing.T) {
+	t.Parallel()
+	type o = *dynalock.Options
+	const day = 24 * time.Hour
+	for _, tt := range []struct {
+		field string
+		good  []func(o)
+		bad   []func(o)
+	}{
+		{"Lease", []func(o){
+			func(o o) { o.Lease = 100 * time.Millisecond },
+			func(o o) { o.Lease = day },
+		}, []func(o){
+			func(o o) { o.Lease = 99 * time.Millisecond },
+			func(o o) { o.Lease = day + 1 },
+		}},
+		{"SafetyMargin", []func(o){
+			func(o o) { o.SafetyMargin = 500 * time.Millisecond }, // of the default lease of 10 s
+			func(o o) { o.SafetyMargin = 5 * time.Second },
+			func(o o) { o.Lease, o.SafetyMargin = day, day/2 },
+		}, []func(o){
+			func(o o) { o.SafetyMargin = 500*time.Millisecond - 1 },
+			func(o o) { o.SafetyMargin = 5*time.Second + 1 },
+			func(o o) { o.Lease, o.SafetyMargin = day, day },
+			func(o o) { o.SafetyMargin = day + 1 },
+		}},
+		{"Heartbeat", []func(o){
+			func(o o) { o.Heartbeat = time.Millisecond },
+			func(o o) { o.Heartbeat = 6 * time.Second },
+			func(o o) {
+				o.Lease, o.SafetyMargin, o.Heartbeat = time.Second, 200*time.Millisecond, 600*time.Millisecond
+			},
+		}, []func(o){
+			func(o o) { o.Heartbeat, o.AttemptTimeout = time.Millisecond-1, time.Second },
+			func(o o) { o.Heartbeat = 6*time.Second + 1 },
+			func(o o) { o.Heartbeat = day },
+		}},
+		{"AttemptTimeout", []func(o){
+			func(o o) { o.AttemptTimeout = time.Millisecond },
+			func(o o) { o.AttemptTimeout = 8*time.Second - 1 },
+		}, []func(o){
+			func(o o) { o.AttemptTimeout = time.Millisecond - 1 },
+			func(o o) { o.AttemptTimeout = 8 * time.Second },
+			func(o o) { o.AttemptTimeout = day },
+		}},
+		{"MinPoll", []func(o){
+			func(o o) { o.MinPoll = time.Millisecond },
+			func(o o) { o.MinPoll, o.MaxPoll = day, day },
+		}, []func(o){
+			func(o o) { o.MinPoll = time.Millisecond - 1 },
+		}},
+		{"MaxPoll", []func(o){
+			func(o o) { o.MinPoll, o.MaxPoll = time.Second, time.Second },
+			func(o o) { o.MaxPoll = day },
+		}, []func(o){
+			func(o o) { o.MinPoll, o.MaxPoll = time.Second, time.Second-1 },
+			func(o o) { o.MaxPoll = day + 1 },
+		}},
+		{"MaxClockSkew", []func(o){
+			func(o o) { o.MaxClockSkew = 1 },
+			func(o o) { o.MaxClockSkew = day },
+		}, []func(o){
+			func(o o) { o.MaxClockSkew = day + 1 },
+		}},
+		{"Retention", []func(o){
+			func(o o) { o.Retention = 15 * time.Minute },
+			func(o o) { o.Retention = 10 * 365 * day },
+		}, []func(o){
+			func(o o) { o.Retention = 15*time.Minute - 1 },
+			func(o o) { o.Retention = 10*365*day + 1 },
+		}},
+		{"PartitionKey", []func(o){
+			func(o o) { o.PartitionKey = strings.Repeat("p", 255) },
+		}, []func(o){
+			func(o o) { o.PartitionKey = strings.Repeat("p", 256) },
+		}},
+		{"SortKey", []func(o){
+			func(o o) { o.SortKey, o.SortValue = strings.Repeat("s", 255), "v" },
+		}, []func(o){
+			func(o o) { o.SortKey, o.SortValue = strings.Repeat("s", 256), "v" },
+			func(o o) { o.PartitionKey, o.SortKey, o.SortValue = "same", "same", "v" },
+		}},
+		{"SortValue", []func(o){
+			func(o o) { o.SortKey, o.SortValue = "s", strings.Repeat("v", 1024) },
+		}, []func(o){
+			func(o o) { o.SortKey, o.SortValue = "s", strings.Repeat("v", 1025) },
+		}},
+		{"Namespace", []func(o){
+			func(o o) { o.Namespace = strings.Repeat("n", 2047) },
+		}, []func(o){
+			func(o o) { o.Namespace = strings.Repeat("n", 2048) },
+		}},
+		{"Owner", []func(o){
+			func(o o) { o.Owner = strings.Repeat("o", 256) },
+		}, []func(o){
+			func(o o) { o.Owner = strings.Repeat("o", 257) },
+		}},
+	} {
+		for i, set := range tt.good {
+			_, err := dynalock.New(new(dynamodb.Client), "locks", set)
+			check(t, err == nil, "%s, allowed value %d: %v", tt.field, i, err)
+		}
+		for i, set := range tt.bad {
+			_, err := dynalock.New(new(dynamodb.Client), "locks", set)
+			if err == nil {
+				t.Errorf("%s, value %d that is not allowed: no error", tt.field, i)
+				continue
+			}
+			names(t, err, tt.field)
+		}
+	}
+}
+
+func TestABadOptionIsNamedOnceWhateverTheLease(t *testing.T) {
+	t.Parallel()
+	for _, lease := range []time.Duration{100 * time.Millisecond, 0, 24 * time.Hour} {
+		for field, set := range map[string]func(o *dynalock.Options){
+			"SafetyMargin":   func(o *dynalock.Options) { o.SafetyMargin = -1 },
+			"Heartbeat":      func(o *dynalock.Options) { o.Heartbeat = -1 },
+			"AttemptTimeout": func(o *dynalock.Options) { o.AttemptTimeout = -1 },
+		} {
+			_, err := dynalock.New(new(dynamodb.Client), "locks", func(o *dynalock.Options) { o.Lease = lease }, set)
+			names(t, err, field)
+			check(t, strings.Contains(err.Error(), "0 (the default) to 24h"), "lease %v, bad %s: %v", lease, field, err)
+		}
+	}
+}
+
+func TestTheOtherPollFollowsTheOneThatIsSet(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct{ minPoll, maxPoll, wantMin, wantMax time.Duration }{
+		{0, 0, 10 * time.Millisecond, time.Second},
+		{0, 5 * time.Millisecond, 5 * time.Millisecond, 5 * time.Millisecond},
+		{0, 20 * time.Millisecond, 10 * time.Millisecond, 20 * time.Millisecond},
+		{2 * time.Second, 0, 2 * time.Second, 2 * time.Second},
+		{20 * time.Millisecond, 0, 20 * time.Millisecond, time.Second},
+	} {
+		c, err := dynalock.New(new(dynamodb.Client), "locks", func(o *dynalock.Options) {
+			o.MinPoll, o.MaxPoll = tt.minPoll, tt.maxPoll
+		})
+		must(t, err)
+		o := c.Options()
+		check(t, o.MinPoll == tt.wantMin && o.MaxPoll == tt.wantMax,
+			"of %v and %v became %v and %v", tt.minPoll, tt.maxPoll, o.MinPoll, o.MaxPoll)
+		must(t, c.Close(context.Background()))
+	}
 }

@@ -4,10 +4,15 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dynalock/dynalock/dynalock"
+	"github.com/dynalock/dynalock/dynalock/dynalocktest"
+	"github.com/dynalock/dynalock/internal/testserver"
 )
 
 // handle takes fields of a handle away, as if an older version had written it, or sets them.
@@ -138,5 +143,137 @@ func TestTheHandleOfARunIsRefusedAndTheRunGoesOn(t *testing.T) {
 		run, err = other.Once(e.ctx, "job", "period", func(context.Context, *dynalock.Lock) error { return nil })
 		must(e, err)
 		check(e, !run.Ran && !run.FinishedAt.IsZero(), "it ran again: %+v", run)
+	})
+}
+
+// FuzzHandle passes any text as a handle: it is an error, and never a panic. What is no handle sends no request; what
+// looks like one, but names no tenure, changes nothing.
+func FuzzHandle(f *testing.F) {
+	ctx := context.Background()
+	srv := dynalocktest.NewServer()
+	f.Cleanup(srv.Close)
+	must(f, dynalock.CreateTable(ctx, srv.Client(), "locks"))
+	db, wire := testserver.Tap(srv.Client())
+	c, err := dynalock.New(db, "locks")
+	must(f, err)
+	f.Cleanup(func() { must(f, c.Close(ctx)) })
+	l, err := c.Acquire(ctx, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat, o.Lease = true, 24*time.Hour })
+	must(f, err)
+	genuine := l.Handle()
+	f.Add("")
+	f.Add("no handle")
+	f.Add(genuine[:len(genuine)-1])
+	f.Add(genuine + "x")
+	f.Add("bnVsbA")                                                                                                             // null
+	f.Add("e30")                                                                                                                // {}
+	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzIiwibCI6MTAwMH0")                                                                    // an id that is too short
+	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjEwMDB9")                               // well formed, of no tenure
+	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjkyMjMzNzIwMzY4NTQ3NzU4MDcsImQiOi0xfQ") // a lease and a dialect that cannot be
+	f.Add("eyJ2IjoyLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjEwMDB9")                               // another format
+	f.Fuzz(func(t *testing.T, text string) {
+		if text == genuine {
+			t.Skip()
+		}
+		before := wire.Count()
+		_, err := c.Resume(ctx, text)
+		switch {
+		case errors.Is(err, dynalock.ErrInvalid):
+			check(t, wire.Count() == before, "%d requests for %q", wire.Count()-before, text)
+		default:
+			wantErr(t, err, dynalock.ErrLost)
+		}
+		r, err := c.Get(ctx, "key")
+		must(t, err)
+		check(t, r.State == dynalock.Held && r.Token == l.Token(), "the lock became %+v", r)
+	})
+}
+
+func TestResumeContinuesInAnotherProcessAndTheOldCopyIsInert(t *testing.T) {
+	onServer(t, func(e *env) {
+		c1, _ := e.client()
+		c2, _ := e.client()
+		l := e.acquire(c1, "key", func(o *dynalock.AcquireOptions) { o.Data = []byte("step 1") })
+		must(e, l.Renew(e.ctx))
+		l2, err := c2.Resume(e.ctx, l.Handle())
+		must(e, err)
+		check(e, l2.Held() && l2.Token() > l.Token() && string(l2.Data()) == "step 1", "held %v, token %d after %d, data %q", l2.Held(), l2.Token(), l.Token(), l2.Data())
+		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
+		check(e, !l.Held(), "the old copy is not inert")
+		wantErr(e, l.Release(e.ctx), dynalock.ErrLost)
+		time.Sleep(2 * lease)
+		check(e, l2.Held(), "lost: %v", l2.Err())
+		must(e, l2.Release(e.ctx))
+		_, err = c1.Resume(e.ctx, l2.Handle())
+		wantErr(e, err, dynalock.ErrLost)
+	})
+}
+
+// dynamolock copies the token that it does not know, so the token alone names no tenure.
+func TestAHandleIsOfNoUseForALockThatDynamolockTookOver(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client(long)
+		l := e.acquire(c, "key")
+		row := takenByDynamolock(e.item("key"), "theirs")
+		e.put("key", row)
+		other, _ := e.client(long)
+		_, err := other.Resume(e.ctx, l.Handle())
+		wantErr(e, err, dynalock.ErrLost)
+		check(e, reflect.DeepEqual(e.item("key"), row), "the row of a live holder became %v", e.item("key"))
+	})
+}
+
+func TestAResumeThatGivesUpInDoubtLeavesNobodysTenure(t *testing.T) {
+	for name, tt := range map[string]struct {
+		lost int           // answers
+		wait time.Duration // of the caller
+		want error
+	}{
+		"after its attempts": {3, time.Minute, dynalock.ErrStore},
+		"between two":        {1, 5 * time.Millisecond, context.DeadlineExceeded}, // the answer takes 2 ms, the next attempt follows 10 ms later
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, _ := e.client(long)
+				l := e.acquire(c, "key")
+				other, wire := e.client(long)
+				wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: tt.lost})
+				_, err := other.Resume(e.within(tt.wait), l.Handle())
+				wantErr(e, err, tt.want)
+				wantErr(e, err, dynalock.ErrStore)
+				time.Sleep(time.Second)
+				check(e, text(e.item("key")["isReleased"]) == "1", "a second later, of a lease of a minute, nobody holds %v", e.item("key"))
+			})
+		})
+	}
+}
+
+func TestACopyInTheSameClientIsEndedBeforeResumeReturns(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, wire := e.client(long)
+		old := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.Lease = 50 * time.Second })
+		l, err := c.Resume(e.ctx, old.Handle())
+		must(e, err)
+		before := wire.Count()
+		check(e, !old.Held() && old.Context().Err() != nil, "the old copy is held")
+		wantErr(e, old.Err(), dynalock.ErrLost)
+		wantErr(e, old.Renew(e.ctx), dynalock.ErrLost)
+		check(e, wire.Count() == before, "%d requests of a copy that is over", wire.Count()-before)
+		check(e, l.Held(), "not held: %v", l.Err())
+		check(e, text(e.item("key")["leaseDuration"]) == "50000", "the lease became %v", text(e.item("key")["leaseDuration"]))
+	})
+}
+
+func TestAHandleOfAnotherNamespaceIsRefusedAndOneOfAWiderIsNot(t *testing.T) {
+	virtual(t, func(e *env) {
+		in := func(namespace string) *dynalock.Client {
+			c, _ := e.client(func(o *dynalock.Options) { o.Namespace = namespace })
+			return c
+		}
+		l := e.acquire(in("a/"), "key")
+		_, err := in("b/").Resume(e.ctx, l.Handle())
+		wantErr(e, err, dynalock.ErrInvalid)
+		m, err := in("").Resume(e.ctx, l.Handle())
+		must(e, err)
+		check(e, m.Key() == "a/key" && m.Token() > l.Token(), "key %q, token %d after %d", m.Key(), m.Token(), l.Token())
 	})
 }

@@ -3,14 +3,51 @@ package dynalock_test
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"time"
-
-	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/dynalock/dynalock/dynalock"
 	"github.com/dynalock/dynalock/internal/testserver"
 )
+
+func TestRunsListsTheLastRunsOfAJob(t *testing.T) {
+	onServer(t, func(e *env) {
+		c, _ := e.client(func(o *dynalock.Options) { o.Namespace = "prod/" })
+		for _, period := range []string{"1", "2", "3"} {
+			_, err := c.Once(e.ctx, "job", period, nothing)
+			must(e, err)
+			_, err = c.Once(e.ctx, "job 2", period, nothing)
+			must(e, err)
+		}
+		got := map[string]bool{}
+		for run, err := range c.Runs(e.ctx, "job") {
+			must(e, err)
+			check(e, run.Job == "job" && !run.FinishedAt.IsZero(), "run %+v", run)
+			got[run.Period] = true
+		}
+		check(e, len(got) == 3 && got["1"] && got["2"] && got["3"], "periods %v", got)
+		ttl, err := strconv.ParseInt(text(e.item("prod/once/job/1")["ttl"]), 10, 64) // until when it is kept
+		must(e, err)
+		kept := time.Until(time.Unix(ttl, 0))
+		check(e, kept > 7*24*time.Hour-time.Minute && kept <= 7*24*time.Hour, "the run is kept for %v", kept)
+	})
+}
+
+func TestARunThatCannotBeReadIsForeign(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		_, err := c.Once(e.ctx, "job", "1", nothing)
+		must(e, err)
+		it := e.item("once/job/1")
+		it["finishedAt"] = s("2026-01-01")
+		e.put("once/job/1", it)
+		d, wire := e.client()
+		_, err = d.Once(e.within(10*lease), "job", "1", nothing)
+		wantErr(e, err, dynalock.ErrForeign)
+		check(e, wire.Count("UpdateItem") == 1, "%d writes", wire.Count("UpdateItem"))
+	})
+}
 
 func TestAPeriodThatIsOverIsRunAgainAfterItWasReopened(t *testing.T) {
 	fails := errors.New("no disk")
@@ -132,31 +169,4 @@ func TestAReopeningIsKnownToBeAppliedThoughItsAnswerIsLostAndThePeriodIsBegunMea
 			})
 		})
 	}
-}
-
-func TestAJobTellsWhetherItIsPausedByWhomWhyAndSinceWhenAndItsLastStart(t *testing.T) {
-	onServer(t, func(e *env) {
-		c, wire := e.client(func(o *dynalock.Options) { o.Owner = "ops" })
-		_, err := c.Job(e.ctx, "")
-		wantErr(e, err, dynalock.ErrInvalid)
-		job, err := c.Job(e.ctx, "report")
-		check(e, err == nil && job == dynalock.Job{Name: "report"} && wire.Count() == 1, "job %+v, error %v", job, err)
-		_, err = c.Once(e.ctx, "report", "monday", nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Second })
-		must(e, err)
-		must(e, c.Pause(e.ctx, "report", "database upgrade"))
-		job, err = c.Job(e.ctx, "report")
-		must(e, err)
-		check(e, job.Paused && job.PausedBy == "ops" && job.Reason == "database upgrade", "job %+v", job)
-		check(e, job.LastPeriod == "monday" && time.Since(job.LastStart).Abs() < time.Minute && time.Since(job.PausedAt).Abs() < time.Minute, "job %+v", job)
-		must(e, c.Unpause(e.ctx, "report"))
-		job, err = c.Job(e.ctx, "report")
-		check(e, err == nil && !job.Paused && job.PausedBy == "" && job.Reason == "" && job.PausedAt.IsZero() && job.LastPeriod == "monday", "job %+v, error %v", job, err)
-		l := e.acquire(c, "once/locked")
-		_, err = c.Job(e.ctx, "locked")
-		wantErr(e, err, dynalock.ErrHeld)
-		must(e, l.Release(e.ctx))
-		e.put("once/foreign", map[string]types.AttributeValue{"a": s("b")})
-		_, err = c.Job(e.ctx, "foreign")
-		wantErr(e, err, dynalock.ErrForeign)
-	})
 }

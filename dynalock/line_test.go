@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,185 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 	"github.com/dynalock/dynalock/internal/testserver"
 )
+
+func TestTheNextInLineLooksWhenTheFirstGivesUp(t *testing.T) {
+	virtual(t, func(e *env) {
+		holder, _ := e.client()
+		l := e.acquire(holder, "key")
+		c, _ := e.client()
+		first := e.within(lease)
+		go func() {
+			_, err := c.Acquire(first, "key")
+			check(e, errors.Is(err, dynalock.ErrHeld), "%v", err)
+		}()
+		synctest.Wait()
+		got := make(chan *dynalock.Lock)
+		go func() {
+			l, err := c.Acquire(e.ctx, "key")
+			check(e, err == nil, "%v", err)
+			got <- l
+		}()
+		time.Sleep(2 * lease)
+		must(e, l.Release(e.ctx))
+		released := time.Now()
+		<-got
+		check(e, time.Since(released) < 2*time.Second, "taken only %v after the release", time.Since(released))
+	})
+}
+
+func TestAWaiterThatGivesUpInTheVeryMomentOfAnOfferDeclinesIt(t *testing.T) {
+	virtual(t, func(e *env) {
+		c, _ := e.client()
+		for i := range 100 {
+			key := fmt.Sprint("key ", i)
+			l := e.acquire(c, key)
+			end := e.within(time.Second)
+			go func() {
+				if l, err := c.Acquire(end, key); err == nil {
+					check(e, l.Release(e.ctx) == nil, "not released")
+				}
+			}()
+			<-end.Done()
+			start := time.Now()
+			must(e, l.Release(e.ctx))
+			check(e, time.Since(start) < lease/10, "a release took %v", time.Since(start))
+		}
+	})
+}
+
+func TestAProcessThatPassesItsLockAmongItselfLetsOthersHaveATurn(t *testing.T) {
+	for _, goroutines := range []int{2, 4, 20} {
+		t.Run(fmt.Sprint(goroutines), func(t *testing.T) {
+			virtual(t, func(e *env) {
+				busy, _ := e.client()
+				var turns atomic.Int64
+				var over atomic.Bool
+				var wg sync.WaitGroup
+				for range goroutines {
+					wg.Go(func() {
+						for !over.Load() {
+							err := busy.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error {
+								turns.Add(1)
+								time.Sleep(10 * time.Millisecond)
+								return nil
+							})
+							check(e, err == nil, "%v", err)
+						}
+					})
+				}
+				time.Sleep(time.Second)
+				other, _ := e.client()
+				worst, sum := int64(0), int64(0)
+				for range 60 {
+					before := turns.Load()
+					l, err := other.Acquire(e.within(time.Minute), "key")
+					over.Store(err != nil) // or the others would go on for ever
+					must(e, err)
+					worst, sum = max(worst, turns.Load()-before), sum+turns.Load()-before
+					must(e, l.Release(e.ctx))
+					for back := turns.Load(); turns.Load() < back+3; { // until they have it again
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+				over.Store(true)
+				wg.Wait()
+				e.Logf("of %d tenures of another process at most %d went before", sum, worst)
+				check(e, worst < 45, "%d tenures of another process went before", worst)
+			})
+		})
+	}
+}
+
+func TestALocalWaiterGoesOnWhenItsHolderIsLostOrCannotRelease(t *testing.T) {
+	for name, tt := range map[string]struct {
+		end   func(e *env, l *dynalock.Lock, wire *testserver.Wire)
+		bound time.Duration
+	}{
+		"lost": {func(e *env, l *dynalock.Lock, _ *testserver.Wire) {
+			operator, _ := e.client()
+			r, err := operator.Get(e.ctx, l.Key())
+			must(e, err)
+			must(e, operator.ForceRelease(e.ctx, r))
+		}, lease / 4}, // the holder's next heartbeat is refused
+		"release fails": {func(e *env, l *dynalock.Lock, wire *testserver.Wire) {
+			wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 1}) // the waiter's, which the lock is offered
+			wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Op: "UpdateItem", Times: 1})
+			wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
+		}, lease * 11 / 10}, // the lease is watched running out
+	} {
+		t.Run(name, func(t *testing.T) {
+			virtual(t, func(e *env) {
+				c, wire := e.client()
+				l := e.acquire(c, "key")
+				next := make(chan error, 1)
+				waiting := e.within(10 * lease)
+				go func() {
+					_, err := c.Acquire(waiting, "key")
+					next <- err
+				}()
+				synctest.Wait()
+				start := time.Now()
+				tt.end(e, l, wire)
+				must(e, <-next)
+				check(e, time.Since(start) < tt.bound, "the next in line had it after %v", time.Since(start))
+			})
+		})
+	}
+}
+
+func TestNoTwoOfManyGoroutinesHoldAtOnce(t *testing.T) {
+	onServer(t, func(e *env) {
+		var wg sync.WaitGroup
+		holding := make(chan struct{}, 1)
+		last := uint64(0)
+		for range 4 {
+			c, _ := e.client()
+			for range 2 {
+				wg.Go(func() {
+					for range 5 {
+						err := c.Do(e.within(60*time.Second), "key", func(_ context.Context, l *dynalock.Lock) error {
+							select {
+							case holding <- struct{}{}:
+							default:
+								e.Error("two at once")
+							}
+							check(e, l.Token() > last, "token %d after %d", l.Token(), last)
+							last = l.Token()
+							time.Sleep(5 * time.Millisecond)
+							<-holding
+							return nil
+						})
+						check(e, err == nil, "%v", err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+	})
+}
+
+func TestManyWaitersOfOneProcessLookLikeOne(t *testing.T) {
+	virtual(t, func(e *env) {
+		looks := func(key string, goroutines int) int {
+			holder, _ := e.client()
+			e.acquire(holder, key)
+			c, wire := e.client()
+			ctx := e.within(20 * time.Second)
+			for range goroutines {
+				go func() {
+					_, err := c.Acquire(ctx, key)
+					check(e, errors.Is(err, dynalock.ErrHeld), "%v", err)
+				}()
+			}
+			<-ctx.Done()
+			synctest.Wait()
+			check(e, wire.Count("UpdateItem") <= goroutines, "%d writes of %d waiters", wire.Count("UpdateItem"), goroutines)
+			return wire.Count("GetItem")
+		}
+		one, many := looks("one", 1), looks("many", 100)
+		check(e, many < 2*one, "100 waiters of one process looked %d times, one looked %d times", many, one)
+	})
+}
 
 // latency of a request to the embedded server of a virtual test.
 const latency = 2 * time.Millisecond
