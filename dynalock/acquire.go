@@ -69,11 +69,8 @@ type acquisition struct {
 	tries     int    // how many requests were sent
 	floor     uint64 // of the token, in the first attempt
 	made      int64  // the latest stamp of an attempt
-	seen      int64  // stamp of the row, as far as it was seen: no attempt is stamped earlier
 	undo      bool   // it was applied to a row that is no lock
-	dialect   Dialect
-	admit     []string      // versions that the write may replace although the lock is not free
-	dead      *Record       // whose lock admit takes over
+	row       row
 	previous  string        // the version that was taken over
 	asked     bool          // a request was sent
 	began     time.Duration // monotonic clock at the call
@@ -85,6 +82,14 @@ type acquisition struct {
 	won       *Lock // the tenure that is about to be the caller's
 	over      bool  // the call has its result
 	abandoned bool
+}
+
+// row is what the next attempt rests on: the row of the key as far as it was seen.
+type row struct {
+	admit   []string // versions that the write may replace: of a dead holder, or of a free row that its condition does not know
+	dead    *Record  // the holder that is taken for dead; nil: none is
+	dialect Dialect
+	stamp   int64 // no attempt is stamped earlier
 }
 
 // newAcquisition checks the input and enters the client, which the caller has to exit.
@@ -104,11 +109,10 @@ func (c *Client) newAcquisition(ctx context.Context, key string, k kind, optFns 
 	o.Data = slices.Clone(o.Data)
 	a := &acquisition{
 		c: c, key: key, kind: k, options: o, timing: t, values: context.WithoutCancel(ctx),
-		ledger: ledger{id: newID()}, dialect: c.opt.Dialect, began: c.now(), site: callSite(),
+		ledger: ledger{id: newID()}, row: row{dialect: c.opt.Dialect}, began: c.now(), site: callSite(),
 	}
 	if w, dead := c.sightings.dead(key); dead {
-		a.admit, a.dialect, a.dead = []string{w.record.Version}, w.record.dialect, &w.record
-		a.seen = w.record.stamp()
+		a.row = row{admit: []string{w.record.Version}, dead: &w.record, dialect: w.record.dialect, stamp: w.record.stamp()}
 	}
 	return a, nil
 }
@@ -119,8 +123,8 @@ func (a *acquisition) acquired(l *Lock) *Lock {
 	e := Event{
 		Kind: EventAcquired, Key: a.key, Token: l.token, Duration: a.c.now() - a.began, Waited: a.waited, Attempt: a.tries,
 	}
-	if a.dead != nil && a.previous == a.dead.Version {
-		e.Kind, e.By = EventTakenOver, a.dead
+	if a.row.dead != nil && a.previous == a.row.dead.Version {
+		e.Kind, e.By = EventTakenOver, a.row.dead
 	}
 	a.c.emit(l.ctx, e)
 	l.tell()

@@ -14,7 +14,7 @@ import (
 // expressions of the write that begins the tenure.
 func (a *acquisition) expressions(o *offer) *write {
 	c, now := a.c, a.c.opt.clock.Now().Wall
-	made := c.store.service.stamp(a.key, now, a.seen) // not a.made: an answer may have put the clock right since
+	made := c.store.service.stamp(a.key, now, a.row.stamp) // not a.made: an answer may have put the clock right since
 	a.made = max(a.made, made)
 	floor := c.store.service.floor(a.key, now)
 	if a.floor == 0 {
@@ -22,10 +22,10 @@ func (a *acquisition) expressions(o *offer) *write {
 	}
 	w := &write{update: updAcquire, values: item{
 		":next": str(a.ledger.version(a.ledger.last)), ":owner": str(a.kind.owner(c.opt.Owner)),
-		":lease": str(leaseText(a.options.Lease, a.dialect)), ":floor": num(floor), ":made": num(made),
+		":lease": str(leaseText(a.options.Lease, a.row.dialect)), ":floor": num(floor), ":made": num(made),
 		":expires": num(now.Add(a.options.Lease).UnixMilli()), ":waiters": num(c.line.waiters(a.key)),
 	}}
-	admit := a.admit
+	admit := a.row.admit
 	if o != nil {
 		admit = o.versions
 		w.update += setHold
@@ -34,7 +34,7 @@ func (a *acquisition) expressions(o *offer) *write {
 		w.update += setTurn
 	}
 	free := condReleased + condAWSLabs
-	if a.dialect == DialectDynamolock {
+	if a.row.dialect == DialectDynamolock {
 		free = condReleased + condDynamolock
 	}
 	seen := ""
@@ -61,7 +61,7 @@ func (a *acquisition) expressions(o *offer) *write {
 	} else {
 		remove += ", #static"
 	}
-	if a.dead != nil {
+	if a.row.dead != nil {
 		w.update += setPrevious
 	} else {
 		remove += ", #previous"
@@ -140,7 +140,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	a.tries++
 	n := a.ledger.next(1)
 	if o != nil {
-		a.dialect, a.seen = o.dialect, max(a.seen, o.made)
+		a.row.dialect, a.row.stamp = o.dialect, max(a.row.stamp, o.made)
 	}
 	out := outcome{answer: a.c.store.updateWith(ctx, a.timing.attempt, func() *dynamodb.UpdateItemInput {
 		in := a.c.store.updateInput(a.key, a.expressions(o))
@@ -222,7 +222,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	r := decode(a.key, it)
 	a.previous = r.previous
 	l := &Lock{
-		c: c, key: a.key, kind: a.kind, ledger: a.ledger.begin(n, sent), token: r.Token, timing: a.timing, dialect: a.dialect, options: a.options, made: max(a.made, r.stamp()),
+		c: c, key: a.key, kind: a.kind, ledger: a.ledger.begin(n, sent), token: r.Token, timing: a.timing, dialect: a.row.dialect, options: a.options, made: max(a.made, r.stamp()),
 		hold: r.hold, extra: r.extra, site: a.site, began: sent, acquired: r.AcquiredAt,
 		turn: make(chan struct{}, 1), data: r.Data,
 	}
@@ -291,5 +291,6 @@ func (a *acquisition) raise(token uint64) uint64 {
 
 // restart makes a new acquisition of one whose tenure came and went.
 func (a *acquisition) restart() {
-	a.ledger, a.tries, a.floor, a.admit, a.dead = ledger{id: newID()}, 0, 0, nil, nil
+	a.ledger, a.tries, a.floor = ledger{id: newID()}, 0, 0
+	a.row.admit, a.row.dead = nil, nil
 }

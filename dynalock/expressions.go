@@ -61,7 +61,7 @@ func condVersion(n int) string {
 	return b.String()
 }
 
-// The updates.
+// The updates. They are put together in acquisition.expressions and Lock.writeRelease, and by the kinds.
 const (
 	// updAcquire begins a tenure. The token counts on from the item, or starts at a floor made of time where the
 	// item has none. What belongs to the tenure before is removed, and a TTL is never left on a held item.

@@ -35,7 +35,7 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 		times = 5
 	}
 	for n := 1; n <= times; n++ {
-		a.made = a.c.store.service.stamp(a.key, a.c.opt.clock.Now().Wall, max(a.made, a.seen)+1)
+		a.made = a.c.store.service.stamp(a.key, a.c.opt.clock.Now().Wall, max(a.made, a.row.stamp)+1)
 		w := &write{cond: condTenure, update: updRelease, values: item{
 			":id": str(a.ledger.prefix()), ":next": str(a.ledger.version(a.ledger.next(1))), ":now": num(a.made),
 		}}

@@ -78,7 +78,7 @@ func (s *store) ttl(keep time.Duration) int64 {
 // failed tells of an attempt that failed and is made again unless ctx has ended.
 func (s *store) failed(ctx context.Context, n int, err error) {
 	var e *StoreError
-	if errors.As(err, &e) && ctx.Err() == nil && judge(e.Err) != refused {
+	if errors.As(err, &e) && ctx.Err() == nil && verdictOf(e.Err) != refused {
 		s.retrying(ctx, Event{Kind: EventRetry, Op: e.Op, Key: e.Key, Attempt: n, Err: e})
 	}
 }

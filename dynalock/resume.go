@@ -129,7 +129,7 @@ func (k continued) claim(w *write, _, _ string) {
 // goOn is Resume.
 func (a *acquisition) goOn(ctx context.Context, h *handle) (*Lock, error) {
 	c := a.c
-	a.dialect, a.admit, a.dead, a.seen = Dialect(h.Dialect), nil, nil, h.Made // not a take-over
+	a.row = row{dialect: Dialect(h.Dialect), stamp: h.Made} // not a take-over
 	for n := 1; ; n++ {
 		out, err := a.attempt(ctx, nil)
 		if err != nil {

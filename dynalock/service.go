@@ -177,3 +177,21 @@ func (s *serviceClock) saw(key string, token uint64, by string, stamp int64) {
 	}
 	s.keys[key] = was
 }
+
+// earliest is the service's time, or a little before it: the earliest that fits its answers. Where there was none it is
+// the local time.
+func (s *serviceClock) earliest(local time.Time) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now.known {
+		local = local.Add(s.now.low)
+	}
+	return local.Round(0)
+}
+
+// settled tells that no answer contradicts the estimate.
+func (s *serviceClock) settled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.odd.known
+}

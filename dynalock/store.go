@@ -77,8 +77,8 @@ type answer struct {
 	crash   *PanicError // of the caller's own code
 }
 
-// judge says what an error means for the write.
-func judge(err error) verdict {
+// verdictOf says what an error means for the write.
+func verdictOf(err error) verdict {
 	if err == nil {
 		return applied
 	}
@@ -279,7 +279,7 @@ func (s *store) request(
 		}
 	}
 	a.got = s.opt.clock.Now()
-	a.verdict = judge(a.err)
+	a.verdict = verdictOf(a.err)
 	late := a.got.Mono-a.sent.Mono >= timeout*9/10 && errors.Is(context.Cause(ctx), context.DeadlineExceeded)
 	if late && (errors.Is(a.err, context.DeadlineExceeded) || errors.Is(a.err, context.Canceled)) {
 		a.err = fmt.Errorf("no answer within %v: %w", timeout, a.err)

@@ -508,21 +508,3 @@ func (t *ticker) untilNext(last time.Time) (wait time.Duration, err error) {
 	t.alarm = t.c.now() + wait
 	return wait, nil
 }
-
-// earliest is the service's time, or a little before it: the earliest that fits its answers. Where there was none it is
-// the local time.
-func (s *serviceClock) earliest(local time.Time) time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.now.known {
-		local = local.Add(s.now.low)
-	}
-	return local.Round(0)
-}
-
-// settled tells that no answer contradicts the estimate.
-func (s *serviceClock) settled() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.odd.known
-}

@@ -23,7 +23,7 @@ const (
 func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	c := a.c
 	r := decode(a.key, it)
-	a.admit, a.dead, a.seen = nil, nil, max(a.seen, r.stamp())
+	a.row = row{dialect: a.row.dialect, stamp: max(a.row.stamp, r.stamp())}
 	switch {
 	case r.State == Foreign:
 		a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}
@@ -39,7 +39,7 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	}
 	if r.State == Free {
 		if len(it) > 0 {
-			a.admit, a.dialect = []string{r.Version}, r.dialect
+			a.row.admit, a.row.dialect = []string{r.Version}, r.dialect
 		}
 		return stepWrite
 	}
@@ -55,7 +55,7 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 		if a.lastErr = a.kind.bars(&r, true); a.lastErr != nil {
 			return stepFail
 		}
-		a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r
+		a.row.admit, a.row.dialect, a.row.dead = []string{r.Version}, r.dialect, &r
 		return stepWrite
 	}
 	if a.kind.intended(&r) { // the holder is about to hand over to this waiter

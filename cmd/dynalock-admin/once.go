@@ -88,6 +88,9 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 		if err := r.ticks.parse(cmd); err != nil {
 			return err
 		}
+		if r.once.MaxAttempts == 0 || r.once.Keep == 0 { // which the library takes for its defaults
+			return usagef("--attempts is %d and --keep is %v, allowed: 1 to 1000, and 15m to 10 years", r.once.MaxAttempts, r.once.Keep)
+		}
 		args = args[1:]
 		if r.ticks.schedule == nil {
 			r.period, args = args[0], args[1:]
@@ -218,7 +221,7 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	case shown != nil: // the command's code says more
 		r.warn(message(shown))
 		return err
-	case open && heard != nil: // it came between two tries
+	case open && heard != nil && !end.lost: // it came between two tries
 		return heard
 	case open && !end.killed && !end.lost:
 		return &exitError{end.code, fmt.Errorf("exit code %d: %q of %q is not finished, and %s", end.code, r.period, r.job, r.again(run))}

@@ -70,8 +70,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "new-tenure-with-the-old-id", file: "dynalock/attempt.go", ref: "The item",
-		old: "a.dead = ledger{id: newID()}, 0",
-		new: "a.dead = ledger{id: a.ledger.id}, 0",
+		old: "a.floor = ledger{id: newID()}, 0, 0",
+		new: "a.floor = ledger{id: a.ledger.id}, 0, 0",
 		bug: "An acquisition whose tenure came and went begins the next one with the same id.",
 	},
 	{
@@ -179,7 +179,7 @@ var acquireMutants = []mutant{
 	{
 		name: "foreign-item-is-taken", file: "dynalock/wait.go", ref: "peer 13",
 		old: "a.lastErr = &ForeignError{Key: a.key, Problem: r.Problem}\n\t\treturn stepFail\n\tcase r.id() == a.ledger.id &&",
-		new: "a.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase r.id() == a.ledger.id &&",
+		new: "a.row.admit = []string{r.Version}\n\t\treturn stepWrite\n\tcase r.id() == a.ledger.id &&",
 		bug: "An item that is no lock is treated as free.",
 	},
 	{
@@ -190,8 +190,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "take-over-in-the-own-dialect", file: "dynalock/wait.go", ref: "Sharing a table",
-		old: "a.admit, a.dialect, a.dead = []string{r.Version}, r.dialect, &r\n",
-		new: "a.admit, a.dead = []string{r.Version}, &r\n",
+		old: "a.row.admit, a.row.dialect, a.row.dead = []string{r.Version}, r.dialect, &r\n",
+		new: "a.row.admit, a.row.dead = []string{r.Version}, &r\n",
 		bug: "A take-over writes the lease in the client's dialect, which the library of the others may not read.",
 	},
 	{

@@ -292,8 +292,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "resume-writes-its-own-dialect", file: "dynalock/resume.go", ref: "Sharing a table",
-		old: "a.dialect, a.admit, a.dead, a.seen = Dialect(h.Dialect), nil, nil, h.Made",
-		new: "a.admit, a.dead, a.seen = nil, nil, h.Made",
+		old: "a.row = row{dialect: Dialect(h.Dialect), stamp: h.Made}",
+		new: "a.row = row{dialect: a.row.dialect, stamp: h.Made}",
 		bug: "Resume writes the lease in the client's dialect, not the item's.",
 	},
 	{

@@ -22,20 +22,20 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "resume-stamped-by-the-clock", file: "dynalock/resume.go", ref: "Client.Resume",
-		old: "a.seen = Dialect(h.Dialect), nil, nil, h.Made",
-		new: "a.seen = Dialect(h.Dialect), nil, nil, 0",
+		old: "a.row = row{dialect: Dialect(h.Dialect), stamp: h.Made}",
+		new: "a.row = row{dialect: Dialect(h.Dialect)}",
 		bug: "A process that resumes a lock lets copies of the acquire through that began it.",
 	},
 	{
 		name: "hand-over-stamped-by-the-clock", file: "dynalock/attempt.go", ref: "Release and hand-over",
-		old: "a.dialect, a.seen = o.dialect, max(a.seen, o.made)",
-		new: "a.dialect = o.dialect",
+		old: "a.row.dialect, a.row.stamp = o.dialect, max(a.row.stamp, o.made)",
+		new: "a.row.dialect = o.dialect",
 		bug: "A tenure that was handed over is stamped earlier than the one before.",
 	},
 	{
 		name: "take-over-stamped-by-the-clock", file: "dynalock/wait.go", ref: "Take-over",
-		old: "a.admit, a.dead, a.seen = nil, nil, max(a.seen, r.stamp())",
-		new: "a.admit, a.dead = nil, nil",
+		old: "a.row = row{dialect: a.row.dialect, stamp: max(a.row.stamp, r.stamp())}",
+		new: "a.row = row{dialect: a.row.dialect, stamp: a.row.stamp}",
 		bug: "A take-over is stamped earlier than the row that it replaces.",
 	},
 	{
@@ -118,8 +118,8 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "wrong-stamp-outlives-its-clock", file: "dynalock/attempt.go", ref: "Late requests",
-		old: "made := c.store.service.stamp(a.key, now, a.seen)",
-		new: "made := c.store.service.stamp(a.key, now, max(a.made, a.seen))",
+		old: "made := c.store.service.stamp(a.key, now, a.row.stamp)",
+		new: "made := c.store.service.stamp(a.key, now, max(a.made, a.row.stamp))",
 		bug: "An attempt is stamped as far ahead as the first one was, by a clock that its answer has put right, and begins a tenure whenever it arrives.",
 	},
 	{

@@ -62,13 +62,13 @@ var runMutants = []mutant{
 		bug: "A copy of a reopening that comes late opens the period once more.",
 	},
 	{
-		name: "tick-begins-early", file: "dynalock/tick.go", ref: "Client.Tick",
+		name: "tick-begins-early", file: "dynalock/service.go", ref: "Client.Tick",
 		old: "local = local.Add(s.now.low)",
 		new: "local = local.Add(s.now.high)",
 		bug: "A tick begins before its time.",
 	},
 	{
-		name: "tick-by-the-machines-clock", file: "dynalock/tick.go", ref: "Client.Tick",
+		name: "tick-by-the-machines-clock", file: "dynalock/service.go", ref: "Client.Tick",
 		old: "local = local.Add(s.now.low)",
 		new: "local = local.Add(0)",
 		bug: "A machine whose clock is a minute ahead begins its ticks a minute early.",
