@@ -30,7 +30,8 @@ func compare(ctx context.Context, args []string) error {
 		{"dynamolock v2.0.2, looks every 50 ms", "dynamolock", 50 * time.Millisecond},
 		{"dynalock", "dynalock", 0},
 	}
-	fmt.Printf("%s, %d CPUs, round trip +%v\n\nuncontended acquire and release, %d cycles\n\n", runtime.Version(), runtime.NumCPU(), *latency, *cycles)
+	fmt.Printf("%s, %d CPUs, round trip +%v\n\nuncontended acquire and release, %d cycles\n\n", runtime.Version(),
+		runtime.NumCPU(), *latency, *cycles)
 	out := &sheet{}
 	out.row("library", "requests/cycle", "time/cycle")
 	for _, one := range contenders {
@@ -47,16 +48,19 @@ func compare(ctx context.Context, args []string) error {
 		return err
 	}
 	const clients, each = 8, 5
-	fmt.Printf("\n%d clients, one key, %d acquisitions held %v each; at best %v\n\n", clients, clients*each, *work, clients*each*(*work+2**latency))
+	fmt.Printf("\n%d clients, one key, %d acquisitions held %v each; at best %v\n\n", clients, clients*each, *work,
+		clients*each*(*work+2**latency))
 	out = &sheet{}
-	out.row("library", "total", "requests/acquisition", "longest wait", "median wait", "first client done", "last client done", "changes of client")
+	out.row("library", "total", "requests/acquisition", "longest wait", "median wait", "first client done",
+		"last client done", "changes of client")
 	for _, one := range contenders {
 		r, err := crowd(ctx, libraries[one.library], one.poll, *latency, clients, each, *work)
 		if err != nil {
 			return fmt.Errorf("%s: %w", one.label, err)
 		}
 		ms := func(d time.Duration) time.Duration { return d.Round(time.Millisecond) }
-		out.row(one.label, ms(r.total), fmt.Sprintf("%.1f", r.requests), ms(r.longest), ms(r.median), ms(r.firstDone), ms(r.lastDone),
+		out.row(one.label, ms(r.total), fmt.Sprintf("%.1f", r.requests), ms(r.longest), ms(r.median), ms(r.firstDone),
+			ms(r.lastDone),
 			fmt.Sprintf("%d of %d", r.handOvers, clients*each-1))
 	}
 	return out.print()
@@ -92,7 +96,8 @@ func alone(ctx context.Context, lib library, latency time.Duration, cycles int) 
 		return r, err
 	}
 	defer stop()
-	c, err := lib.open(newDB(endpoint, &trips{}), table, settings{owner: "alone", lease: 10 * time.Second, heartbeat: 2 * time.Second})
+	c, err := lib.open(newDB(endpoint, &trips{}), table,
+		settings{owner: "alone", lease: 10 * time.Second, heartbeat: 2 * time.Second})
 	if err != nil {
 		return r, err
 	}
@@ -124,7 +129,9 @@ type crowdResult struct {
 	handOvers                                   int
 }
 
-func crowd(ctx context.Context, lib library, poll, latency time.Duration, clients, each int, work time.Duration) (crowdResult, error) {
+func crowd(
+	ctx context.Context, lib library, poll, latency time.Duration, clients, each int, work time.Duration,
+) (crowdResult, error) {
 	var r crowdResult
 	s, endpoint, stop, err := start(ctx, latency)
 	if err != nil {
@@ -133,7 +140,8 @@ func crowd(ctx context.Context, lib library, poll, latency time.Duration, client
 	defer stop()
 	opened := make([]client, clients)
 	for i := range opened {
-		opened[i], err = lib.open(newDB(endpoint, &trips{}), table, settings{owner: fmt.Sprintf("client-%d", i), lease: 10 * time.Second, heartbeat: 2 * time.Second, poll: poll})
+		opened[i], err = lib.open(newDB(endpoint, &trips{}), table,
+			settings{owner: fmt.Sprintf("client-%d", i), lease: 10 * time.Second, heartbeat: 2 * time.Second, poll: poll})
 		if err != nil {
 			return r, err
 		}

@@ -29,7 +29,8 @@ func hold(ctx context.Context, args []string) error {
 	fmt.Printf("%s, %d CPUs, GOMAXPROCS %d, round trip +%v, lease %v, heartbeat %v, held for %v\n\n",
 		runtime.Version(), runtime.NumCPU(), runtime.GOMAXPROCS(0), *latency, *lease, *heartbeat, *length)
 	out := &sheet{}
-	out.row("library", "locks", "invalid", "silent", "heartbeats", "goroutines", "heap/lock", "stacks", "client CPU", "server CPU",
+	out.row("library", "locks", "invalid", "silent", "heartbeats", "goroutines", "heap/lock", "stacks", "client CPU",
+		"server CPU",
 		"late p50", "p99.9", "max", "gap p50", "p99.9", "max", "trip p50", "p99.9")
 	for _, name := range strings.Split(*names, ",") {
 		lib, ok := libraries[name]
@@ -45,9 +46,11 @@ func hold(ctx context.Context, args []string) error {
 			if err != nil {
 				return fmt.Errorf("%s, %d locks: %w", name, n, err)
 			}
-			out.row(name, n, r.invalid, r.silent, r.heartbeats, r.goroutines, fmt.Sprint(r.heapPerLock, " B"), fmt.Sprint(r.stacks>>10, " kB"),
+			out.row(name, n, r.invalid, r.silent, r.heartbeats, r.goroutines, fmt.Sprint(r.heapPerLock, " B"),
+				fmt.Sprint(r.stacks>>10, " kB"),
 				fmt.Sprintf("%.0f%%", 100*r.clientCPU), fmt.Sprintf("%.0f%%", 100*r.serverCPU),
-				quantile(r.late, .5), quantile(r.late, .999), quantile(r.late, 1), quantile(r.gaps, .5), quantile(r.gaps, .999), quantile(r.gaps, 1),
+				quantile(r.late, .5), quantile(r.late, .999), quantile(r.late, 1), quantile(r.gaps, .5), quantile(r.gaps, .999),
+				quantile(r.gaps, 1),
 				quantile(r.trips, .5), quantile(r.trips, .999))
 		}
 	}
@@ -56,7 +59,7 @@ func hold(ctx context.Context, args []string) error {
 	}
 	fmt.Println(`
 invalid     locks that the library itself says are not held at the end
-silent      gaps between two writes of one key, seen by the server, longer than the lease: there another client could have taken the lock
+silent      gaps between two writes of one key, longer than the lease: another client could have taken it
 goroutines  most of the process while the locks were held, those of the HTTP connections included
 heap/lock   live heap with the locks less that without them, after a collection; stacks: all goroutines' stacks
 CPU         of one CPU, while the locks were held

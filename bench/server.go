@@ -113,7 +113,9 @@ func serve(args []string) error {
 
 // serverProcess starts this program again as the server, so that CPU and heap of this process are
 // the client's alone. GOMAXPROCS is for the client.
-func serverProcess(ctx context.Context, latency time.Duration) (endpoint string, take func() (tally, error), stop func(), err error) {
+func serverProcess(
+	ctx context.Context, latency time.Duration,
+) (endpoint string, take func() (tally, error), stop func(), err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", nil, nil, err
@@ -206,8 +208,11 @@ func (c timed) Do(r *http.Request) (*http.Response, error) {
 func createTable(ctx context.Context, db *dynamodb.Client) error {
 	_, err := db.CreateTable(ctx, &dynamodb.CreateTableInput{
 		TableName: aws.String(table), BillingMode: types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("key"), AttributeType: types.ScalarAttributeTypeS}},
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{
+			AttributeName: aws.String("key"),
+			AttributeType: types.ScalarAttributeTypeS,
+		}},
+		KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
 	})
 	return err
 }

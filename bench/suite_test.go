@@ -34,7 +34,8 @@ func TestDynamolocksOwnTestsPassOnTheEmbeddedServer(t *testing.T) {
 	listener := httptest.NewServer(server)
 	defer listener.Close()
 	embedded := runSuite(t, listener.URL)
-	t.Logf("embedded server: %d passed, %d failed, %d skipped", embedded.count("pass"), embedded.count("fail"), embedded.count("skip"))
+	t.Logf("embedded server: %d passed, %d failed, %d skipped", embedded.count("pass"), embedded.count("fail"),
+		embedded.count("skip"))
 
 	if embedded.count("pass") < 30 {
 		t.Fatalf("only %d tests passed, so this run says nothing:\n%s", embedded.count("pass"), embedded.log)
@@ -42,7 +43,8 @@ func TestDynamolocksOwnTestsPassOnTheEmbeddedServer(t *testing.T) {
 	local := suite{}
 	if endpoint := os.Getenv("DYNALOCK_TEST_ENDPOINT"); endpoint != "" {
 		local = runSuite(t, endpoint)
-		t.Logf("DynamoDB Local:  %d passed, %d failed, %d skipped", local.count("pass"), local.count("fail"), local.count("skip"))
+		t.Logf("DynamoDB Local:  %d passed, %d failed, %d skipped", local.count("pass"), local.count("fail"),
+			local.count("skip"))
 	}
 	for name, result := range embedded.results {
 		switch {

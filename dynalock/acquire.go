@@ -86,14 +86,17 @@ type acquisition struct {
 
 // row is what the next attempt rests on: the row of the key as far as it was seen.
 type row struct {
-	admit   []string // versions that the write may replace: of a dead holder, or of a free row that its condition does not know
-	dead    *Record  // the holder that is taken for dead; nil: none is
+	// versions that the write may replace: of a dead holder, or of a free row that its condition does not know
+	admit   []string
+	dead    *Record // the holder that is taken for dead; nil: none is
 	dialect Dialect
 	stamp   int64 // no attempt is stamped earlier
 }
 
 // newAcquisition checks the input and enters the client, which the caller has to exit.
-func (c *Client) newAcquisition(ctx context.Context, key string, k kind, optFns []func(*AcquireOptions)) (*acquisition, error) {
+func (c *Client) newAcquisition(
+	ctx context.Context, key string, k kind, optFns []func(*AcquireOptions),
+) (*acquisition, error) {
 	var o AcquireOptions
 	apply(&o, optFns)
 	t, err := o.validate(c, key)

@@ -222,7 +222,8 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	r := decode(a.key, it)
 	a.previous = r.previous
 	l := &Lock{
-		c: c, key: a.key, kind: a.kind, ledger: a.ledger.begin(n, sent), token: r.Token, timing: a.timing, dialect: a.row.dialect, options: a.options, made: max(a.made, r.stamp()),
+		c: c, key: a.key, kind: a.kind, ledger: a.ledger.begin(n, sent), token: r.Token, timing: a.timing,
+		dialect: a.row.dialect, options: a.options, made: max(a.made, r.stamp()),
 		hold: r.hold, extra: r.extra, site: a.site, began: sent, acquired: r.AcquiredAt,
 		turn: make(chan struct{}, 1), data: r.Data,
 	}

@@ -13,11 +13,15 @@ import (
 func TestARefusedWriteThatWasAppliedForAllThatCountsFromTheFirstSend(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
-		wire.Inject(testserver.Fault{Kind: testserver.FailAfter, Status: 400, Type: "ThrottlingException", Times: 1, Delay: lease / 10})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.FailAfter, Status: 400, Type: "ThrottlingException", Times: 1,
+			Delay: lease / 10,
+		})
 		start := time.Now()
 		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
 		check(e, wire.Count() == 2, "%d requests, want the refused one and the one that found its item", wire.Count())
-		check(e, !l.Deadline().After(start.Add(lease*4/5)), "the deadline is %v after the first send", l.Deadline().Sub(start))
+		check(e, !l.Deadline().After(start.Add(lease*4/5)), "the deadline is %v after the first send",
+			l.Deadline().Sub(start))
 	})
 }
 
@@ -32,15 +36,19 @@ func TestALockWhoseFirstRenewalIsInDoubtKnowsThatVersionToo(t *testing.T) {
 			skip int
 			wait time.Duration
 		}{
-			{dynalocktest.SlowResponse, 0, lease / 2},       // the acquire: so slow that a renewal follows,
-			{dynalocktest.SlowRequest, 1, lease * 77 / 100}, // which is applied only after the next attempt has found the acquire's version,
-			{dynalocktest.SlowRequest, 3, lease / 12},       // and before that one's own renewal, whose heartbeat is not yet due then
+			{dynalocktest.SlowResponse, 0, lease / 2}, // the acquire: so slow that a renewal follows,
+			// which is applied only after the next attempt has found the acquire's version,
+			{dynalocktest.SlowRequest, 1, lease * 77 / 100},
+			// and before that one's own renewal, whose heartbeat is not yet due then
+			{dynalocktest.SlowRequest, 3, lease / 12},
 		} {
 			e.embedded.Inject(dynalocktest.Fault{Kind: f.kind, Operation: "UpdateItem", Skip: f.skip, Times: 1, Delay: f.wait})
 		}
 		start := time.Now()
 		l := e.acquire(c, "key")
-		check(e, wire.Count("UpdateItem") == 4 && time.Since(start) < 2*lease, "%d writes in %v, want the acquire, the look at it, and a renewal after each", wire.Count("UpdateItem"), time.Since(start))
+		check(e, wire.Count("UpdateItem") == 4 && time.Since(start) < 2*lease,
+			"%d writes in %v, want the acquire, the look at it, and a renewal after each", wire.Count("UpdateItem"),
+			time.Since(start))
 		time.Sleep(3 * lease)
 		check(e, l.Held(), "lost: %v", l.Err())
 	})
@@ -59,12 +67,14 @@ func TestAnAcquireWhoseAnswerWasSlowRenewsBeforeItReturns(t *testing.T) {
 		wire.Inject(testserver.Fault{Delay: trust/2 + lease/50, Times: 1})
 		l := e.acquire(c, "slow", static)
 		check(e, wire.Count() == 2, "%d requests, want a heartbeat after the slow answer", wire.Count())
-		check(e, l.Held() && time.Until(l.Deadline()) > trust-lease/50, "held %v, %v are left", l.Held(), time.Until(l.Deadline()))
+		check(e, l.Held() && time.Until(l.Deadline()) > trust-lease/50, "held %v, %v are left", l.Held(),
+			time.Until(l.Deadline()))
 
 		before := wire.Count()
 		wire.Inject(testserver.Fault{Delay: trust/2 - lease/50, Times: 1})
 		l = e.acquire(c, "less slow", static)
-		check(e, wire.Count() == before+1, "%d requests, want no heartbeat while half of the trust is left", wire.Count()-before)
+		check(e, wire.Count() == before+1, "%d requests, want no heartbeat while half of the trust is left",
+			wire.Count()-before)
 		left := time.Until(l.Deadline())
 		check(e, l.Held() && left > trust/2 && left < trust*3/5, "held %v, %v are left", l.Held(), left)
 	})
@@ -73,8 +83,9 @@ func TestAnAcquireWhoseAnswerWasSlowRenewsBeforeItReturns(t *testing.T) {
 func TestAnAcquireWhoseAnswerIsOfNoUseAnyMoreGoesOn(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.AttemptTimeout = lease * 7 / 10 })
-		wire.Inject(testserver.Fault{Op: "UpdateItem", Times: 1, Delay: lease / 2})            // slow,
-		wire.Inject(testserver.Fault{Op: "UpdateItem", Kind: testserver.HangBefore, Times: 1}) // and its renewal hangs until the trust is used up
+		wire.Inject(testserver.Fault{Op: "UpdateItem", Times: 1, Delay: lease / 2}) // slow,
+		// and its renewal hangs until the trust is used up
+		wire.Inject(testserver.Fault{Op: "UpdateItem", Kind: testserver.HangBefore, Times: 1})
 		l := e.acquire(c, "key")
 		check(e, l.Held() && time.Until(l.Deadline()) > 0, "not held: %v", l.Err())
 		time.Sleep(3 * lease)
@@ -107,7 +118,8 @@ func TestAnAcquireDuringAShortSleepReturnsALockThatIsHeld(t *testing.T) {
 	virtual(t, func(e *env) {
 		clock := &clocks{}
 		c, wire := e.client(dynalock.WithClock(clock))
-		wire.Inject(testserver.Fault{Times: 1, Match: func(string, []byte) bool { clock.suspend(lease / 10); return true }}) // most of the trust is left
+		// most of the trust is left
+		wire.Inject(testserver.Fault{Times: 1, Match: func(string, []byte) bool { clock.suspend(lease / 10); return true }})
 		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
 		check(e, wire.Count() == 2 && l.Held(), "%d requests, held %v", wire.Count(), l.Held())
 	})

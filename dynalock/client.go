@@ -48,7 +48,10 @@ func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 	if o.Owner == "" {
 		o.Owner = defaultOwner()
 	}
-	c := &Client{opt: o, sched: heartbeat.New(func(h *heartbeat.Options) { h.Clock = o.clock }), isClosed: make(chan struct{})}
+	c := &Client{
+		opt: o, sched: heartbeat.New(func(h *heartbeat.Options) { h.Clock = o.clock }),
+		isClosed: make(chan struct{}),
+	}
 	c.tasks = newTasks(&c.opt)
 	c.roster = newRoster(c.tasks)
 	c.sightings = &sightings{now: c.tasks.now, watches: map[string]watch{}}

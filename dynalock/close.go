@@ -45,7 +45,8 @@ func (c *Client) Close(ctx context.Context) error {
 	for _, d := range duties {
 		d.cancel(ErrClosed)
 	}
-	late, done := linger(ctx, closeGrace*3/4) // the releases are sent, and a healthy store heard, also when ctx was over before
+	// the releases are sent, and a healthy store heard, also when ctx was over before
+	late, done := linger(ctx, closeGrace*3/4)
 	defer done()
 	errs := c.releaseAll(late, held)
 	for _, d := range duties {
@@ -61,7 +62,8 @@ func (c *Client) Close(ctx context.Context) error {
 				errs = append(errs, c.store.storeError("release", d.key, context.Cause(late)))
 				continue
 			}
-			errs = append(errs, fmt.Errorf("dynalock: the function that holds %q has not returned: its lock ends with its lease", d.key))
+			errs = append(errs, fmt.Errorf("dynalock: the function that holds %q has not returned: its lock ends with its lease",
+				d.key))
 		}
 	}
 	rest, left := c.roster.apart(tried)
@@ -101,7 +103,8 @@ const maxTold = 10
 // few joins errors, of many the first few and how many more there are.
 func few(errs []error) error {
 	if more := len(errs) - maxTold; more > 0 {
-		errs = append(errs[:maxTold:maxTold], fmt.Errorf("dynalock: and %d more locks that were not released, or functions that have not returned", more))
+		errs = append(errs[:maxTold:maxTold],
+			fmt.Errorf("dynalock: and %d more locks that were not released, or functions that have not returned", more))
 	}
 	return join(errs...)
 }

@@ -22,13 +22,19 @@ var guarded = map[string]struct {
 	"Do": {"key", func(ctx context.Context, c *dynalock.Client, fn func(context.Context, *dynalock.Lock) error) error {
 		return c.Do(ctx, "key", fn)
 	}},
-	"Once": {"once/key/1", func(ctx context.Context, c *dynalock.Client, fn func(context.Context, *dynalock.Lock) error) error {
-		_, err := c.Once(ctx, "key", "1", fn)
-		return err
-	}},
-	"Election.Run": {"key", func(ctx context.Context, c *dynalock.Client, fn func(context.Context, *dynalock.Lock) error) error {
-		return c.Election("key").Run(ctx, fn)
-	}},
+	"Once": {
+		"once/key/1",
+		func(ctx context.Context, c *dynalock.Client, fn func(context.Context, *dynalock.Lock) error) error {
+			_, err := c.Once(ctx, "key", "1", fn)
+			return err
+		},
+	},
+	"Election.Run": {
+		"key",
+		func(ctx context.Context, c *dynalock.Client, fn func(context.Context, *dynalock.Lock) error) error {
+			return c.Election("key").Run(ctx, fn)
+		},
+	},
 }
 
 // watcher is an Observer.
@@ -288,9 +294,12 @@ func TestAPeriodIsFinishedWhenItsFunctionReturnsNilThoughCloseToldItToStop(t *te
 		err   func(ctx context.Context) error
 		again bool
 	}{
-		"nil":                   {func(context.Context) error { return nil }, false},
-		"its context's error":   {func(ctx context.Context) error { return ctx.Err() }, true},
-		"an error of the cause": {func(ctx context.Context) error { return fmt.Errorf("half done: %w", context.Cause(ctx)) }, true},
+		"nil":                 {func(context.Context) error { return nil }, false},
+		"its context's error": {func(ctx context.Context) error { return ctx.Err() }, true},
+		"an error of the cause": {
+			func(ctx context.Context) error { return fmt.Errorf("half done: %w", context.Cause(ctx)) },
+			true,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onServer(t, func(e *env) {
@@ -328,7 +337,8 @@ func TestCloseGivesWayToAHandOverAndAResignationThatAreUnderWay(t *testing.T) {
 			virtual(t, func(e *env) {
 				a, _ := e.client()
 				b, _ := e.client()
-				leads, stopping, ended, over := make(chan *dynalock.Lock, 1), make(chan error, 1), make(chan error, 1), make(chan error, 2)
+				leads, stopping, ended, over := make(chan *dynalock.Lock, 1), make(chan error, 1), make(chan error, 1),
+					make(chan error, 2)
 				el := a.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = "a" })
 				go func() {
 					over <- el.Run(e.ctx, func(ctx context.Context, l *dynalock.Lock) error {
@@ -344,18 +354,20 @@ func TestCloseGivesWayToAHandOverAndAResignationThatAreUnderWay(t *testing.T) {
 				ctx, cancel := context.WithCancel(e.ctx)
 				follows := make(chan *dynalock.Lock, 1)
 				go func() {
-					over <- b.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = "b" }).Run(ctx, func(ctx context.Context, l *dynalock.Lock) error {
-						follows <- l
-						<-ctx.Done()
-						return nil
-					})
+					over <- b.Election("leader", func(o *dynalock.ElectionOptions) { o.Candidate = "b" }).Run(ctx,
+						func(ctx context.Context, l *dynalock.Lock) error {
+							follows <- l
+							<-ctx.Done()
+							return nil
+						})
 				}()
 				go func() { ended <- end(e, el) }()
 				cause := <-stopping
 				check(e, errors.Is(cause, dynalock.ErrHandedOver) || errors.Is(cause, dynalock.ErrResigned), "%v", cause)
 				start := time.Now()
 				must(e, a.Close(e.within(10*lease)))
-				check(e, time.Since(start) >= 2*lease-50*time.Millisecond, "Close returned after %v, while lead ran", time.Since(start))
+				check(e, time.Since(start) >= 2*lease-50*time.Millisecond, "Close returned after %v, while lead ran",
+					time.Since(start))
 				wantErr(e, <-over, dynalock.ErrClosed)
 				must(e, <-ended)
 				<-follows
@@ -451,9 +463,13 @@ func TestLocksWhoseReleaseFailedAreForgottenAfterTheirLease(t *testing.T) {
 	virtual(t, func(e *env) {
 		const many = 300
 		c, wire := e.client()
-		remove := wire.Inject(testserver.Fault{Kind: invalid.Kind, Status: invalid.Status, Type: invalid.Type, Op: "UpdateItem", Match: func(_ string, body []byte) bool {
-			return strings.Contains(string(body), "SET #released")
-		}})
+		remove := wire.Inject(
+			testserver.Fault{
+				Kind: invalid.Kind, Status: invalid.Status, Type: invalid.Type, Op: "UpdateItem",
+				Match: func(_ string, body []byte) bool {
+					return strings.Contains(string(body), "SET #released")
+				},
+			})
 		defer remove()
 		before := runtime.NumGoroutine()
 		for i := range many {
@@ -482,7 +498,8 @@ func TestTheErrorOfCloseTellsOfTheFirstOfManyLocksAndCountsTheRest(t *testing.T)
 		var store *dynalock.StoreError
 		check(e, errors.As(err, &store) && strings.HasPrefix(store.Key, "key "), "%v", store)
 		told := strings.Split(err.Error(), "; dynalock: ")
-		check(e, len(told) == 11 && strings.Contains(told[10], "290 more"), "%d are told, the last: %s", len(told), told[len(told)-1])
+		check(e, len(told) == 11 && strings.Contains(told[10], "290 more"), "%d are told, the last: %s", len(told),
+			told[len(told)-1])
 	})
 }
 
@@ -508,7 +525,8 @@ func TestCloseBlamesTheReleaseThatHangsNotTheFunctionThatHasReturned(t *testing.
 				wantErr(e, err, context.DeadlineExceeded)
 				wantErr(e, err, dynalock.ErrStore)
 				text := err.Error()
-				check(e, strings.Contains(text, fmt.Sprintf("release %q", g.key)) && !strings.Contains(text, "has not returned"), "%v", err)
+				check(e, strings.Contains(text, fmt.Sprintf("release %q", g.key)) && !strings.Contains(text, "has not returned"),
+					"%v", err)
 				check(e, <-over != nil, "its call has not failed")
 			})
 		}
@@ -590,7 +608,8 @@ func TestCloseEndsRequestsThatHang(t *testing.T) {
 				start := time.Now()
 				err := c.Close(e.within(lease / 10))
 				if name == "Get" { // it may still have an answer until the end
-					check(e, err == nil || errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "ignore"), "Close: %v", err)
+					check(e, err == nil || errors.Is(err, context.DeadlineExceeded) && !strings.Contains(err.Error(), "ignore"),
+						"Close: %v", err)
 				} else {
 					must(e, err)
 					wantErr(e, <-over, dynalock.ErrClosed)
@@ -612,7 +631,8 @@ func TestCloseReleasesAllOfManyLocksAFewAtATimeThoughTheFirstFails(t *testing.T)
 		wire.Inject(testserver.Fault{Delay: delay})
 		start := time.Now()
 		wantErr(e, c.Close(e.ctx), dynalock.ErrStore)
-		check(e, time.Since(start) >= 4*delay, "%d locks were released in %v: more than 64 at a time", many, time.Since(start))
+		check(e, time.Since(start) >= 4*delay, "%d locks were released in %v: more than 64 at a time", many,
+			time.Since(start))
 		free := 0
 		for i := range many {
 			if text(e.item(fmt.Sprint("key ", i))["isReleased"]) == "1" {
@@ -666,7 +686,8 @@ func TestCloseOnADeadNetworkLeavesNothingBehind(t *testing.T) {
 		start := time.Now()
 		err := c.Close(e.within(time.Second))
 		wantErr(e, err, context.DeadlineExceeded)
-		check(e, strings.Contains(err.Error(), `"a"`) && strings.Contains(err.Error(), `"b"`), "it does not say what could not be released: %v", err)
+		check(e, strings.Contains(err.Error(), `"a"`) && strings.Contains(err.Error(), `"b"`),
+			"it does not say what could not be released: %v", err)
 		check(e, time.Since(start) <= 1050*time.Millisecond, "Close took %v", time.Since(start))
 		for range 3 {
 			err := <-errs
@@ -695,11 +716,13 @@ func TestCloseOfManyLocksOnADeadNetworkEndsWithItsContext(t *testing.T) {
 		c, locks := deadWithManyLocks(e)
 		start := time.Now()
 		wantErr(e, c.Close(e.within(100*time.Millisecond)), context.DeadlineExceeded)
-		check(e, time.Since(start) <= 150*time.Millisecond, "returned %v after its context's end", time.Since(start)-100*time.Millisecond)
+		check(e, time.Since(start) <= 150*time.Millisecond, "returned %v after its context's end",
+			time.Since(start)-100*time.Millisecond)
 		for _, l := range locks { // also those whose turn to be released never came
 			wantErr(e, context.Cause(l.Context()), dynalock.ErrReleased)
 			wantErr(e, l.Err(), dynalock.ErrReleased)
-			check(e, !errors.Is(l.Err(), dynalock.ErrLost) && !l.Held(), "%q after Close: held is %v, %v", l.Key(), l.Held(), l.Err())
+			check(e, !errors.Is(l.Err(), dynalock.ErrLost) && !l.Held(), "%q after Close: held is %v, %v", l.Key(), l.Held(),
+				l.Err())
 		}
 	})
 }
@@ -714,7 +737,8 @@ func TestALockThatWaitsForItsReleaseByCloseIsHeldOrSaysThatItIsNot(t *testing.T)
 			time.Sleep(10 * time.Second)
 			synctest.Wait()
 			for _, l := range locks {
-				check(e, l.Held() == (l.Context().Err() == nil), "%q: held is %v, its context says %v", l.Key(), l.Held(), l.Context().Err())
+				check(e, l.Held() == (l.Context().Err() == nil), "%q: held is %v, its context says %v", l.Key(), l.Held(),
+					l.Context().Err())
 			}
 		}
 		wantErr(e, <-closed, context.DeadlineExceeded)

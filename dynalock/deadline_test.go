@@ -19,7 +19,8 @@ func TestALeaseIsRoundedUpToAMillisecond(t *testing.T) {
 		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.Lease = odd + time.Second })
 		check(e, text(e.item("key")["leaseDuration"]) == "4002", "the item says %s", text(e.item("key")["leaseDuration"]))
 		must(e, l.Release(e.ctx))
-		must(e, c.Election("key", func(o *dynalock.ElectionOptions) { o.Lease = odd }).Run(e.ctx, func(context.Context, *dynalock.Lock) error { return nil }))
+		must(e, c.Election("key", func(o *dynalock.ElectionOptions) { o.Lease = odd }).Run(e.ctx,
+			func(context.Context, *dynalock.Lock) error { return nil }))
 		_, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.Lease = odd })
 		must(e, err)
 	})
@@ -39,7 +40,8 @@ func TestALeaseUntilTheDeadlineIsTrustedUntilItAndEndsTheWorkBefore(t *testing.T
 		work, cancel := dynalock.BeforeDeadline(ctx)
 		defer cancel()
 		end, _ := work.Deadline()
-		check(e, deadline.Sub(end).Round(time.Millisecond) == 300*time.Millisecond, "the work ends %v before", deadline.Sub(end))
+		check(e, deadline.Sub(end).Round(time.Millisecond) == 300*time.Millisecond, "the work ends %v before",
+			deadline.Sub(end))
 		long, cancel := dynalock.BeforeDeadline(e.within(time.Hour))
 		defer cancel()
 		end, _ = long.Deadline()
@@ -104,7 +106,8 @@ func TestWhoFreedALockIsToldToItsHolderAndInItsRecord(t *testing.T) {
 func receipts(e *env, consumer func() *dynalock.Client) (n int, l *dynalock.Lock) {
 	e.Helper()
 	for n = 1; n < 1000; n++ {
-		l, err := consumer().TryAcquire(e.ctx, "key", func(o *dynalock.AcquireOptions) { o.Lease, o.NoHeartbeat = 75*time.Second, true })
+		l, err := consumer().TryAcquire(e.ctx, "key",
+			func(o *dynalock.AcquireOptions) { o.Lease, o.NoHeartbeat = 75*time.Second, true })
 		if err == nil {
 			return n, l
 		}

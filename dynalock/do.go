@@ -13,7 +13,9 @@ import (
 // The error is fn's, joined with a [*LostError] (ErrLost) if the lock was lost, whatever fn returned, and with the
 // error of the release if that failed or, after the end of ctx, goes on in the background. Errors before fn ran are
 // those of [Client.Acquire]; a nil fn is ErrInvalid.
-func (c *Client) Do(ctx context.Context, key string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*AcquireOptions)) (err error) {
+func (c *Client) Do(
+	ctx context.Context, key string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*AcquireOptions),
+) (err error) {
 	if fn == nil {
 		errs := []error{errors.New("fn is nil, allowed: a function")}
 		var o AcquireOptions

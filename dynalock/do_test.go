@@ -46,7 +46,10 @@ func TestDoSaysThatTheLockWasLostWhateverTheFunctionReturns(t *testing.T) {
 func TestDoSaysThatTheLockWasNotReleased(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Op: "UpdateItem", Skip: 1})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Op: "UpdateItem",
+			Skip: 1,
+		})
 		wantErr(e, c.Do(e.ctx, "key", nothing), dynalock.ErrStore)
 		check(e, e.item("key")["isReleased"] == nil, "it was released after all")
 	})

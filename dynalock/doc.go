@@ -3,8 +3,8 @@
 // A lock is one item, and whoever writes it under the right condition holds it. The holder renews its lease with
 // heartbeats; when it falls silent for a whole lease, others may take over. [Client.Do] runs a function under a
 // lock, [Client.Acquire] and [Client.TryAcquire] give a [Lock] to hold, [Lock.Transact] writes to DynamoDB only
-// while it is held. [Client.Once], [Client.Tick] and [Client.Election] are built on it. What follows is how it works and what to
-// rely on.
+// while it is held. [Client.Once], [Client.Tick] and [Client.Election] are built on it. What follows is how it works
+// and what to rely on.
 //
 // # The item
 //
@@ -70,15 +70,15 @@
 // # Late requests
 //
 // A network, a proxy or an SDK may deliver a request again, or for the first time, long after its caller has gone on.
-// Such a copy changes nothing. What a holder writes names the versions and the token of its own tenure. An acquire takes
-// a released row only if that was written before the request was made: each release is stamped later than every request
-// that its tenure has sent, and each acquire no earlier than the row that it replaces. So a copy of a request that was
-// applied is refused whatever any clock says. A request that was not, and arrives late for the first time, is refused
-// where the clocks are right (they are corrected by DynamoDB's, to about a second); else it can begin a tenure that
-// nobody holds, for one lease.
+// Such a copy changes nothing. What a holder writes names the versions and the token of its own tenure. An acquire
+// takes a released row only if that was written before the request was made: each release is stamped later than every
+// request that its tenure has sent, and each acquire no earlier than the row that it replaces. So a copy of a request
+// that was applied is refused whatever any clock says. A request that was not, and arrives late for the first time, is
+// refused where the clocks are right (they are corrected by DynamoDB's, to about a second); else it can begin a tenure
+// that nobody holds, for one lease.
 //
-// DynamoDB refuses a request that is more than five minutes old, by its signature. A row that is to go after its release
-// ([AcquireOptions].DeleteOnRelease, [Options].Retention, [OnceOptions].Keep) stays for 15 minutes at least.
+// DynamoDB refuses a request that is more than five minutes old, by its signature. A row that is to go after its
+// release ([AcquireOptions].DeleteOnRelease, [Options].Retention, [OnceOptions].Keep) stays for 15 minutes at least.
 //
 // # Release and hand-over
 //
@@ -108,12 +108,12 @@
 // token to count on from (a new key; an item deleted by its TTL, by hand or by another library; a row that another
 // library wrote anew) it starts at DynamoDB's time in microseconds, which grows faster than a lock changes hands. The
 // answers carry that time, so a client knows it to a second, whatever the machine's clock says. A token that comes out
-// more than half a second old, or not above the largest that the client has seen of the key, is raised by one more write
-// before anybody gets it. So the tokens of one client never go back (it remembers 10,000 keys), and those of two are in
-// order when 3 s or more lie between the two creations of the item. Only the very first request of a process rests on the
-// machine's clock alone: its token is ahead by as much as that clock. Behind is only a token whose process dies before
-// it hears the answer, and what counts on from it. After a deletion by the TTL, 15 minutes or more after the release,
-// that decides nothing.
+// more than half a second old, or not above the largest that the client has seen of the key, is raised by one more
+// write before anybody gets it. So the tokens of one client never go back (it remembers 10,000 keys), and those of two
+// are in order when 3 s or more lie between the two creations of the item. Only the very first request of a process
+// rests on the machine's clock alone: its token is ahead by as much as that clock. Behind is only a token whose process
+// dies before it hears the answer, and what counts on from it. After a deletion by the TTL, 15 minutes or more after
+// the release, that decides nothing.
 //
 // # Guarded writes
 //
@@ -134,9 +134,9 @@
 // [DialectDynamolock]. A row that another library has released costs one request more: it is looked at before it is
 // taken. The others know no tokens: the Java client drops the token, dynamolock may write an older one back. So tokens
 // order the tenures of a key only where this library alone locks it. Guarded writes ask for the acquisition id, too.
-// They are exact in a mixed fleet as long as nobody deletes rows, as the Java client does with released ones by default.
-// [Options].Retention and [AcquireOptions].DeleteOnRelease are not for tables shared with dynamolock, which copies the
-// TTL into rows that it holds.
+// They are exact in a mixed fleet as long as nobody deletes rows, as the Java client does with released ones by
+// default. [Options].Retention and [AcquireOptions].DeleteOnRelease are not for tables shared with dynamolock, which
+// copies the TTL into rows that it holds.
 //
 // # What is not promised
 //
@@ -145,13 +145,16 @@
 // at rates further apart than the safety margin allows break the lease, not the tokens and not the guarded writes.
 //
 // Locks are not reentrant: to acquire a key once more with a context of its holder is refused ([ErrNested]), and without
-// one a goroutine waits for itself. Processes are not served in the
-// order in which they came. Where an item was deleted by hand or by another library, copies of requests that are up to
-// five minutes old may make it anew: one begins a tenure that nobody holds, for one lease; one of the acquire that had
-// created the item brings back its very tenure, whose guarded writes then apply again; and tokens may go back. A global
-// table in the eventually consistent mode decides
-// in each Region on a copy of its own: use one Region, or the strongly consistent mode (where there are no
-// transactions, so no Transact). Whoever may write to the table can break every lock in it.
+// one a goroutine waits for itself. Processes are not served in the order in which they came.
+//
+// Where an item was deleted by hand or by another library, copies of requests that are up to five minutes old may make
+// it anew, or, stamped by a clock that was ahead, take it while it is free. One begins a tenure that nobody holds, for
+// one lease. One of the acquire that had created the item brings back its very tenure, whose guarded writes then apply
+// again. Tokens may go back.
+//
+// A global table in the eventually consistent mode decides in each Region on a copy of its own: use one Region, or the
+// strongly consistent mode (where there are no transactions, so no Transact). Whoever may write to the table can break
+// every lock in it.
 //
 // # Compatibility
 //

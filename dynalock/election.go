@@ -139,9 +139,9 @@ func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Electio
 // Run campaigns, and runs lead for every term that it wins, until ctx is done or lead returns while its term lasts;
 // then Run returns lead's error. lead's context ends when ctx does, when the lease can no longer be trusted
 // ([context.Cause] is a [*LostError]), and when the term is to end in good order (ErrResigned, ErrHandedOver,
-// ErrUnhealthy, and ErrClosed when [Client.Close] begins). Run waits for lead to return before it gives the lock up, and
-// keeps the lease meanwhile, unless Health fails: by the clocks, no two leaders act at once. A lead that ignores its
-// context keeps others from leading, until its lease is lost. A lead that calls Close itself has to pass a context
+// ErrUnhealthy, and ErrClosed when [Client.Close] begins). Run waits for lead to return before it gives the lock up,
+// and keeps the lease meanwhile, unless Health fails: by the clocks, no two leaders act at once. A lead that ignores
+// its context keeps others from leading, until its lease is lost. A lead that calls Close itself has to pass a context
 // derived from its own.
 //
 // After a term that ended otherwise Run campaigns again, and what lead returned goes to the log. The term's number
@@ -174,7 +174,8 @@ func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lo
 	e.running = true
 	e.mu.Unlock()
 	if again {
-		return invalid([]error{fmt.Errorf("election %q of candidate %q is running, allowed: one Run at a time", e.key, e.opt.Candidate)})
+		return invalid([]error{fmt.Errorf("election %q of candidate %q is running, allowed: one Run at a time", e.key,
+			e.opt.Candidate)})
 	}
 	defer func() {
 		e.mu.Lock()
@@ -273,7 +274,8 @@ func (e *Election) serve(ctx context.Context, lead func(context.Context, *Lock) 
 		}
 		return true, join(ErrClosed, err)
 	}
-	e.c.opt.Logger.WarnContext(ctx, "term ended", "key", e.key, "token", l.token, "owner", e.opt.Candidate, "cause", cause, "error", err)
+	e.c.opt.Logger.WarnContext(ctx, "term ended", "key", e.key, "token", l.token, "owner", e.opt.Candidate, "cause", cause,
+		"error", err)
 	return false, nil
 }
 
@@ -370,7 +372,8 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 // HandOver makes the named candidate the leader: the present one, in whichever process, ends its function (its
 // context's cause is ErrHandedOver), waits for it, and stands down in favour of the candidate, who takes the lock at
 // its next look, MaxPoll/20 later at most. Nobody else can meanwhile; where the candidate does not exist, others lead
-// when the lease has run out. The present leader learns of it with its next heartbeat, in this process at once, and stops MaxPoll later.
+// when the lease has run out. The present leader learns of it with its next heartbeat, in this process at once, and
+// stops MaxPoll later.
 //
 // It returns when the candidate leads. If somebody else does, or nobody did, the error matches ErrChanged; others
 // match ErrInvalid, ErrForeign, ErrStore or ctx.Err(). Its cost: a read and a write, the leader's last write, the

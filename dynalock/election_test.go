@@ -38,7 +38,10 @@ func (e *env) candidate(name string, optFns ...func(*dynalock.ElectionOptions)) 
 	}
 	c, wire := named.client()
 	ctx, stop := context.WithCancel(e.ctx)
-	k := &candidate{name: name, wire: wire, leads: make(chan *dynalock.Lock, 100), ends: make(chan error, 100), stop: stop, stopped: make(chan error, 1)}
+	k := &candidate{
+		name: name, wire: wire, leads: make(chan *dynalock.Lock, 100), ends: make(chan error, 100), stop: stop,
+		stopped: make(chan error, 1),
+	}
 	k.Election = c.Election("leader", append([]func(*dynalock.ElectionOptions){func(o *dynalock.ElectionOptions) {
 		o.Candidate, o.Value = name, []byte(name+":8080")
 	}}, optFns...)...)
@@ -60,7 +63,8 @@ func TestALeaderPublishesItsValueAndItsTokenIsTheTerm(t *testing.T) {
 		l := <-a.leads
 		r, err := a.Leader(e.ctx)
 		must(e, err)
-		check(e, r.Owner == "a" && string(r.Data) == "a:8080" && r.Token == l.Token() && r.State == dynalock.Held, "leader is %+v", r)
+		check(e, r.Owner == "a" && string(r.Data) == "a:8080" && r.Token == l.Token() && r.State == dynalock.Held,
+			"leader is %+v", r)
 		a.stop()
 		wantErr(e, <-a.stopped, context.Canceled)
 		r, err = a.Leader(e.ctx)
@@ -137,7 +141,8 @@ func TestHandOverMakesTheNamedCandidateTheLeaderInThreeRequests(t *testing.T) {
 		for _, g := range gaps {
 			e.Logf("hand-over: %v between the two writes, %d looks of the candidate", g.took, g.looks)
 			check(e, g.looks == 1 && g.refused == 0, "%d looks of the candidate, want 1; %d refused writes", g.looks, g.refused)
-			check(e, g.took <= time.Second/20+4*2*time.Millisecond, "gap of %v, want MaxPoll/20 and two requests at most", g.took)
+			check(e, g.took <= time.Second/20+4*2*time.Millisecond, "gap of %v, want MaxPoll/20 and two requests at most",
+				g.took)
 		}
 	})
 }
@@ -172,7 +177,8 @@ func TestResignSaysThatTheLockWasNotReleased(t *testing.T) {
 	virtual(t, func(e *env) {
 		a := e.candidate("a")
 		<-a.leads
-		remove := e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Code: "ValidationException"})
+		remove := e.embedded.Inject(
+			dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Operation: "UpdateItem", Code: "ValidationException"})
 		wantErr(e, a.Resign(e.ctx), dynalock.ErrStore)
 		remove()
 		r, err := a.Leader(e.ctx)
@@ -313,7 +319,8 @@ func TestCloseEndsARunThatDoesNotLead(t *testing.T) {
 				})
 				over := make(chan error, 1)
 				go func() {
-					over <- el.Run(e.within(3*time.Hour), func(ctx context.Context, _ *dynalock.Lock) error { <-ctx.Done(); return nil })
+					over <- el.Run(e.within(3*time.Hour),
+						func(ctx context.Context, _ *dynalock.Lock) error { <-ctx.Done(); return nil })
 				}()
 				time.Sleep(lease)
 				must(e, el.Resign(e.ctx))
@@ -365,7 +372,8 @@ func TestACandidateThatIsNotHealthyDoesNotCampaignThoughNobodyLeads(t *testing.T
 			}
 		})
 		time.Sleep(5 * lease)
-		check(e, len(a.leads) == 0 && a.wire.Count() == 0, "%d terms, %d requests of a candidate that is not healthy", len(a.leads), a.wire.Count())
+		check(e, len(a.leads) == 0 && a.wire.Count() == 0, "%d terms, %d requests of a candidate that is not healthy",
+			len(a.leads), a.wire.Count())
 		well.Store(true)
 		<-a.leads
 	})
@@ -470,7 +478,8 @@ func TestAHandOverThatComesTooLateLeavesTheNextLeaderAlone(t *testing.T) {
 // dynamolock copies attributes that it does not know into a row that it takes over.
 func TestACandidateDoesNotTakeALockThatDynamolockHoldsThoughAnOldLeaderStoodDownForIt(t *testing.T) {
 	virtual(t, func(e *env) {
-		row := with(goRow("dynamolock", "theirs"), attributes{"successor": s("b"), "yielded": s("0123456789abcdef0123456789abcdef-7"), "fencingToken": n("7")})
+		row := with(goRow("dynamolock", "theirs"),
+			attributes{"successor": s("b"), "yielded": s("0123456789abcdef0123456789abcdef-7"), "fencingToken": n("7")})
 		e.put("leader", row)
 		b := e.candidate("b")
 		for beat := range 20 {
@@ -484,8 +493,10 @@ func TestACandidateDoesNotTakeALockThatDynamolockHoldsThoughAnOldLeaderStoodDown
 
 func TestNoTwoLeadersHoldAtOnceUnderAnyFault(t *testing.T) {
 	kinds := []dynalocktest.Kind{
-		dynalocktest.SlowRequest, dynalocktest.SlowResponse, dynalocktest.LostRequest, dynalocktest.LostResponse, dynalocktest.Duplicated,
-		dynalocktest.ErrorBefore, dynalocktest.ErrorAfter, dynalocktest.ResetBefore, dynalocktest.ResetAfter, dynalocktest.Throttled,
+		dynalocktest.SlowRequest, dynalocktest.SlowResponse, dynalocktest.LostRequest, dynalocktest.LostResponse,
+		dynalocktest.Duplicated,
+		dynalocktest.ErrorBefore, dynalocktest.ErrorAfter, dynalocktest.ResetBefore, dynalocktest.ResetAfter,
+		dynalocktest.Throttled,
 		dynalocktest.Conflict,
 	}
 	for i, kind := range kinds {
@@ -627,7 +638,10 @@ func unrest(e *env, seed uint64) {
 
 // endOf names why a term ended.
 func endOf(ctx context.Context) string {
-	for name, err := range map[string]error{"lost": dynalock.ErrLost, "handed over": dynalock.ErrHandedOver, "resigned": dynalock.ErrResigned} {
+	for name, err := range map[string]error{
+		"lost": dynalock.ErrLost, "handed over": dynalock.ErrHandedOver,
+		"resigned": dynalock.ErrResigned,
+	} {
 		if errors.Is(context.Cause(ctx), err) {
 			return name
 		}

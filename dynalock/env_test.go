@@ -106,7 +106,9 @@ func (e *env) acquire(c *dynalock.Client, key string, optFns ...func(*dynalock.A
 	return e.acquireWithin(c, 30*time.Second, key, optFns...)
 }
 
-func (e *env) acquireWithin(c *dynalock.Client, d time.Duration, key string, optFns ...func(*dynalock.AcquireOptions)) *dynalock.Lock {
+func (e *env) acquireWithin(
+	c *dynalock.Client, d time.Duration, key string, optFns ...func(*dynalock.AcquireOptions),
+) *dynalock.Lock {
 	e.Helper()
 	l, err := c.Acquire(e.within(d), key, optFns...)
 	must(e.T, err)
@@ -131,7 +133,8 @@ func crash(wire *testserver.Wire) { wire.Cut() }
 // item reads what is stored.
 func (e *env) item(key string) map[string]types.AttributeValue {
 	e.Helper()
-	out, err := e.connect().GetItem(e.ctx, &dynamodb.GetItemInput{TableName: &e.table, Key: e.key(key), ConsistentRead: new(true)})
+	out, err := e.connect().GetItem(e.ctx,
+		&dynamodb.GetItemInput{TableName: &e.table, Key: e.key(key), ConsistentRead: new(true)})
 	must(e.T, err)
 	return out.Item
 }

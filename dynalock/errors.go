@@ -12,14 +12,17 @@ import (
 // others have stored in the table or answered: what is not printable in it is escaped. The fields of the error types
 // are as they were found.
 var (
-	ErrHeld     = errors.New("dynalock: lock is held")                           // by somebody else; the error is a *HeldError
-	ErrLost     = errors.New("dynalock: lock was lost")                          // the tenure is over without a release; the error is a *LostError
-	ErrReleased = errors.New("dynalock: lock was released")                      // by its holder
-	ErrChanged  = errors.New("dynalock: lock is no longer in the tenure shown")  // ForceRelease came too late
-	ErrClosed   = errors.New("dynalock: client is closed")                       //
-	ErrForeign  = errors.New("dynalock: item is not a lock")                     // the error is a *ForeignError
-	ErrInvalid  = errors.New("dynalock: invalid input")                          // nothing was sent; the message names every bad field
-	ErrStore    = errors.New("dynalock: DynamoDB did not carry out the request") // the error is a *StoreError
+	// by somebody else; the error is a *HeldError
+	ErrHeld = errors.New("dynalock: lock is held")
+	// the tenure is over without a release; the error is a *LostError
+	ErrLost     = errors.New("dynalock: lock was lost")
+	ErrReleased = errors.New("dynalock: lock was released")                     // by its holder
+	ErrChanged  = errors.New("dynalock: lock is no longer in the tenure shown") // ForceRelease came too late
+	ErrClosed   = errors.New("dynalock: client is closed")                      //
+	ErrForeign  = errors.New("dynalock: item is not a lock")                    // the error is a *ForeignError
+	// nothing was sent; the message names every bad field
+	ErrInvalid = errors.New("dynalock: invalid input")
+	ErrStore   = errors.New("dynalock: DynamoDB did not carry out the request") // the error is a *StoreError
 )
 
 // HeldError says that somebody else holds the lock. It matches [ErrHeld].

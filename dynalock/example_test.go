@@ -255,11 +255,12 @@ func ExampleClient_Tick() {
 	replica, stop := context.WithCancel(ctx)
 	defer stop()
 
-	err := client.Tick(replica, "cleanup", dynalock.Every(time.Second, 0), func(_ context.Context, l *dynalock.Lock, due time.Time) error {
-		fmt.Println("cleaning up:", l.Key() == "once/cleanup/"+due.Format(time.RFC3339))
-		stop() // as a signal would
-		return nil
-	})
+	err := client.Tick(replica, "cleanup", dynalock.Every(time.Second, 0),
+		func(_ context.Context, l *dynalock.Lock, due time.Time) error {
+			fmt.Println("cleaning up:", l.Key() == "once/cleanup/"+due.Format(time.RFC3339))
+			stop() // as a signal would
+			return nil
+		})
 	fmt.Println(err)
 	// Output:
 	// cleaning up: true
@@ -312,7 +313,8 @@ func ExampleLock_Context() {
 	fatal(err)
 	fatal(l.Release(ctx))
 	<-l.Done()
-	fmt.Println(l.Held(), errors.Is(l.Err(), dynalock.ErrReleased), errors.Is(context.Cause(l.Context()), dynalock.ErrReleased))
+	fmt.Println(l.Held(), errors.Is(l.Err(), dynalock.ErrReleased),
+		errors.Is(context.Cause(l.Context()), dynalock.ErrReleased))
 	// Output: false true true
 }
 
@@ -333,7 +335,8 @@ func ExampleLock_SetData() {
 // counter is an update of the caller's own.
 func counter() types.TransactWriteItem {
 	return types.TransactWriteItem{Update: &types.Update{
-		TableName: aws.String("locks"), Key: map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: "a counter"}},
+		TableName:                 aws.String("locks"),
+		Key:                       map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: "a counter"}},
 		UpdateExpression:          aws.String("ADD hits :1"),
 		ExpressionAttributeValues: map[string]types.AttributeValue{":1": &types.AttributeValueMemberN{Value: "1"}},
 	}}
@@ -392,7 +395,8 @@ func ExampleCreateTable() {
 	// Output:
 	// <nil>
 	// <nil>
-	// dynalock: invalid input: table "locks" exists and does not fit: the table's partition key is "key", the options say "id"
+	// dynalock: invalid input: table "locks" exists and does not fit: the table's partition key is "key", the options say
+	// "id"
 }
 
 func ExampleCheckTable() {

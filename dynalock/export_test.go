@@ -76,13 +76,19 @@ type Tenure struct {
 
 // SendAcquire sends attempt n of an acquisition.
 func SendAcquire(ctx context.Context, c *Client, key, id string, n uint64, admit []string) {
-	a := &acquisition{c: c, key: key, kind: plain{}, ledger: ledger{id: id, last: n}, row: row{dialect: c.opt.Dialect, admit: admit}, options: AcquireOptions{Lease: c.opt.Lease}}
+	a := &acquisition{
+		c: c, key: key, kind: plain{}, ledger: ledger{id: id, last: n},
+		row: row{dialect: c.opt.Dialect, admit: admit}, options: AcquireOptions{Lease: c.opt.Lease},
+	}
 	c.store.update(ctx, lease(c).attempt, c.store.updateInput(key, a.expressions(nil)))
 }
 
 // SendCleanUp sends the releases of an acquisition that gave up after attempt n.
 func SendCleanUp(ctx context.Context, c *Client, key, id string, n uint64) {
-	a := &acquisition{c: c, key: key, kind: plain{}, ledger: ledger{id: id, last: n, open: []entry{{n: n}}}, timing: lease(c)}
+	a := &acquisition{
+		c: c, key: key, kind: plain{}, ledger: ledger{id: id, last: n, open: []entry{{n: n}}},
+		timing: lease(c),
+	}
 	a.cleanUp(ctx)
 }
 

@@ -14,7 +14,10 @@ func TestALockWonAfterItsCallerHadGoneIsForgotten(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
 		for range 5 {
-			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: 100 * time.Millisecond, Times: 1})
+			e.embedded.Inject(dynalocktest.Fault{
+				Kind: dynalocktest.SlowResponse, Operation: "UpdateItem",
+				Delay: 100 * time.Millisecond, Times: 1,
+			})
 			_, err := c.Acquire(e.within(50*time.Millisecond), "key")
 			wantErr(e, err, context.DeadlineExceeded)
 			time.Sleep(time.Second)
@@ -30,7 +33,10 @@ func TestTheCleaningUpBehindAnAcquisitionIsRepeated(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Minute })
 		ctx, cancel := context.WithCancel(e.ctx)
-		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool { cancel(); return true }})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1,
+			Match: func(string, []byte) bool { cancel(); return true },
+		})
 		wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 2})
 		_, err := c.Acquire(ctx, "key")
 		wantErr(e, err, context.Canceled)

@@ -32,7 +32,9 @@ type wrapped struct {
 	transact func(next func() (*dynamodb.TransactWriteItemsOutput, error)) (*dynamodb.TransactWriteItemsOutput, error)
 }
 
-func (w *wrapped) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, optFns ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+func (w *wrapped) UpdateItem(
+	ctx context.Context, in *dynamodb.UpdateItemInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.UpdateItemOutput, error) {
 	next := func() (*dynamodb.UpdateItemOutput, error) { return w.DynamoDB.UpdateItem(ctx, in, optFns...) }
 	if w.update == nil {
 		return next()
@@ -40,7 +42,9 @@ func (w *wrapped) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, 
 	return w.update(next)
 }
 
-func (w *wrapped) GetItem(ctx context.Context, in *dynamodb.GetItemInput, optFns ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+func (w *wrapped) GetItem(
+	ctx context.Context, in *dynamodb.GetItemInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.GetItemOutput, error) {
 	next := func() (*dynamodb.GetItemOutput, error) { return w.DynamoDB.GetItem(ctx, in, optFns...) }
 	if w.get == nil {
 		return next()
@@ -48,7 +52,9 @@ func (w *wrapped) GetItem(ctx context.Context, in *dynamodb.GetItemInput, optFns
 	return w.get(next)
 }
 
-func (w *wrapped) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, optFns ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+func (w *wrapped) TransactWriteItems(
+	ctx context.Context, in *dynamodb.TransactWriteItemsInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.TransactWriteItemsOutput, error) {
 	next := func() (*dynamodb.TransactWriteItemsOutput, error) {
 		return w.DynamoDB.TransactWriteItems(ctx, in, optFns...)
 	}
@@ -62,7 +68,8 @@ func (w *wrapped) TransactWriteItems(ctx context.Context, in *dynamodb.TransactW
 func (e *env) through(w *wrapped, optFns ...func(*dynalock.Options)) *dynalock.Client {
 	e.Helper()
 	w.DynamoDB = e.connect()
-	c, err := dynalock.New(w, e.table, append([]func(*dynalock.Options){func(o *dynalock.Options) { o.Lease = lease }}, optFns...)...)
+	c, err := dynalock.New(w, e.table,
+		append([]func(*dynalock.Options){func(o *dynalock.Options) { o.Lease = lease }}, optFns...)...)
 	must(e, err)
 	e.Cleanup(func() { _ = c.Close(context.WithoutCancel(e.ctx)) })
 	return c
@@ -71,7 +78,9 @@ func (e *env) through(w *wrapped, optFns ...func(*dynalock.Options)) *dynalock.C
 // A proxy that sends every write twice and passes on the second answer: the refusal shows the write itself.
 func TestAWriteThatIsRepeatedOnItsWayIsNoLoss(t *testing.T) {
 	virtual(t, func(e *env) {
-		c := e.through(&wrapped{update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+		c := e.through(&wrapped{update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput,
+			error,
+		) {
 			if _, err := next(); err != nil {
 				return nil, err
 			}
@@ -103,7 +112,10 @@ func TestAWriteOfACloneIsALossThoughItFollowsOurs(t *testing.T) {
 }
 
 func TestHoweverManyAnswersAreLostTheLeaseIsKeptAndReleased(t *testing.T) {
-	for name, kind := range map[string]testserver.Kind{"none applied": testserver.FailBefore, "all applied": testserver.FailAfter} {
+	for name, kind := range map[string]testserver.Kind{
+		"none applied": testserver.FailBefore,
+		"all applied":  testserver.FailAfter,
+	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
 				c, wire := e.client(func(o *dynalock.Options) { o.Lease, o.Heartbeat = time.Minute, 100*time.Millisecond })
@@ -133,8 +145,9 @@ func TestAReleaseThatWasAppliedLongBeforeItsAnswerIsNoLoss(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.Lease = time.Hour })
 		l := e.acquire(c, "key")
-		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})  // the release is applied
-		wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 200}) // more than a condition can name
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1}) // the release is applied
+		// more than a condition can name
+		wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 200})
 		must(e, l.Release(e.ctx))
 		check(e, text(e.item("key")["isReleased"]) == "1", "not released")
 	})
@@ -145,14 +158,18 @@ func TestALateCopyOfAnAcquireIsGivenBackWhenTheCallFails(t *testing.T) {
 		a, _ := e.client()
 		l := e.acquire(a, "key")
 		b, wire := e.client(func(o *dynalock.Options) { o.MinPoll, o.MaxPoll = lease/2, lease/2 }) // no look before the copy
-		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})       // refused, and to come once more
+		// refused, and to come once more
+		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
 		waited := make(chan error, 1)
 		go func() {
 			_, err := b.Acquire(e.within(10*lease), "key")
 			waited <- err
 		}()
 		time.Sleep(lease / 10)
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem", Status: http.StatusBadRequest, Type: "ValidationException", Times: 1})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.FailBefore, Op: "UpdateItem", Status: http.StatusBadRequest,
+			Type: "ValidationException", Times: 1,
+		})
 		must(e, l.Release(e.ctx))
 		_, err := wire.Deliver(e.ctx)
 		must(e, err)
@@ -223,7 +240,8 @@ func TestAWrapperThatLeavesTheItemOutGivesTheLockThatWasWrittenOrNone(t *testing
 				continue
 			}
 			must(e, err)
-			check(e, l.Token() > 0 && text(e.item(name)["fencingToken"]) == strconv.FormatUint(l.Token(), 10), "token %d, stored %v", l.Token(), e.item(name))
+			check(e, l.Token() > 0 && text(e.item(name)["fencingToken"]) == strconv.FormatUint(l.Token(), 10),
+				"token %d, stored %v", l.Token(), e.item(name))
 		}
 	})
 }
@@ -275,7 +293,9 @@ func TestEveryCallReturnsWithItsContextThoughTheStoreIgnoresIt(t *testing.T) {
 						sleep()
 						return next()
 					},
-					transact: func(next func() (*dynamodb.TransactWriteItemsOutput, error)) (*dynamodb.TransactWriteItemsOutput, error) {
+					transact: func(next func() (*dynamodb.TransactWriteItemsOutput, error)) (*dynamodb.TransactWriteItemsOutput,
+						error,
+					) {
 						sleep()
 						return next()
 					},
@@ -302,7 +322,9 @@ func TestAWrappersErrorWithoutAResponseIsUnderstood(t *testing.T) {
 			&types.ResourceNotFoundException{}, &smithy.GenericAPIError{Code: "AccessDeniedException"},
 			&smithy.GenericAPIError{Code: "SomethingNew", Fault: smithy.FaultClient},
 		} {
-			c := e.through(&wrapped{update: func(func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+			c := e.through(&wrapped{update: func(func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput,
+				error,
+			) {
 				return nil, hopeless
 			}})
 			start := time.Now()
@@ -313,11 +335,15 @@ func TestAWrappersErrorWithoutAResponseIsUnderstood(t *testing.T) {
 		}
 		for i, passing := range []error{
 			&types.ProvisionedThroughputExceededException{}, &types.RequestLimitExceeded{}, &types.ThrottlingException{},
-			&types.TransactionConflictException{}, &types.InternalServerError{}, &smithy.GenericAPIError{Code: "ServiceUnavailable"},
-			&smithy.GenericAPIError{Code: "TooManyRequestsException", Fault: smithy.FaultClient}, context.DeadlineExceeded, io.ErrUnexpectedEOF,
+			&types.TransactionConflictException{}, &types.InternalServerError{},
+			&smithy.GenericAPIError{Code: "ServiceUnavailable"},
+			&smithy.GenericAPIError{Code: "TooManyRequestsException", Fault: smithy.FaultClient}, context.DeadlineExceeded,
+			io.ErrUnexpectedEOF,
 		} {
 			fail := 2
-			c := e.through(&wrapped{update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+			c := e.through(&wrapped{update: func(next func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput,
+				error,
+			) {
 				if fail--; fail >= 0 {
 					return nil, passing
 				}
@@ -333,7 +359,10 @@ func TestAWrappersErrorWithoutAResponseIsUnderstood(t *testing.T) {
 func TestAProxysTooManyRequestsIsWorthAnotherAttempt(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: http.StatusTooManyRequests, Type: "Unheard", Times: 1})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.FailBefore, Status: http.StatusTooManyRequests, Type: "Unheard",
+			Times: 1,
+		})
 		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: http.StatusBadRequest, Type: "SlowDown", Times: 1})
 		_, err := c.TryAcquire(e.ctx, "key")
 		must(e, err)

@@ -22,7 +22,8 @@ const (
 	attrData     = "data"                // B
 	attrToken    = "fencingToken"        // N
 
-	attrStamp      = "stampedVersion"  // S the version that the attributes below belong to: another library copies them into rows of its own
+	// S the version that the attributes below belong to: another library copies them into rows of its own
+	attrStamp      = "stampedVersion"
 	attrAcquired   = "acquiredAt"      // N unix milliseconds, DynamoDB's time as the holder knows it
 	attrRenewed    = "renewedAt"       // N the same, of the last write; see condBefore
 	attrExpires    = "expiresAt"       // N unix milliseconds, the holder's clock

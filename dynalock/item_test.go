@@ -119,7 +119,8 @@ func FuzzItem(f *testing.F) {
 	f.Add("owner", "1000", "v", "", "", "5", "", "", []byte{0, 0, 0, 7, 7, 1, 7, 7})
 	f.Add("owner", "10s", own, "1", "data", "9007199254740993", own, "12", []byte{0, 0, 0, 0, 2, 1, 0, 1})
 	f.Add("", "1h1m1.5s", "v-1", "0", "", "0", "v-1", "-1", []byte{7, 0, 0, 0, 2, 1, 0, 1})
-	f.Add("o", "86400000", own, "1", "", "18446744073709551614", own, "99999999999999999999", []byte{0, 0, 0, 0, 7, 7, 0, 1})
+	f.Add("o", "86400000", own, "1", "", "18446744073709551614", own, "99999999999999999999",
+		[]byte{0, 0, 0, 0, 7, 7, 0, 1})
 	f.Add("o", "86400001", "v", "1", "", "", "", "", []byte{0, 0, 0, 0, 7, 7, 7, 7})
 	f.Add("o", "99", "v", "1", "", "-1", "", "", []byte{0, 0, 0, 0, 7, 1, 7, 7})
 	f.Add("o", "1x", "v", "1", "", "1.5", "", "", []byte{0, 0, 0, 0, 7, 1, 7, 7})
@@ -149,7 +150,10 @@ func FuzzItem(f *testing.F) {
 			{"data", data},
 			{"fencingToken", token},
 			{"stampedVersion", stamp},
-			{[]string{"acquiredAt", "renewedAt", "expiresAt", "reason", "holdAverage", "waiters", "releasedBy", "ttl"}[len(extra)%8], extra},
+			{[]string{
+				"acquiredAt", "renewedAt", "expiresAt", "reason", "holdAverage", "waiters", "releasedBy",
+				"ttl",
+			}[len(extra)%8], extra},
 		} {
 			kind := byte(0)
 			if i < len(kinds) {
@@ -195,7 +199,8 @@ func FuzzItem(f *testing.F) {
 			check(t, now.State == dynalock.Free && now.Token == r.Token, "after a forced release: %+v", now)
 		case dynalock.Free:
 			must(t, err)
-			check(t, l.Token() > r.Token && text(stored(t)["fencingToken"]) == strconv.FormatUint(l.Token(), 10), "token %d after %d, stored %v", l.Token(), r.Token, text(stored(t)["fencingToken"]))
+			check(t, l.Token() > r.Token && text(stored(t)["fencingToken"]) == strconv.FormatUint(l.Token(), 10),
+				"token %d after %d, stored %v", l.Token(), r.Token, text(stored(t)["fencingToken"]))
 			check(t, string(l.Data()) == string(r.Data), "data %q of %q", l.Data(), r.Data)
 			now, err := c.Get(ctx, "key")
 			must(t, err)
@@ -208,7 +213,10 @@ func FuzzItem(f *testing.F) {
 // The milliseconds overflow to one second.
 func TestALeaseOfNegativeMillisecondsIsForeign(t *testing.T) {
 	virtual(t, func(e *env) {
-		e.put("key", map[string]types.AttributeValue{"recordVersionNumber": s("v"), "leaseDuration": s("-9223372036854774808"), "ownerName": s("x")})
+		e.put("key", map[string]types.AttributeValue{
+			"recordVersionNumber": s("v"),
+			"leaseDuration":       s("-9223372036854774808"), "ownerName": s("x"),
+		})
 		c, _ := e.client()
 		_, err := c.Acquire(e.within(5*lease), "key")
 		wantErr(e, err, dynalock.ErrForeign)
@@ -236,8 +244,14 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 		row attributes
 		fit func(leaseDuration string) bool
 	}{
-		"AWS Labs":   {javaRow("5d1e8a1c-0000-4000-8000-000000000000"), func(s string) bool { _, err := strconv.Atoi(s); return err == nil }},
-		"dynamolock": {goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"), func(s string) bool { return strings.HasSuffix(s, "s") }},
+		"AWS Labs": {
+			javaRow("5d1e8a1c-0000-4000-8000-000000000000"),
+			func(s string) bool { _, err := strconv.Atoi(s); return err == nil },
+		},
+		"dynamolock": {
+			goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"),
+			func(s string) bool { return strings.HasSuffix(s, "s") },
+		},
 	}
 	for name, tt := range rows {
 		t.Run(name, func(t *testing.T) {
@@ -287,7 +301,10 @@ func TestBothDialectsAreReadAndAnItemKeepsItsOwn(t *testing.T) {
 
 func TestANewItemIsWrittenInTheDialectOfTheOptions(t *testing.T) {
 	onServer(t, func(e *env) {
-		for dialect, want := range map[dynalock.Dialect]string{dynalock.DialectAWSLabs: "61500", dynalock.DialectDynamolock: "1m1.5s"} {
+		for dialect, want := range map[dynalock.Dialect]string{
+			dynalock.DialectAWSLabs:    "61500",
+			dynalock.DialectDynamolock: "1m1.5s",
+		} {
 			c, _ := e.client(long, func(o *dynalock.Options) { o.Dialect = dialect })
 			l := e.acquire(c, dialect.String(), func(o *dynalock.AcquireOptions) { o.Lease = 61500 * time.Millisecond })
 			got := text(e.item(l.Key())["leaseDuration"])
@@ -302,14 +319,15 @@ func TestANewItemIsWrittenInTheDialectOfTheOptions(t *testing.T) {
 func foreignRows() map[string]attributes {
 	base := goRow("somebody", "their version")
 	rows := map[string]attributes{
-		"only a key":      {},
-		"another thing":   {"order": s("17")},
-		"no version":      with(base, attributes{"recordVersionNumber": nil}),
-		"version N":       with(base, attributes{"recordVersionNumber": n("7")}),
-		"no lease":        with(base, attributes{"leaseDuration": nil}),
-		"lease N":         with(base, attributes{"leaseDuration": n("1000")}),
-		"owner N":         with(base, attributes{"ownerName": n("1")}),
-		"owner list":      with(base, attributes{"ownerName": &types.AttributeValueMemberL{Value: []types.AttributeValue{s("x")}}}),
+		"only a key":    {},
+		"another thing": {"order": s("17")},
+		"no version":    with(base, attributes{"recordVersionNumber": nil}),
+		"version N":     with(base, attributes{"recordVersionNumber": n("7")}),
+		"no lease":      with(base, attributes{"leaseDuration": nil}),
+		"lease N":       with(base, attributes{"leaseDuration": n("1000")}),
+		"owner N":       with(base, attributes{"ownerName": n("1")}),
+		"owner list": with(base,
+			attributes{"ownerName": &types.AttributeValueMemberL{Value: []types.AttributeValue{s("x")}}}),
 		"data S":          with(base, attributes{"data": s("text")}),
 		"data NULL":       with(base, attributes{"data": &types.AttributeValueMemberNULL{Value: true}}),
 		"token S":         with(base, attributes{"fencingToken": s("17")}),
@@ -350,7 +368,8 @@ func TestAForeignItemIsToldAndNeverTouched(t *testing.T) {
 					for range 2 {
 						_, err := c.TryAcquire(e.ctx, key)
 						foreign, ok := errors.AsType[*dynalock.ForeignError](err)
-						check(e, ok && errors.Is(err, dynalock.ErrForeign) && foreign.Key == key && foreign.Problem != "", "TryAcquire of %q: %v", key, err)
+						check(e, ok && errors.Is(err, dynalock.ErrForeign) && foreign.Key == key && foreign.Problem != "",
+							"TryAcquire of %q: %v", key, err)
 						_, err = c.Acquire(e.within(5*time.Second), key)
 						check(e, errors.Is(err, dynalock.ErrForeign), "Acquire of %q: %v", key, err)
 						r, err := c.Get(e.ctx, key)
@@ -372,8 +391,8 @@ func TestAForeignItemIsToldAndNeverTouched(t *testing.T) {
 	}
 }
 
-// A released row that looks like a lock is taken without having been seen. These look like one in all but one attribute:
-// they have the very lease of the client, or come from this library.
+// A released row that looks like a lock is taken without having been seen. These look like one in all but one
+// attribute: they have the very lease of the client, or come from this library.
 func TestAReleasedRowThatIsNoLockIsNotTakenUnseen(t *testing.T) {
 	for dialect, theirs := range map[dynalock.Dialect]attributes{
 		dynalock.DialectAWSLabs: javaRow("version"), dynalock.DialectDynamolock: goRow("go", "version"),
@@ -384,14 +403,15 @@ func TestAReleasedRowThatIsNoLockIsNotTakenUnseen(t *testing.T) {
 				must(e, e.acquire(c, "ours").Release(e.ctx))
 				ours := with(e.item("ours"), attributes{"key": nil})
 				for name, row := range map[string]attributes{
-					"theirs, data S":          with(theirs, attributes{"data": s("text")}),
-					"theirs, owner N":         with(theirs, attributes{"ownerName": n("1")}),
-					"theirs, no version":      with(theirs, attributes{"recordVersionNumber": nil}),
-					"ours, data S":            with(ours, attributes{"data": s("text")}),
-					"ours, owner N":           with(ours, attributes{"ownerName": n("1")}),
-					"ours, token S":           with(ours, attributes{"fencingToken": s("17")}),
-					"ours, another's version": with(ours, attributes{"recordVersionNumber": s("theirs"), "leaseDuration": s("5 bananas")}),
-					"ours, another's lease":   with(ours, attributes{"recordVersionNumber": s("theirs"), "leaseDuration": s("99")}),
+					"theirs, data S":     with(theirs, attributes{"data": s("text")}),
+					"theirs, owner N":    with(theirs, attributes{"ownerName": n("1")}),
+					"theirs, no version": with(theirs, attributes{"recordVersionNumber": nil}),
+					"ours, data S":       with(ours, attributes{"data": s("text")}),
+					"ours, owner N":      with(ours, attributes{"ownerName": n("1")}),
+					"ours, token S":      with(ours, attributes{"fencingToken": s("17")}),
+					"ours, another's version": with(ours,
+						attributes{"recordVersionNumber": s("theirs"), "leaseDuration": s("5 bananas")}),
+					"ours, another's lease": with(ours, attributes{"recordVersionNumber": s("theirs"), "leaseDuration": s("99")}),
 				} {
 					e.put(name, with(row, attributes{"isReleased": s("1")}))
 					before := e.item(name)
@@ -408,9 +428,10 @@ func TestARowOfAnotherLibraryIsALockEvenWithAttributesOfItsOwn(t *testing.T) {
 	onServer(t, func(e *env) {
 		c, _ := e.client(long)
 		for key, row := range map[string]attributes{
-			"java":       javaRow("5d1e8a1c-0000-4000-8000-000000000000"),
-			"go":         goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"),
-			"extra":      with(goRow("go", "v"), attributes{"team": s("billing"), "reason": n("1"), "waiters": s("many"), "acquiredAt": s("noon")}),
+			"java": javaRow("5d1e8a1c-0000-4000-8000-000000000000"),
+			"go":   goRow("go", "v3RsI0n0fTh3dYn4m0l0ckR0wXXXXXXX"),
+			"extra": with(goRow("go", "v"),
+				attributes{"team": s("billing"), "reason": n("1"), "waiters": s("many"), "acquiredAt": s("noon")}),
 			"data":       with(javaRow("v"), attributes{"data": b("payload")}),
 			"free":       with(javaRow("v"), attributes{"isReleased": s("1")}),
 			"other free": with(goRow("go", "v"), attributes{"isReleased": s("1"), "leaseDuration": s("1h30m")}),
@@ -442,7 +463,8 @@ func TestARowOfAnotherLibraryIsALockEvenWithAttributesOfItsOwn(t *testing.T) {
 // not know.
 func takenByDynamolock(row attributes, version string) attributes {
 	return with(row, attributes{
-		"ownerName": s("dynamolock"), "leaseDuration": s(lease.String()), "recordVersionNumber": s(version), "isReleased": nil,
+		"ownerName": s("dynamolock"), "leaseDuration": s(lease.String()), "recordVersionNumber": s(version),
+		"isReleased": nil,
 	})
 }
 
@@ -459,7 +481,8 @@ func TestAttributesOfOursAreIgnoredInARowThatDynamolockTookOver(t *testing.T) {
 			r, err := skewed.Get(e.ctx, "key")
 			must(e, err)
 			check(e, r.State == dynalock.Held && r.Owner == "dynamolock" && r.Token == l.Token(), "%+v", r)
-			check(e, r.ExpiresAt.IsZero() && r.AcquiredAt.IsZero() && r.RenewedAt.IsZero() && r.Reason == "" && r.Waiters == 0, "believed: %+v", r)
+			check(e, r.ExpiresAt.IsZero() && r.AcquiredAt.IsZero() && r.RenewedAt.IsZero() && r.Reason == "" && r.Waiters == 0,
+				"believed: %+v", r)
 			_, err = skewed.TryAcquire(e.ctx, "key")
 			wantErr(e, err, dynalock.ErrHeld)
 			time.Sleep(lease / 4)

@@ -17,7 +17,8 @@ const (
 )
 
 var jobNames = map[string]string{
-	"#paused": attrPaused, "#pausedAt": attrPausedAt, "#unpaused": attrUnpaused, "#started": attrStarted, "#period": attrPeriod,
+	"#paused": attrPaused, "#pausedAt": attrPausedAt, "#unpaused": attrUnpaused, "#started": attrStarted,
+	"#period": attrPeriod,
 }
 
 const (
@@ -25,13 +26,14 @@ const (
 	// a foreign item.
 	condJob = "(attribute_not_exists(#key) OR #released = :one AND #stamp = #version)"
 
-	// condNotUnpaused: no pause has ended since the one that :seen0 ended, or ever. A late copy of a Pause must not begin it
-	// again, and the version may come back: by a late copy of a start.
+	// condNotUnpaused: no pause has ended since the one that :seen0 ended, or ever. A late copy of a Pause must not begin
+	// it again, and the version may come back: by a late copy of a start.
 	condNotUnpaused = condJob + " AND #unpaused = :seen0"
 	condNeverPaused = condJob + " AND attribute_not_exists(#unpaused)"
 
 	// condSpaced: the job is not paused, and its last start is long enough ago or was that of this very period.
-	condSpaced = condJob + " AND attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
+	condSpaced = condJob +
+		" AND attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
 
 	// updStart notes the start of a job, updPause and updUnpause stop and resume it.
 	updJob     = "SET #lease = :lease, #version = :next, #stamp = :next, #owner = :owner, #released = :one"
@@ -88,7 +90,8 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 				return true, err
 			}
 			p := parser{it: a.item}
-			return true, fmt.Errorf("%w: %q began for period %q at %s", ErrTooSoon, job, p.str(attrPeriod), p.time(attrStarted).UTC().Format(time.RFC3339))
+			return true, fmt.Errorf("%w: %q began for period %q at %s", ErrTooSoon, job, p.str(attrPeriod),
+				p.time(attrStarted).UTC().Format(time.RFC3339))
 		}
 		passes = a.verdict != fatal
 		return !passes, c.store.storeError("start job", jobKey(job), a.err)
@@ -96,7 +99,8 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 	return passes, err
 }
 
-// notPaused looks whether the job is paused. The look is consistent: a pause counts from the moment that Pause returned.
+// notPaused looks whether the job is paused. The look is consistent: a pause counts from the moment that Pause
+// returned.
 func (c *Client) notPaused(ctx context.Context, job string) (passes bool, err error) {
 	a := c.store.look(ctx, jobKey(job), true)
 	if a.err != nil {

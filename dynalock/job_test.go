@@ -21,7 +21,8 @@ func TestAPausedJobDoesNotStart(t *testing.T) {
 		for _, atLeast := range []time.Duration{0, time.Second} {
 			_, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.AtLeast = atLeast })
 			wantErr(e, err, dynalock.ErrPaused)
-			check(e, strings.Contains(err.Error(), "database upgrade") && strings.Contains(err.Error(), "operator"), "error %q", err)
+			check(e, strings.Contains(err.Error(), "database upgrade") && strings.Contains(err.Error(), "operator"), "error %q",
+				err)
 		}
 		must(e, c.Unpause(e.ctx, "job"))
 		run, err := c.Once(e.ctx, "job", "1", nothing)
@@ -166,7 +167,8 @@ func TestAStartWhoseAnswerWasLostIsNotTooSoonForItsOwnPeriod(t *testing.T) {
 		run, err := c.Once(e.ctx, "job", "1", nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Minute })
 		must(e, err)
 		check(e, run.Ran, "run %+v", run)
-		check(e, wire.Count("UpdateItem") == 4, "%d writes, want the start twice, the claim and the finish", wire.Count("UpdateItem"))
+		check(e, wire.Count("UpdateItem") == 4, "%d writes, want the start twice, the claim and the finish",
+			wire.Count("UpdateItem"))
 	})
 }
 
@@ -176,7 +178,8 @@ func TestAPauseIsLookedForWithAConsistentReadSoThatItCountsFromTheMomentThatPaus
 		before := e.embedded.Usage().ReadUnits
 		_, err := c.Once(e.ctx, "job", "1", nothing)
 		must(e, err)
-		check(e, e.embedded.Usage().ReadUnits-before == 1, "%v read units, want 1: half a unit shows what may be over", e.embedded.Usage().ReadUnits-before)
+		check(e, e.embedded.Usage().ReadUnits-before == 1, "%v read units, want 1: half a unit shows what may be over",
+			e.embedded.Usage().ReadUnits-before)
 	})
 }
 
@@ -231,7 +234,8 @@ func TestAtLeastSpacesTheStartsOfProcessesWhoseClocksDiffer(t *testing.T) {
 			gap := starts[i].Sub(starts[i-1])
 			check(e, gap >= atLeast-2*time.Second, "start %d %v after the one before", i, gap) // the clock is known to a second
 		}
-		check(e, len(starts) == ticks && tooSoon > ticks, "%d starts in %d ticks, %d were too soon", len(starts), ticks, tooSoon)
+		check(e, len(starts) == ticks && tooSoon > ticks, "%d starts in %d ticks, %d were too soon", len(starts), ticks,
+			tooSoon)
 	})
 }
 
@@ -321,10 +325,12 @@ func TestAJobTellsWhetherItIsPausedByWhomWhyAndSinceWhenAndItsLastStart(t *testi
 		job, err = c.Job(e.ctx, "report")
 		must(e, err)
 		check(e, job.Paused && job.PausedBy == "ops" && job.Reason == "database upgrade", "job %+v", job)
-		check(e, job.LastPeriod == "monday" && time.Since(job.LastStart).Abs() < time.Minute && time.Since(job.PausedAt).Abs() < time.Minute, "job %+v", job)
+		check(e, job.LastPeriod == "monday" && time.Since(job.LastStart).Abs() < time.Minute &&
+			time.Since(job.PausedAt).Abs() < time.Minute, "job %+v", job)
 		must(e, c.Unpause(e.ctx, "report"))
 		job, err = c.Job(e.ctx, "report")
-		check(e, err == nil && !job.Paused && job.PausedBy == "" && job.Reason == "" && job.PausedAt.IsZero() && job.LastPeriod == "monday", "job %+v, error %v", job, err)
+		check(e, err == nil && !job.Paused && job.PausedBy == "" && job.Reason == "" && job.PausedAt.IsZero() &&
+			job.LastPeriod == "monday", "job %+v, error %v", job, err)
 		l := e.acquire(c, "once/locked")
 		_, err = c.Job(e.ctx, "locked")
 		wantErr(e, err, dynalock.ErrHeld)

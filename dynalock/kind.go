@@ -9,9 +9,9 @@ import (
 // allows a heartbeat, and what a release leaves. The engine asks the kind where kinds differ, and knows none by name.
 //
 // A kind embeds [plain] and overrides what it needs. It has a file of its own, with its options, attributes,
-// conditions, decoding and public calls, and is handed to Client.acquire or Client.tryAcquire. Its methods may be called by
-// several goroutines. Only heartbeat may wait, and allows for about a request: a holder of this process may wait for the
-// answer to hand the lock over. DynamoDB's time is store.service.millis.
+// conditions, decoding and public calls, and is handed to Client.acquire or Client.tryAcquire. Its methods may be
+// called by several goroutines. Only heartbeat may wait, and allows for about a request: a holder of this process may
+// wait for the answer to hand the lock over. DynamoDB's time is store.service.millis.
 type kind interface {
 	// owner is the label that the item shows. client is the client's.
 	owner(client string) string

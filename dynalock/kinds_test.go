@@ -118,7 +118,8 @@ func TestTheEngineNamesNoKind(t *testing.T) {
 
 // A file that breaks the rule is found by it.
 func TestANameOfAKindInTheEngineIsFound(t *testing.T) {
-	f, err := parser.ParseFile(token.NewFileSet(), "x.go", "package dynalock\nfunc (l *Lock) x() bool { return l.kind.(*period).job == condSpaced }", 0)
+	f, err := parser.ParseFile(token.NewFileSet(), "x.go",
+		"package dynalock\nfunc (l *Lock) x() bool { return l.kind.(*period).job == condSpaced }", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -69,16 +69,19 @@ func TestALateCopyOfAnAcquireBeginsNoTenureBehindAnotherOne(t *testing.T) {
 					before := e.item(key)
 
 					deliver(e, wire)
-					check(e, text(e.item(key)["recordVersionNumber"]) == text(before["recordVersionNumber"]), "the copy made the row %v", record(e, a, key))
+					check(e, text(e.item(key)["recordVersionNumber"]) == text(before["recordVersionNumber"]),
+						"the copy made the row %v", record(e, a, key))
 					check(e, (e.item(key)["ttl"] == nil) == (name == "kept"), "the TTL is %q", text(e.item(key)["ttl"]))
-					_, err := e.connect().TransactWriteItems(e.ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{put(e, "register", "a"), check0}})
+					_, err := e.connect().TransactWriteItems(e.ctx,
+						&dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{put(e, "register", "a"), check0}})
 					var cancelled *types.TransactionCanceledException
 					check(e, errors.As(err, &cancelled), "the guarded write of the old tenure: %v", err)
 					check(e, text(e.item("register")["value"]) == "b", "the register is %q", text(e.item("register")["value"]))
 					l3, err := b.TryAcquire(e.ctx, key, opts.lock)
 					must(e, err)
 					check(e, string(l3.Data()) == "checkpoint 17", "the next tenure finds %q", l3.Data())
-					check(e, l3.Token() == l2.Token()+1 && l2.Token() == l.Token()+1, "tokens %d, %d, %d", l.Token(), l2.Token(), l3.Token())
+					check(e, l3.Token() == l2.Token()+1 && l2.Token() == l.Token()+1, "tokens %d, %d, %d", l.Token(), l2.Token(),
+						l3.Token())
 					must(e, l3.Release(e.ctx))
 				}
 			})
@@ -159,7 +162,10 @@ func TestAnAcquireThatArrivesForTheFirstTimeAfterOthersBeginsNoTenure(t *testing
 		b, _ := e.client(long)
 		must(e, e.acquire(b, "key").Release(e.ctx))
 		ctx, cancel := context.WithCancel(e.ctx)
-		wire.Inject(testserver.Fault{Kind: testserver.KeepRequest, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool { cancel(); return true }})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.KeepRequest, Op: "UpdateItem", Times: 1,
+			Match: func(string, []byte) bool { cancel(); return true },
+		})
 		_, err := a.Acquire(ctx, "key", func(o *dynalock.AcquireOptions) { o.Data = []byte("checkpoint 0") })
 		wantErr(e, err, context.Canceled)
 		time.Sleep(20 * time.Millisecond)
@@ -167,7 +173,8 @@ func TestAnAcquireThatArrivesForTheFirstTimeAfterOthersBeginsNoTenure(t *testing
 		before := record(e, b, "key")
 		deliver(e, wire)
 		now := record(e, b, "key")
-		check(e, now.Version == before.Version && string(now.Data) == "checkpoint 17", "the late request made the row %+v", now)
+		check(e, now.Version == before.Version && string(now.Data) == "checkpoint 17", "the late request made the row %+v",
+			now)
 	})
 }
 
@@ -180,8 +187,14 @@ func TestAnAttemptIsStampedByTheTimeThatAnAnswerToTheOneBeforeHasToldNotByTheClo
 		b, _ := e.client(long)
 		must(e, e.acquire(b, "key").Release(e.ctx))
 		ctx, cancel := context.WithCancel(e.ctx)
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateItem", Times: 1, Status: 400, Type: "ThrottlingException"})
-		wire.Inject(testserver.Fault{Kind: testserver.KeepRequest, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool { cancel(); return true }})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.FailBefore, Op: "UpdateItem", Times: 1, Status: 400,
+			Type: "ThrottlingException",
+		})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.KeepRequest, Op: "UpdateItem", Times: 1,
+			Match: func(string, []byte) bool { cancel(); return true },
+		})
 		_, err := a.Acquire(ctx, "key")
 		wantErr(e, err, context.Canceled)
 		time.Sleep(5 * time.Second) // what is known of the time is known to a second
@@ -193,7 +206,8 @@ func TestAnAttemptIsStampedByTheTimeThatAnAnswerToTheOneBeforeHasToldNotByTheClo
 	})
 }
 
-// The Java client wipes what it does not know, and another library's row has no stamp that a request could be compared with.
+// The Java client wipes what it does not know, and another library's row has no stamp that a request could be compared
+// with.
 func TestALateCopyOfAnAcquireBeginsNoTenureOnARowThatAnotherLibraryWrote(t *testing.T) {
 	onServer(t, func(e *env) {
 		a, wire := e.client()
@@ -227,7 +241,8 @@ func TestAnAttemptThatComesLateIsTrustedFromTheFirstAttemptOn(t *testing.T) {
 		e.until("another attempt", func() bool { return wire.Count("UpdateItem") > 1 })
 		deliver(e, wire)
 		l := <-got
-		check(e, l.Held() && l.Deadline().Sub(start) <= lease*4/5, "trusted for %v after the first attempt", l.Deadline().Sub(start))
+		check(e, l.Held() && l.Deadline().Sub(start) <= lease*4/5, "trusted for %v after the first attempt",
+			l.Deadline().Sub(start))
 	})
 }
 
@@ -291,7 +306,8 @@ func TestARequestThatIsRefusedForItsClockAloneIsAdmittedByTheVersionThatItSaw(t 
 		for _, tt := range []struct {
 			offset time.Duration
 			want   int
-		}{{0, 1}, {-time.Minute, 2}, {4 * time.Minute, 1}, {0, 2}} { // the last one finds the stamp of the clock that is ahead
+		}{{0, 1}, {-time.Minute, 2}, {4 * time.Minute, 1}, {0, 2}} {
+			// the last one finds the stamp of the clock that is ahead
 			l := e.acquire(b, "key")
 			must(e, l.Release(e.ctx))
 			time.Sleep(10 * time.Millisecond)
@@ -313,7 +329,10 @@ func TestATokenMadeBeforeASlowRequestIsRaisedToWhatOthersWereGivenMeanwhile(t *t
 		a, _ := e.client()
 		b, _ := e.client(func(o *dynalock.Options) { o.Lease, o.AttemptTimeout = time.Minute, 10*time.Second })
 		must(e, e.acquire(b, "another key").Release(e.ctx))
-		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowRequest, Operation: "UpdateItem", Times: 1, Delay: 5 * time.Second})
+		e.embedded.Inject(dynalocktest.Fault{
+			Kind: dynalocktest.SlowRequest, Operation: "UpdateItem", Times: 1,
+			Delay: 5 * time.Second,
+		})
 		late := make(chan *dynalock.Lock)
 		go func() { late <- e.acquire(b, "key") }()
 		time.Sleep(time.Second)
@@ -322,7 +341,8 @@ func TestATokenMadeBeforeASlowRequestIsRaisedToWhatOthersWereGivenMeanwhile(t *t
 		e.delete("key")
 		l2 := <-late
 		check(e, l2.Token() > l.Token(), "token %d, given after %d", l2.Token(), l.Token())
-		check(e, text(e.item("key")["fencingToken"]) == fmt.Sprint(l2.Token()), "the item has %s", text(e.item("key")["fencingToken"]))
+		check(e, text(e.item("key")["fencingToken"]) == fmt.Sprint(l2.Token()), "the item has %s",
+			text(e.item("key")["fencingToken"]))
 		must(e, l2.Transact(e.ctx, put(e, "register", "x")))
 		must(e, l2.Release(e.ctx))
 	})
@@ -334,7 +354,10 @@ func TestTheTokensOfOneClientNeverGoBackNorComeTwice(t *testing.T) {
 		last := uint64(0)
 		for i := range 20 {
 			key := fmt.Sprint("key ", i%2)
-			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowRequest, Operation: "UpdateItem", Times: 1, Delay: time.Duration(i) * 10 * time.Millisecond})
+			e.embedded.Inject(dynalocktest.Fault{
+				Kind: dynalocktest.SlowRequest, Operation: "UpdateItem", Times: 1,
+				Delay: time.Duration(i) * 10 * time.Millisecond,
+			})
 			slow := make(chan *dynalock.Lock)
 			go func() {
 				l, _ := c.TryAcquire(e.ctx, key) // nil where it is held
@@ -390,7 +413,10 @@ func (x *strangers) client(e *env) *dynalock.Client {
 // ahead is an answer whose date is a year ahead, with the request id that only DynamoDB gives or without.
 func ahead(named bool) *http.Response {
 	a := response(503, []byte("<html>down for maintenance</html>"))
-	a.Header = http.Header{"Content-Type": {"text/html"}, "Date": {time.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat)}}
+	a.Header = http.Header{
+		"Content-Type": {"text/html"},
+		"Date":         {time.Now().AddDate(1, 0, 0).UTC().Format(http.TimeFormat)},
+	}
 	if named {
 		a.Header.Set("X-Amzn-Requestid", "MADEUP")
 	}
@@ -445,13 +471,14 @@ func TestTheTTLOfARunIsInDynamoDBsTime(t *testing.T) {
 			l := e.acquire(c, period, deleting)
 			must(e, l.Release(e.ctx))
 			off = outlives(e, period) - 15*time.Minute
-			check(e, off.Abs() < 3*time.Second, "a clock that is off by %v: a released item stays for %v more than it has to", offset, off)
+			check(e, off.Abs() < 3*time.Second, "a clock that is off by %v: a released item stays for %v more than it has to",
+				offset, off)
 		}
 	})
 }
 
-// Each code that a proxy, a wrapper or an SDK with its retries on may pass on for a request that was applied at its first
-// attempt.
+// Each code that a proxy, a wrapper or an SDK with its retries on may pass on for a request that was applied at its
+// first attempt.
 var afterwards = []struct {
 	code   string
 	status int
@@ -526,7 +553,10 @@ func TestAGuardedWriteThatWasAppliedIsNotToldAsALossWhateverWasAnswered(t *testi
 			virtual(t, func(e *env) {
 				c, wire := e.client(func(o *dynalock.Options) { o.Lease = 4 * time.Second })
 				l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.MaxHold = 100 * time.Millisecond })
-				wire.Inject(testserver.Fault{Kind: testserver.FailAfter, Op: "TransactWriteItems", Times: 1, Delay: 99 * time.Millisecond, Status: tt.status, Type: tt.code})
+				wire.Inject(testserver.Fault{
+					Kind: testserver.FailAfter, Op: "TransactWriteItems", Times: 1,
+					Delay: 99 * time.Millisecond, Status: tt.status, Type: tt.code,
+				})
 				err := l.Transact(e.ctx, put(e, "register", "x"))
 				check(e, text(e.item("register")["value"]) == "x", "it was not applied")
 				check(e, !errors.Is(err, dynalock.ErrLost), "error is %v", err)
@@ -555,7 +585,8 @@ func TestARefusalOfTheCallersConditionIsNoVerdictOnAnAttemptThatIsStillUnderWay(
 			err := l.Transact(e.ctx, put(e, "register", "x"), gate(e))
 			check(e, errors.As(err, &cancelled) && errors.Is(err, dynalock.ErrStore), "error is %v", err)
 			after := wire.Counts()
-			check(e, after["TransactWriteItems"]-before["TransactWriteItems"] == 3 && after["UpdateItem"]-before["UpdateItem"] == 1,
+			check(e, after["TransactWriteItems"]-before["TransactWriteItems"] == 3 &&
+				after["UpdateItem"]-before["UpdateItem"] == 1,
 				"requests: %v after %v, want the lost one, the refused one, a heartbeat and the answer to it", after, before)
 			e.put("gate", attributes{})
 			deliver(e, wire)
@@ -576,7 +607,8 @@ func TestARefusalOfTheCallersConditionIsNoVerdictOnAnAttemptThatIsStillUnderWay(
 			err := l.Transact(e.ctx, put(e, "register", "x"), gate(e))
 			check(e, errors.As(err, &cancelled) && errors.Is(err, dynalock.ErrStore), "error is %v", err)
 			after := wire.Counts()
-			check(e, after["TransactWriteItems"]-before["TransactWriteItems"] == 2 && after["UpdateItem"]-before["UpdateItem"] == 1,
+			check(e, after["TransactWriteItems"]-before["TransactWriteItems"] == 2 &&
+				after["UpdateItem"]-before["UpdateItem"] == 1,
 				"requests: %v after %v, want the refused one, a heartbeat and the answer to it", after, before)
 			e.put("gate", attributes{})
 			deliver(e, wire)
@@ -669,7 +701,8 @@ func TestAReleasedRowThatSomebodyAlteredByHandIsForeign(t *testing.T) {
 			check(e, errors.Is(err, dynalock.ErrForeign), "%s: %v", name, err)
 			_, err = c.Acquire(e.within(lease), name)
 			check(e, errors.Is(err, dynalock.ErrForeign), "%s: %v", name, err)
-			check(e, fmt.Sprint(texts(e.item(name))) == fmt.Sprint(texts(row)), "%s was overwritten: %v", name, texts(e.item(name)))
+			check(e, fmt.Sprint(texts(e.item(name))) == fmt.Sprint(texts(row)), "%s was overwritten: %v", name,
+				texts(e.item(name)))
 		}
 		for name, changes := range map[string]attributes{ // still a lock
 			"lease 100":      {"leaseDuration": s("100")},
@@ -728,7 +761,8 @@ func TestALateCopyOfAnAcquireBeginsNoTenureAfterAnOperatorEndedIts(t *testing.T)
 		c, wire := e.client(long)
 		wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Times: 1})
 		l := e.acquire(c, "key")
-		hasty, _ := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), -time.Minute})) // the operator's clock is behind
+		// the operator's clock is behind
+		hasty, _ := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), -time.Minute}))
 		r, err := hasty.Get(e.ctx, "key")
 		must(e, err)
 		must(e, hasty.ForceRelease(e.ctx, r))
@@ -747,7 +781,11 @@ func TestALateCopyOfAnAcquireRevivesNoTenureWhoseItemWasDeletedUnlessItWasNew(t 
 			"heartbeat":   func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(e.ctx) },
 			"transaction": func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Transact(e.ctx, put(e, "guarded", "x")) },
 			"release":     func(_ *dynalock.Client, l *dynalock.Lock) error { return l.Release(e.ctx) },
-			"resume":      func(c *dynalock.Client, l *dynalock.Lock) error { _, err := c.Resume(e.ctx, l.Handle()); return err },
+			"resume": func(c *dynalock.Client, l *dynalock.Lock) error {
+				_,
+					err := c.Resume(e.ctx, l.Handle())
+				return err
+			},
 		} {
 			c, wire := e.client(long)
 			must(e, e.acquire(c, name).Release(e.ctx))

@@ -6,8 +6,8 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// ledger is the account of the versions that one acquisition id has sent. It does no I/O and has no lock: an acquisition
-// owns it until its tenure begins, then the tenure does.
+// ledger is the account of the versions that one acquisition id has sent. It does no I/O and has no lock: an
+// acquisition owns it until its tenure begins, then the tenure does.
 //
 // The invariant: if the item's version is one of this id, it is the last one that is known to have been applied, or in
 // doubt: sent, and not known to be refused. A write that names all of these is refused only when the tenure is over.
@@ -97,7 +97,8 @@ func (g *ledger) refused(r *Record, n uint64, sent heartbeat.Reading) verdict {
 		// wrapper has left on.
 		g.settle(n, sent)
 		return applied
-	case r.State == Held && len(g.open) > maxOpen && slices.ContainsFunc(g.open, func(e entry) bool { return e.n == shown }):
+	case r.State == Held && len(g.open) > maxOpen &&
+		slices.ContainsFunc(g.open, func(e entry) bool { return e.n == shown }):
 		g.open[0].n = shown // one that was not named: the next attempt names it
 		return rejected
 	}

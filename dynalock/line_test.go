@@ -117,8 +117,12 @@ func TestALocalWaiterGoesOnWhenItsHolderIsLostOrCannotRelease(t *testing.T) {
 			must(e, operator.ForceRelease(e.ctx, r))
 		}, lease / 4}, // the holder's next heartbeat is refused
 		"release fails": {func(e *env, l *dynalock.Lock, wire *testserver.Wire) {
-			wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 1}) // the waiter's, which the lock is offered
-			wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Op: "UpdateItem", Times: 1})
+			// the waiter's, which the lock is offered
+			wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 1})
+			wire.Inject(testserver.Fault{
+				Kind: testserver.FailBefore, Status: 400, Type: "ValidationException", Op: "UpdateItem",
+				Times: 1,
+			})
 			wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
 		}, lease * 11 / 10}, // the lease is watched running out
 	} {

@@ -45,10 +45,11 @@ type Lock struct {
 	gone    bool         // the item is known not to be ours
 	final   func(*write) // what ends the tenure in place of a plain release
 	rel     *release
-	over    time.Duration // once it is lost or its release has begun: when its lease is over at the latest, by the monotonic clock
-	told    bool          // its caller knows that it began
-	untold  []Event       // what has to wait for that
-	closed  bool          // the event that ends it has come
+	// once it is lost or its release has begun: when its lease is over at the latest, by the monotonic clock
+	over   time.Duration
+	told   bool    // its caller knows that it began
+	untold []Event // what has to wait for that
+	closed bool    // the event that ends it has come
 }
 
 // release is a release under way, or done.
@@ -81,7 +82,8 @@ func (l *Lock) Deadline() time.Time { return l.lease.Deadline() }
 // ([ErrNested]).
 func (l *Lock) Context() context.Context { return l.ctx }
 
-// Done is closed when the lock is released or lost, the latter at the deadline at the latest, also when a heartbeat hangs.
+// Done is closed when the lock is released or lost, the latter at the deadline at the latest, also when a heartbeat
+// hangs.
 func (l *Lock) Done() <-chan struct{} { return l.ctx.Done() }
 
 // Err is nil while the lock is held, then ErrReleased or a *LostError.
@@ -178,7 +180,8 @@ func (l *Lock) lose(it item) error {
 
 // succeeded tells whether a row that is free is what another tenure has left, which no operator has ended.
 func (l *Lock) succeeded(r *Record) bool {
-	return r.State == Free && r.Owner != "" && r.ReleasedBy == "" && (r.Token > l.token || r.Owner != l.kind.owner(l.c.opt.Owner))
+	return r.State == Free && r.Owner != "" && r.ReleasedBy == "" &&
+		(r.Token > l.token || r.Owner != l.kind.owner(l.c.opt.Owner))
 }
 
 // revoke ends the tenure because this client has seen to it itself that it is over.
@@ -194,7 +197,8 @@ func (l *Lock) record() *Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return &Record{
-		Key: l.key, Owner: l.kind.owner(l.c.opt.Owner), Version: l.ledger.version(l.ledger.last), Reason: l.options.Reason, State: Held,
+		Key: l.key, Owner: l.kind.owner(l.c.opt.Owner), Version: l.ledger.version(l.ledger.last), Reason: l.options.Reason,
+		State: Held,
 		Token: l.token, Lease: l.timing.lease, AcquiredAt: l.acquired, dialect: l.dialect, hold: l.hold, extra: l.extra,
 	}
 }
@@ -243,8 +247,8 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	return a
 }
 
-// stamp is the time of a write of this tenure. It is later than that of every request that asked for it, so that no copy
-// of those applies to what the release leaves.
+// stamp is the time of a write of this tenure. It is later than that of every request that asked for it, so that no
+// copy of those applies to what the release leaves.
 func (l *Lock) stamp() int64 {
 	return l.c.store.service.stamp(l.key, l.c.opt.clock.Now().Wall, l.made+1)
 }
@@ -334,7 +338,8 @@ func (l *Lock) pulse(ctx context.Context, at heartbeat.Attempt) error {
 	if l.Err() == nil { // else a release has cancelled it
 		failed := a
 		tell := func(ctx context.Context) { l.failed(ctx, "heartbeat", at.N, &failed) }
-		l.c.tasks.sheltered(l.ctx, tell, func(p *PanicError) { _ = l.revoke(p, nil) }) // a logger may block, the next attempt must not
+		// a logger may block, the next attempt must not
+		l.c.tasks.sheltered(l.ctx, tell, func(p *PanicError) { _ = l.revoke(p, nil) })
 	}
 	return l.c.store.storeError("heartbeat", l.key, a.err)
 }
@@ -345,7 +350,8 @@ func (l *Lock) Renew(ctx context.Context) error { return l.store(ctx, "renew", n
 
 // SetData stores the payload, only if this tenure still holds the lock, and renews the lease with the same write.
 // Failed attempts are repeated until ctx ends or the lock is lost; after such an error the payload may or may not be
-// stored. Errors match ErrInvalid (with its key the item would pass 400 KB), ErrLost, ErrReleased, ErrStore or ctx.Err().
+// stored. Errors match ErrInvalid (with its key the item would pass 400 KB), ErrLost, ErrReleased, ErrStore or
+// ctx.Err().
 func (l *Lock) SetData(ctx context.Context, data []byte) error {
 	if err := invalid(l.c.checkData(l.key, data)); err != nil {
 		return err

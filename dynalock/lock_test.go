@@ -84,7 +84,8 @@ func TestRenewAndSetDataExtendTheLeaseFromBeforeTheirSend(t *testing.T) {
 			time.Sleep(lease / 10)
 			start := time.Now()
 			must(e, extend())
-			check(e, l.Deadline().Equal(start.Add(lease*4/5)), "%s: the deadline is %v after the send, want %v", name, l.Deadline().Sub(start), lease*4/5)
+			check(e, l.Deadline().Equal(start.Add(lease*4/5)), "%s: the deadline is %v after the send, want %v", name,
+				l.Deadline().Sub(start), lease*4/5)
 		}
 	})
 }
@@ -95,7 +96,9 @@ type refusing struct {
 	row attributes
 }
 
-func (r refusing) UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+func (r refusing) UpdateItem(
+	context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options),
+) (*dynamodb.UpdateItemOutput, error) {
 	return nil, &types.ConditionalCheckFailedException{Item: r.row}
 }
 
@@ -136,7 +139,8 @@ func TestAHeartbeatCountsThoughTheLoggerBlocks(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client(func(o *dynalock.Options) { o.Logger = slog.New(blockingLog{slog.DiscardHandler, lease * 7 / 10}) })
 		l := e.acquire(c, "key")
-		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.Throttled, Operation: "UpdateItem", Times: 1}) // the next one is late, which is logged
+		// the next one is late, which is logged
+		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.Throttled, Operation: "UpdateItem", Times: 1})
 		time.Sleep(lease)
 		check(e, l.Held(), "lost: %v", l.Err())
 	})
@@ -145,7 +149,10 @@ func TestAHeartbeatCountsThoughTheLoggerBlocks(t *testing.T) {
 func TestMaxHoldCountsFromTheFirstSendThoughTheAnswerIsSlow(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client(func(o *dynalock.Options) { o.AttemptTimeout = lease * 2 / 3 })
-		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: lease * 3 / 5, Times: 1})
+		e.embedded.Inject(dynalocktest.Fault{
+			Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: lease * 3 / 5,
+			Times: 1,
+		})
 		start := time.Now()
 		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.MaxHold = lease })
 		<-l.Done()
@@ -158,7 +165,10 @@ func TestDataThatWasNeverSentIsNotShown(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, _ := e.client()
 		l := e.acquire(c, "key", func(o *dynalock.AcquireOptions) { o.Data = []byte("old") })
-		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: 200 * time.Millisecond, Times: 1})
+		e.embedded.Inject(dynalocktest.Fault{
+			Kind: dynalocktest.SlowResponse, Operation: "UpdateItem",
+			Delay: 200 * time.Millisecond, Times: 1,
+		})
 		var wg sync.WaitGroup
 		wg.Go(func() { _ = l.Renew(e.ctx) }) // has the turn
 		time.Sleep(50 * time.Millisecond)

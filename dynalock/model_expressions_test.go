@@ -14,7 +14,8 @@ import (
 	"github.com/dynalock/dynalock/internal/model"
 )
 
-var modelFull = goflag.Bool("model.full", false, "tie the model to the library over more decisions and more paths: minutes")
+var modelFull = goflag.Bool("model.full", false,
+	"tie the model to the library over more decisions and more paths: minutes")
 
 // modelID is the acquisition id of a number of the model.
 func modelID(id uint8) string { return fmt.Sprintf("%032x", id) }
@@ -88,13 +89,16 @@ func TestTheLibrarysExpressionsDecideAsTheModelDoes(t *testing.T) {
 			switch {
 			case want.Version.ID == 0:
 				check(e, len(got) == 0, "%v made an item of none: %v", d.Write, got)
-			case text(got["recordVersionNumber"]) != version, text(got["fencingToken"]) != token, (text(got["isReleased"]) == "1") != want.Released:
+			case text(got["recordVersionNumber"]) != version, text(got["fencingToken"]) != token,
+				(text(got["isReleased"]) == "1") != want.Released:
 				e.Errorf("%v on an item that is %v made it %v, want %v", d.Write, d.Item, got, want)
 			}
 		}
-		e.Logf("%d pairs of an item and a write, which met %d times: applied %v, refused %v", len(decisions), met, applied, refused)
+		e.Logf("%d pairs of an item and a write, which met %d times: applied %v, refused %v", len(decisions), met, applied,
+			refused)
 		for k := model.Acquire; k <= model.Check; k++ { // an operator frees what he sees at once, so that is never refused
-			check(e, applied[k] > 0 && (refused[k] > 0 || k == model.Force), "%v was applied %d times and refused %d times", k, applied[k], refused[k])
+			check(e, applied[k] > 0 && (refused[k] > 0 || k == model.Force), "%v was applied %d times and refused %d times", k,
+				applied[k], refused[k])
 		}
 	})
 }
@@ -122,10 +126,12 @@ func decide(e *env, c *dynalock.Client, w model.Write) bool {
 	case model.Release:
 		dynalock.SendRelease(e.ctx, c, "key", t)
 	case model.Force:
-		_ = c.ForceRelease(e.ctx, dynalock.Record{Key: "key", State: dynalock.Held, Version: modelVersion(model.Version{ID: w.Tenure, N: 1})})
+		_ = c.ForceRelease(e.ctx,
+			dynalock.Record{Key: "key", State: dynalock.Held, Version: modelVersion(model.Version{ID: w.Tenure, N: 1})})
 	case model.Check:
 		t.ID = modelID(w.Tenure)
-		_, err := e.connect().TransactWriteItems(e.ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{dynalock.CheckOf(c, "key", t)}})
+		_, err := e.connect().TransactWriteItems(e.ctx,
+			&dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{dynalock.CheckOf(c, "key", t)}})
 		return err == nil
 	}
 	return false

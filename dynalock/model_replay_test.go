@@ -90,14 +90,16 @@ func TestTheLibraryGoesThePathsThatBreakEveryMistakeAndBreaksNothing(t *testing.
 		}, most)
 		t.Logf("%s: %d of %d steps", mistake.Name, len(path), len(r.Path))
 		check(t, len(path) == most, "%d steps, and without the mistake the model goes %d", len(path), most)
-		check(t, most >= len(r.Path)-1, "without the mistake the model goes %d of %d steps, want all but the one that breaks a rule", most, len(r.Path))
+		check(t, most >= len(r.Path)-1,
+			"without the mistake the model goes %d of %d steps, want all but the one that breaks a rule", most, len(r.Path))
 		if t.Failed() {
 			t.Fatal(mistake.Name)
 		}
 	}
 }
 
-// common is how many steps of a path a model goes before it disagrees: the next one it does not do, or it breaks a rule.
+// common is how many steps of a path a model goes before it disagrees: the next one it does not do, or it breaks a
+// rule.
 func common(m *model.Model, path []model.Step) int {
 	s := m.Start()
 	for n, step := range path {
@@ -286,10 +288,11 @@ func newReplay(t *testing.T, m *model.Model) *replay {
 		plan := clockPlan{Mono: float64(rate) / 100, Wall: float64(rate) / 100}
 		c := &replayClient{clock: &gatedClock{simClock: simClock{plan, r.began}}, next: r.raw.Options().HTTPClient}
 		db := dynamodb.New(r.raw.Options(), func(o *dynamodb.Options) { o.HTTPClient = c })
-		c.lock, err = dynalock.New(db, lockTable, dynalock.WithClock(c.clock), dynalock.CountByOne, func(o *dynalock.Options) {
-			o.Lease, o.AttemptTimeout = modelLease, modelLease*4/5-time.Second
-			o.MinPoll, o.MaxPoll = time.Millisecond, time.Millisecond
-		})
+		c.lock, err = dynalock.New(db, lockTable, dynalock.WithClock(c.clock), dynalock.CountByOne,
+			func(o *dynalock.Options) {
+				o.Lease, o.AttemptTimeout = modelLease, modelLease*4/5-time.Second
+				o.MinPoll, o.MaxPoll = time.Millisecond, time.Millisecond
+			})
 		must(t, err)
 		r.clients = append(r.clients, c)
 	}
@@ -516,7 +519,8 @@ func (r *replay) guard(c *replayClient) {
 	c.guard = l
 	go func() {
 		ended <- l.Transact(r.t.Context(), types.TransactWriteItem{Put: &types.Put{
-			TableName: aws.String(dataTable), Item: map[string]types.AttributeValue{"key": s("register"), "value": s(strconv.Itoa(value))},
+			TableName: aws.String(dataTable),
+			Item:      map[string]types.AttributeValue{"key": s("register"), "value": s(strconv.Itoa(value))},
 		}})
 	}()
 	q := c.find(func(q *heldRequest) bool { return q.site == siteTransact && !q.known })
@@ -551,7 +555,8 @@ func (r *replay) guardedArrives(c *replayClient, item model.Item, was *model.Cli
 
 // register counts the guarded writes, unless one of them was lost.
 func (r *replay) register() int {
-	out, err := r.raw.GetItem(r.t.Context(), &dynamodb.GetItemInput{TableName: aws.String(dataTable), Key: map[string]types.AttributeValue{"key": s("register")}})
+	out, err := r.raw.GetItem(r.t.Context(),
+		&dynamodb.GetItemInput{TableName: aws.String(dataTable), Key: map[string]types.AttributeValue{"key": s("register")}})
 	must(r.t, err)
 	n, _ := strconv.Atoi(text(out.Item["value"])) // 0 where there is none
 	return n
@@ -571,7 +576,8 @@ func (r *replay) sent(c *replayClient, w model.Write) {
 	r.learn(w.Version.ID, q.version)
 	check(r.t, q.version == r.version(w.Version), "%s %s, want %v", q.site, q.version, w)
 	want := map[site]model.Kind{
-		siteAcquire: model.Acquire, siteTakeOver: model.Acquire, siteBeat: model.Beat, siteRelease: model.Release, siteCleanUp: model.CleanUp,
+		siteAcquire: model.Acquire, siteTakeOver: model.Acquire, siteBeat: model.Beat, siteRelease: model.Release,
+		siteCleanUp: model.CleanUp,
 	}[q.site]
 	check(r.t, want == w.Kind, "a %s, want %v", q.site, w)
 	var seen []string
@@ -629,7 +635,8 @@ func (r *replay) version(v model.Version) string {
 func (r *replay) token(t uint8) uint64 { return r.base + uint64(t) }
 
 func (r *replay) item() map[string]types.AttributeValue {
-	out, err := r.raw.GetItem(r.t.Context(), &dynamodb.GetItemInput{TableName: aws.String(lockTable), Key: map[string]types.AttributeValue{"key": s("key")}})
+	out, err := r.raw.GetItem(r.t.Context(),
+		&dynamodb.GetItemInput{TableName: aws.String(lockTable), Key: map[string]types.AttributeValue{"key": s("key")}})
 	must(r.t, err)
 	return out.Item
 }
@@ -643,9 +650,11 @@ func (r *replay) compare() {
 		check(r.t, stored(got, "fencingToken") == r.base, "there is another item: %v", got)
 	} else {
 		token := stored(got, "fencingToken")
-		check(r.t, text(got["recordVersionNumber"]) == r.version(want.Version), "version %s, want %s", text(got["recordVersionNumber"]), r.version(want.Version))
+		check(r.t, text(got["recordVersionNumber"]) == r.version(want.Version), "version %s, want %s",
+			text(got["recordVersionNumber"]), r.version(want.Version))
 		check(r.t, token == r.token(want.Token), "token %d, want %d", token, r.token(want.Token))
-		check(r.t, (text(got["isReleased"]) == "1") == want.Released, "released %q, want %v", text(got["isReleased"]), want.Released)
+		check(r.t, (text(got["isReleased"]) == "1") == want.Released, "released %q, want %v", text(got["isReleased"]),
+			want.Released)
 	}
 	for i, c := range r.clients {
 		if r.s.Clients[i].Phase == model.Crashed {

@@ -52,8 +52,10 @@ func TestWaitingForOneselfIsRefusedAtOnceAndSaysWhere(t *testing.T) {
 							e.Fatalf("%s under %s: %v", call, name, err)
 						}
 						wantErr(e, err, dynalock.ErrNested)
-						check(e, !errors.Is(err, dynalock.ErrHeld) && nested.Key == tt.key && nested.Token == l.Token(), "%s under %s: %+v", call, name, nested)
-						check(e, strings.Contains(nested.Where, "nested_test.go:") && strings.Contains(err.Error(), nested.Where), "%s under %s: %v", call, name, err)
+						check(e, !errors.Is(err, dynalock.ErrHeld) && nested.Key == tt.key && nested.Token == l.Token(),
+							"%s under %s: %+v", call, name, nested)
+						check(e, strings.Contains(nested.Where, "nested_test.go:") && strings.Contains(err.Error(), nested.Where),
+							"%s under %s: %v", call, name, err)
 					}
 					check(e, wire.Count("UpdateItem") == before && ctx.Err() == nil, "%s was asked for, or waited for", tt.key)
 					_, err := c.TryAcquire(ctx, tt.key) // waits for nobody

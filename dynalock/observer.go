@@ -49,7 +49,8 @@ const (
 )
 
 var eventNames = [...]string{
-	"acquired", "waiting", "taken over", "renewed", "renewed late", "in doubt", "lost", "released", "retry", "not acquired",
+	"acquired", "waiting", "taken over", "renewed", "renewed late", "in doubt", "lost", "released", "retry",
+	"not acquired",
 }
 
 // String names the kind.
@@ -139,7 +140,8 @@ func (c *Client) emit(ctx context.Context, e Event) {
 	attrs := []slog.Attr{slog.String("key", e.Key), slog.Uint64("token", e.Token), slog.String("owner", e.Owner)}
 	switch {
 	case e.By == nil, e.By.Version == "":
-	case e.By.State == Held, e.Kind == EventLost && e.By.ReleasedBy == "" && e.By.Token > e.Token: // or was, and has ended since
+	// or was, and has ended since
+	case e.By.State == Held, e.Kind == EventLost && e.By.ReleasedBy == "" && e.By.Token > e.Token:
 		attrs = append(attrs, slog.String("heldBy", e.By.Owner), slog.Uint64("heldByToken", e.By.Token))
 	case e.By.ReleasedBy != "":
 		attrs = append(attrs, slog.String("releasedBy", e.By.ReleasedBy))
@@ -240,5 +242,6 @@ func (l *Lock) emit(ctx context.Context, e Event) {
 // ordinary tells whether a call that ends without a lock ends as it was asked to, or as is to be expected.
 func ordinary(err error) bool {
 	is := func(target error) bool { return errors.Is(err, target) }
-	return slices.ContainsFunc([]error{ErrHeld, ErrClosed, context.Canceled}, is) || slices.ContainsFunc(ordinaryOfKinds, is)
+	return slices.ContainsFunc([]error{ErrHeld, ErrClosed, context.Canceled}, is) ||
+		slices.ContainsFunc(ordinaryOfKinds, is)
 }

@@ -27,7 +27,8 @@ func (o *observed) kinds() []dynalock.EventKind {
 	defer o.mu.Unlock()
 	var kinds []dynalock.EventKind
 	for _, e := range o.events {
-		if !slices.Contains([]dynalock.EventKind{dynalock.EventRenewed, dynalock.EventRenewedLate, dynalock.EventInDoubt}, e.Kind) {
+		if !slices.Contains([]dynalock.EventKind{dynalock.EventRenewed, dynalock.EventRenewedLate, dynalock.EventInDoubt},
+			e.Kind) {
 			kinds = append(kinds, e.Kind)
 		}
 	}
@@ -78,16 +79,20 @@ func TestEveryCallAndEveryTenureEndsWithOneEvent(t *testing.T) {
 			_, err := c.Acquire(e.ctx, "key")
 			wantErr(e, err, dynalock.ErrForeign)
 		}, []dynalock.EventKind{notAcquired}},
-		{"a wait for a goroutine of the same process, twice", func(e *env, c *dynalock.Client, _ *testserver.Wire, _ *dynalock.Client) {
-			l := e.acquire(c, "key")
-			var wg sync.WaitGroup
-			for range 2 {
-				wg.Go(func() { must(e, e.acquire(c, "key").Release(e.ctx)) })
-			}
-			synctest.Wait()
-			must(e, l.Release(e.ctx))
-			wg.Wait()
-		}, []dynalock.EventKind{acquired, waiting, waiting, acquired, released, acquired, released, released}},
+		{
+			"a wait for a goroutine of the same process, twice",
+			func(e *env, c *dynalock.Client, _ *testserver.Wire, _ *dynalock.Client) {
+				l := e.acquire(c, "key")
+				var wg sync.WaitGroup
+				for range 2 {
+					wg.Go(func() { must(e, e.acquire(c, "key").Release(e.ctx)) })
+				}
+				synctest.Wait()
+				must(e, l.Release(e.ctx))
+				wg.Wait()
+			},
+			[]dynalock.EventKind{acquired, waiting, waiting, acquired, released, acquired, released, released},
+		},
 		{"a dead holder's lock", func(e *env, c *dynalock.Client, _ *testserver.Wire, other *dynalock.Client) {
 			e.acquire(other, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
 			must(e, e.acquire(c, "key").Release(e.ctx))
@@ -104,15 +109,22 @@ func TestEveryCallAndEveryTenureEndsWithOneEvent(t *testing.T) {
 			must(e, other.ForceRelease(e.ctx, r))
 			wantErr(e, l.Release(e.ctx), dynalock.ErrLost)
 		}, []dynalock.EventKind{acquired, lost}},
-		{"a release that fails, and is repeated", func(e *env, c *dynalock.Client, wire *testserver.Wire, _ *dynalock.Client) {
-			l := e.acquire(c, "key")
-			remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore})
-			wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
-			remove()
-			must(e, l.Release(e.ctx))
-		}, []dynalock.EventKind{acquired, released}},
+		{
+			"a release that fails, and is repeated",
+			func(e *env, c *dynalock.Client, wire *testserver.Wire, _ *dynalock.Client) {
+				l := e.acquire(c, "key")
+				remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore})
+				wantErr(e, l.Release(e.ctx), dynalock.ErrStore)
+				remove()
+				must(e, l.Release(e.ctx))
+			},
+			[]dynalock.EventKind{acquired, released},
+		},
 		{"a lock won when its caller had gone", func(e *env, c *dynalock.Client, _ *testserver.Wire, _ *dynalock.Client) {
-			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowResponse, Operation: "UpdateItem", Delay: 100 * time.Millisecond, Times: 1})
+			e.embedded.Inject(dynalocktest.Fault{
+				Kind: dynalocktest.SlowResponse, Operation: "UpdateItem",
+				Delay: 100 * time.Millisecond, Times: 1,
+			})
 			_, err := c.Acquire(e.within(50*time.Millisecond), "key")
 			wantErr(e, err, context.DeadlineExceeded)
 			time.Sleep(time.Second)
@@ -123,15 +135,19 @@ func TestEveryCallAndEveryTenureEndsWithOneEvent(t *testing.T) {
 			wire.Inject(testserver.Fault{Kind: testserver.HangBefore})
 			wantErr(e, c.Close(e.within(time.Second)), context.DeadlineExceeded)
 		}, []dynalock.EventKind{acquired, released}},
-		{"a tenure that is resumed in the same process", func(e *env, c *dynalock.Client, _ *testserver.Wire, _ *dynalock.Client) {
-			l := e.acquire(c, "key")
-			resumed, err := c.Resume(e.ctx, l.Handle())
-			must(e, err)
-			synctest.Wait()
-			must(e, resumed.Release(e.ctx))
-			_, err = c.Resume(e.ctx, l.Handle())
-			wantErr(e, err, dynalock.ErrLost)
-		}, []dynalock.EventKind{acquired, acquired, lost, released, notAcquired}},
+		{
+			"a tenure that is resumed in the same process",
+			func(e *env, c *dynalock.Client, _ *testserver.Wire, _ *dynalock.Client) {
+				l := e.acquire(c, "key")
+				resumed, err := c.Resume(e.ctx, l.Handle())
+				must(e, err)
+				synctest.Wait()
+				must(e, resumed.Release(e.ctx))
+				_, err = c.Resume(e.ctx, l.Handle())
+				wantErr(e, err, dynalock.ErrLost)
+			},
+			[]dynalock.EventKind{acquired, acquired, lost, released, notAcquired},
+		},
 		{"what is refused at once", func(e *env, c *dynalock.Client, _ *testserver.Wire, _ *dynalock.Client) {
 			_, err := c.Acquire(e.ctx, "")
 			wantErr(e, err, dynalock.ErrInvalid)
@@ -229,13 +245,34 @@ func TestACallThatAnObserverMustNotMakeWaitsUntilItsContextEnds(t *testing.T) {
 		kind dynalock.EventKind
 		call func(ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error
 	}{
-		{"Close on a loss", lost, func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) }},
-		{"Close on a release", released, func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) }},
-		{"Close on an acquisition", acquired, func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) }},
-		{"Close on a heartbeat", dynalock.EventRenewed, func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) }},
-		{"Release on a heartbeat", dynalock.EventRenewed, func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) }},
-		{"Release on a release", released, func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) }},
-		{"Renew on a heartbeat", dynalock.EventRenewed, func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(ctx) }},
+		{
+			"Close on a loss", lost,
+			func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
+		},
+		{
+			"Close on a release", released,
+			func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
+		},
+		{
+			"Close on an acquisition", acquired,
+			func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
+		},
+		{
+			"Close on a heartbeat", dynalock.EventRenewed,
+			func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
+		},
+		{
+			"Release on a heartbeat", dynalock.EventRenewed,
+			func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
+		},
+		{
+			"Release on a release", released,
+			func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
+		},
+		{
+			"Renew on a heartbeat", dynalock.EventRenewed,
+			func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Renew(ctx) },
+		},
 	} {
 		for _, elsewhere := range []bool{false, true} {
 			virtually(t, fmt.Sprintf("%s, in a goroutine of its own %v", tt.name, elsewhere), func(e *env) {
@@ -449,13 +486,15 @@ func TestEveryEventIsLoggedAndObservedWithKeyTokenAndOwner(t *testing.T) {
 			e.Helper()
 			synctest.Wait()
 			events, records := seen.of(kind), log.records(e, "lock "+kind.String())
-			check(e, len(events) == 1 && len(records) == 1, "%d events and %d records of %v, want one", len(events), len(records), kind)
+			check(e, len(events) == 1 && len(records) == 1, "%d events and %d records of %v, want one", len(events),
+				len(records), kind)
 			if e.Failed() {
 				e.FailNow()
 			}
 			ev, r := events[0], records[0]
 			check(e, ev.Key == "key" && ev.Owner == owner && ev.Token == token, "%v: %+v", kind, ev)
-			check(e, r["key"] == "key" && r["owner"] == owner && r["token"] == float64(token) && r["level"] == level, "%v: record is %v", kind, r)
+			check(e, r["key"] == "key" && r["owner"] == owner && r["token"] == float64(token) && r["level"] == level,
+				"%v: record is %v", kind, r)
 			return ev
 		}
 		a, wire := watched("a")
@@ -522,7 +561,8 @@ func TestTheEventOfALossNamesTheSuccessor(t *testing.T) {
 		<-l.Done()
 		synctest.Wait()
 		lost, ok := errors.AsType[*dynalock.LostError](l.Err())
-		check(e, ok && lost.Key == "key" && lost.By != nil && lost.By.Owner == "usurper" && lost.By.Token == l2.Token(), "%+v", lost)
+		check(e, ok && lost.Key == "key" && lost.By != nil && lost.By.Owner == "usurper" && lost.By.Token == l2.Token(),
+			"%+v", lost)
 		check(e, strings.Contains(lost.Error(), "usurper"), "it says: %v", lost)
 		wantErr(e, lost, heartbeat.ErrGone)
 		events := seen.of(dynalock.EventLost)
@@ -673,7 +713,8 @@ func TestALockAcquiredInDoubtSaysSo(t *testing.T) {
 				wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: of, Times: 1})
 			})
 			events := seen.of(dynalock.EventInDoubt)
-			check(e, len(events) == 1 && events[0].Op == op && events[0].Key == op && events[0].Err != nil, "%s: %+v", op, events)
+			check(e, len(events) == 1 && events[0].Op == op && events[0].Key == op && events[0].Err != nil, "%s: %+v", op,
+				events)
 		}
 	})
 }

@@ -13,9 +13,10 @@ import (
 
 // What can become of a run. Match with errors.Is.
 var (
-	ErrPaused    = errors.New("dynalock: job is paused")                                        // by an operator
-	ErrTooSoon   = errors.New("dynalock: the job's last start is too recent")                   // see OnceOptions.AtLeast
-	ErrExhausted = errors.New("dynalock: run was begun as often as allowed and never finished") // see OnceOptions.MaxAttempts
+	ErrPaused  = errors.New("dynalock: job is paused")                      // by an operator
+	ErrTooSoon = errors.New("dynalock: the job's last start is too recent") // see OnceOptions.AtLeast
+	// see OnceOptions.MaxAttempts
+	ErrExhausted = errors.New("dynalock: run was begun as often as allowed and never finished")
 
 	// In another call; the error is a *RunError.
 	ErrRunFailed = errors.New("dynalock: the run of the period failed")
@@ -38,7 +39,8 @@ func (*RunError) Is(target error) bool { return target == ErrRunFailed }
 // OnceOptions of one call of [Client.Once]. Zero fields take the documented defaults. All processes of a job should use
 // the same.
 type OnceOptions struct {
-	// Lease of a run: how long after its crash it is begun again. 100 ms to 24 h, rounded up to a millisecond. Default: the client's.
+	// Lease of a run: how long after its crash it is begun again. 100 ms to 24 h, rounded up to a millisecond. Default:
+	// the client's.
 	Lease time.Duration
 	// NoHeartbeat makes the lease of the run static, as in [AcquireOptions]: nothing is renewed in the background, and
 	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the
@@ -72,13 +74,14 @@ type OnceOptions struct {
 
 // Run is what is known of the run of one period.
 type Run struct {
-	Job, Period           string
-	Ran                   bool      // this call ran the function
-	By                    string    // label of the client that did
-	StartedAt, FinishedAt time.Time // by its clock; FinishedAt is zero while it runs, and when no end was recorded: crashed, lost, not done
-	Attempt               int       // 1 for the first; higher when it was begun again
-	Token                 uint64    // fencing token of the attempt
-	Err                   string    // what the function returned last, at most 256 bytes; empty for success
+	Job, Period string
+	Ran         bool   // this call ran the function
+	By          string // label of the client that did
+	// by its clock; FinishedAt is zero while it runs, and when no end was recorded: crashed, lost, not done
+	StartedAt, FinishedAt time.Time
+	Attempt               int    // 1 for the first; higher when it was begun again
+	Token                 uint64 // fencing token of the attempt
+	Err                   string // what the function returned last, at most 256 bytes; empty for success
 }
 
 // finishedError says that a period's run is over: finished, or begun too often.
@@ -164,7 +167,8 @@ func (k *period) allows(ctx context.Context, a *acquisition) (answer, error) {
 	return got, pausedError(k.job, got.item)
 }
 
-// bars is final for a run that is over, and for a lock or what somebody has rewritten, where every claim would be refused.
+// bars is final for a run that is over, and for a lock or what somebody has rewritten, where every claim would be
+// refused.
 func (k *period) bars(r *Record, open bool) error {
 	s := readRun(r)
 	switch {
@@ -218,22 +222,25 @@ func (l *Lock) run() runState { return readRun(&Record{extra: l.extra}) }
 // them, done: write with [Lock.Transact], which refuses a run that has lost its lock, together with a condition of your
 // own, such as the period's row not existing, which refuses one that comes second.
 //
-// [Client.Close], called elsewhere, ends fn's context (the cause is ErrClosed) and waits for fn, which is told to stop by
-// that. Called by fn itself, with a context derived from its own, it releases the lock.
+// [Client.Close], called elsewhere, ends fn's context (the cause is ErrClosed) and waits for fn, which is told to stop
+// by that. Called by fn itself, with a context derived from its own, it releases the lock.
 //
 // The error of a call that ran fn is fn's, joined with a [*LostError] (ErrLost) if the lock was lost. It matches
-// ErrNotDone where the period was left open by the call, be it by fn or by the loss; then it may match ErrReleased (fn or
-// Close released the lock) or ErrClosed, too. A loss without ErrNotDone says that the end was recorded (Run.FinishedAt),
-// or, with a zero FinishedAt, that DynamoDB did not answer. Other errors match
+// ErrNotDone where the period was left open by the call, be it by fn or by the loss; then it may match ErrReleased (fn
+// or Close released the lock) or ErrClosed, too. A loss without ErrNotDone says that the end was recorded
+// (Run.FinishedAt), or, with a zero FinishedAt, that DynamoDB did not answer. Other errors match
 //
 //   - ErrHeld and ctx.Err(), when the wait ended first;
 //   - ErrRunFailed, ErrPaused, ErrTooSoon or ErrExhausted;
 //   - ErrInvalid, for an empty job or period, for example;
 //   - ErrForeign, ErrStore or ErrClosed.
 //
-// Cost: a read unit for the pause, one conditional write to claim, one to finish; the loser pays the read and the refused
-// write, half a read unit for each look while it waits, and a read unit for the pause before it begins a run again.
-func (c *Client) Once(ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions)) (Run, error) {
+// Cost: a read unit for the pause, one conditional write to claim, one to finish; the loser pays the read and the
+// refused write, half a read unit for each look while it waits, and a read unit for the pause before it begins a run
+// again.
+func (c *Client) Once(
+	ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions),
+) (Run, error) {
 	run := Run{Job: job, Period: period}
 	o := OnceOptions{MaxAttempts: maxAttempts, Keep: keepRuns}
 	apply(&o, optFns)
@@ -291,7 +298,8 @@ func (c *Client) runPeriod(
 		return run, join(ErrClosed, l.finally(ctx))
 	}
 	began := l.run()
-	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, began.attempt+began.uncounted, l.token
+	run.Ran, run.By, run.StartedAt, run.Attempt, run.Token = true, c.opt.Owner, l.acquired, began.attempt+began.uncounted,
+		l.token
 
 	err = errExited
 	defer func() {
@@ -441,7 +449,8 @@ func (o *OnceOptions) defaults() {
 func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	var errs []error
 	if noFn {
-		errs = append(errs, errors.New("fn is nil, allowed: a function")) // it would panic, and the period be finished with that
+		// it would panic, and the period be finished with that
+		errs = append(errs, errors.New("fn is nil, allowed: a function"))
 	}
 	errs = append(errs, periodErrors(job, period)...)
 	if o.MaxAttempts < 1 || o.MaxAttempts > 1000 {

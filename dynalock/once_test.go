@@ -39,7 +39,8 @@ func TestOncePeriodRunsOnceAndTheLoserLearnsByWhomAndWithWhatResult(t *testing.T
 		wantErr(e, err, dynalock.ErrRunFailed)
 		failed, ok := errors.AsType[*dynalock.RunError](err)
 		check(e, ok && failed.Run == run && strings.Contains(err.Error(), "no paper"), "error %v", err)
-		check(e, !run.Ran && run.By == "a" && run.Err == "no paper" && run.Attempt == 1 && !run.StartedAt.IsZero() && !run.FinishedAt.IsZero(), "run %+v", run)
+		check(e, !run.Ran && run.By == "a" && run.Err == "no paper" && run.Attempt == 1 && !run.StartedAt.IsZero() &&
+			!run.FinishedAt.IsZero(), "run %+v", run)
 		check(e, wireB.Count() == 2, "%d requests of the loser, want 2", wireB.Count())
 		run, err = b.Once(e.ctx, "report", "2026-11-22", nothing)
 		must(e, err)
@@ -82,14 +83,16 @@ func TestEachOf500PeriodsRunsOnceWhateverTheClocks(t *testing.T) {
 		var wg sync.WaitGroup
 		for p := range processes {
 			skew := time.Duration(p) * time.Minute / (processes - 1)
-			c, _ := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), skew}), func(o *dynalock.Options) { o.Owner = fmt.Sprint(p) })
+			c, _ := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), skew}),
+				func(o *dynalock.Options) { o.Owner = fmt.Sprint(p) })
 			random := rand.New(rand.NewPCG(7, uint64(p)))
 			wg.Go(func() {
 				start := time.Now()
 				for n := range periods {
 					period := fmt.Sprint(n)
 					// Each starts the period by its own clock, up to a minute early, and the job takes 5 ms.
-					time.Sleep(time.Until(start.Add(time.Duration(n+1)*2*time.Minute - skew + time.Duration(random.Int64N(int64(time.Second))))))
+					time.Sleep(time.Until(
+						start.Add(time.Duration(n+1)*2*time.Minute - skew + time.Duration(random.Int64N(int64(time.Second))))))
 					run, err := c.Once(e.ctx, "job", period, func(context.Context, *dynalock.Lock) error {
 						mu.Lock()
 						ran[period]++
@@ -99,7 +102,8 @@ func TestEachOf500PeriodsRunsOnceWhateverTheClocks(t *testing.T) {
 						return nil
 					})
 					mu.Lock()
-					check(e, err == nil && run.Ran == (by[period] == p) && run.By == fmt.Sprint(by[period]) && !run.FinishedAt.IsZero(),
+					check(e, err == nil && run.Ran == (by[period] == p) && run.By == fmt.Sprint(by[period]) &&
+						!run.FinishedAt.IsZero(),
 						"run %+v by %d, error %v", run, by[period], err)
 					mu.Unlock()
 				}
@@ -162,9 +166,11 @@ func TestWhereverARunDiesItIsRepeatedUnlessItWasFinished(t *testing.T) {
 				run, err := b.Once(e.ctx, "job", "1", count)
 				must(e, err)
 				attempt := [...]int{1, 2, 2, 1}[i]
-				check(e, run.Attempt == attempt && run.Ran == (i < 3) && !run.FinishedAt.IsZero(), "run %+v, want attempt %d", run, attempt)
+				check(e, run.Attempt == attempt && run.Ran == (i < 3) && !run.FinishedAt.IsZero(), "run %+v, want attempt %d", run,
+					attempt)
 				if attempt == 2 {
-					check(e, time.Since(start) > lease/2 && time.Since(start) < 2*lease, "repeated %v after the death", time.Since(start))
+					check(e, time.Since(start) > lease/2 && time.Since(start) < 2*lease, "repeated %v after the death",
+						time.Since(start))
 				}
 			})
 		})
@@ -208,7 +214,8 @@ func TestHoweverItsProcessesDieAPeriodIsBegunNoMoreOftenThanAllowed(t *testing.T
 			var wg sync.WaitGroup
 			for p := range processes {
 				ctx := e.ctx
-				c, wire := e.client(dynalock.WithClock(skewed{heartbeat.SystemClock(), time.Duration(p) * time.Minute / (processes - 1)}))
+				c, wire := e.client(dynalock.WithClock(
+					skewed{heartbeat.SystemClock(), time.Duration(p) * time.Minute / (processes - 1)}))
 				i := random.IntN(len(deaths) + 1)
 				if n == 0 { // all die before the finish: one period surely is begun again, and exhausted
 					i = 2
@@ -239,7 +246,8 @@ func TestHoweverItsProcessesDieAPeriodIsBegunNoMoreOftenThanAllowed(t *testing.T
 				})
 			}
 			wg.Wait()
-			check(e, begun <= allowed && attempts <= allowed, "period %s was begun %d times in %d attempts", period, begun, attempts)
+			check(e, begun <= allowed && attempts <= allowed, "period %s was begun %d times in %d attempts", period, begun,
+				attempts)
 			c, _ := e.client()
 			run, err := c.Once(e.ctx, "job", period, nothing, func(o *dynalock.OnceOptions) { o.MaxAttempts = allowed })
 			switch {
@@ -253,7 +261,8 @@ func TestHoweverItsProcessesDieAPeriodIsBegunNoMoreOftenThanAllowed(t *testing.T
 				repeated++
 			}
 		}
-		e.Logf("%d processes, %d periods: %d repeated, %d begun %d times and never finished; deaths %v", processes, periods, repeated, exhausted, allowed, died)
+		e.Logf("%d processes, %d periods: %d repeated, %d begun %d times and never finished; deaths %v", processes, periods,
+			repeated, exhausted, allowed, died)
 		check(e, repeated > 0 && exhausted > 0 && len(died) == len(deaths), "the test did not reach its cases")
 	})
 }
@@ -301,7 +310,8 @@ func TestACrashedRunIsBegunAgainButNotMoreOftenThanAllowed(t *testing.T) {
 				repeated++
 			}
 		}
-		check(e, exhausted > 0 && repeated > exhausted, "%d exhausted, %d repeated: the test did not reach its cases", exhausted, repeated)
+		check(e, exhausted > 0 && repeated > exhausted, "%d exhausted, %d repeated: the test did not reach its cases",
+			exhausted, repeated)
 	})
 }
 
@@ -353,7 +363,8 @@ func TestOfTwoWhoTakeACrashedRunOverOneIsRefused(t *testing.T) {
 		check(e, err != nil, "the run did not crash")
 		quick, _ := e.client()
 		slow, wire := e.client()
-		wire.Inject(testserver.Fault{Op: "UpdateItem", Skip: 1, Times: 1, Delay: lease / 10}) // its take-over: it comes after the other's
+		// its take-over: it comes after the other's
+		wire.Inject(testserver.Fault{Op: "UpdateItem", Skip: 1, Times: 1, Delay: lease / 10})
 		var running atomic.Int64
 		var wg sync.WaitGroup
 		for _, c := range []*dynalock.Client{quick, slow} {
@@ -418,8 +429,16 @@ func TestAFunctionThatEndsItsGoroutineLeavesNoLock(t *testing.T) {
 
 func TestARunThatWasReleasedIsNotRecordedAndItsCallerIsTold(t *testing.T) {
 	for name, release := range map[string]func(ctx context.Context, c *dynalock.Client, l *dynalock.Lock) error{
-		"by the function":          func(ctx context.Context, _ *dynalock.Client, l *dynalock.Lock) error { return l.Release(ctx) },
-		"by its own call of Close": func(ctx context.Context, c *dynalock.Client, _ *dynalock.Lock) error { return c.Close(ctx) },
+		"by the function": func(ctx context.Context, _ *dynalock.Client,
+			l *dynalock.Lock,
+		) error {
+			return l.Release(ctx)
+		},
+		"by its own call of Close": func(ctx context.Context, c *dynalock.Client,
+			_ *dynalock.Lock,
+		) error {
+			return c.Close(ctx)
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
@@ -447,7 +466,8 @@ func TestARunWithoutHeartbeatsEndsAtItsDeadlineAndIsBegunAgainElsewhere(t *testi
 		run, err := a.Once(e.ctx, "job", "1", func(ctx context.Context, l *dynalock.Lock) error {
 			time.Sleep(lease*4/5 - 20*time.Millisecond)
 			check(e, l.Held() && ctx.Err() == nil, "it was lost before its deadline")
-			check(e, wire.Count("UpdateItem") == 1, "%d writes while it ran, want the one that claimed it", wire.Count("UpdateItem"))
+			check(e, wire.Count("UpdateItem") == 1, "%d writes while it ran, want the one that claimed it",
+				wire.Count("UpdateItem"))
 			<-ctx.Done()
 			check(e, !l.Held(), "it holds its lock for longer than the lease")
 			wantErr(e, context.Cause(ctx), heartbeat.ErrDeadline)
@@ -502,7 +522,8 @@ func TestARunThatAnOperatorFreedWhileItsEndWasInDoubtIsLost(t *testing.T) {
 		ops, _ := e.client()
 		freed := make(chan error, 1)
 		run, err := a.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
-			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Operation: "UpdateItem", Times: 1}) // the end of the run
+			// the end of the run
+			e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Operation: "UpdateItem", Times: 1})
 			go func() {
 				time.Sleep(lease / 100)
 				r, err := ops.Get(e.ctx, "once/job/1")
@@ -597,7 +618,8 @@ func TestClaimsWhoseCallersHadGoneDoNotCountAsAttempts(t *testing.T) {
 						return nil
 					})
 					wantErr(e, err, context.DeadlineExceeded)
-					wire.Inject(testserver.Fault{Kind: testserver.HangAfter, Op: "UpdateItem", Times: 1}) // what gives it back is sent twice
+					// what gives it back is sent twice
+					wire.Inject(testserver.Fault{Kind: testserver.HangAfter, Op: "UpdateItem", Times: 1})
 					time.Sleep(2 * lease)
 				}
 				for r, err := range c.Runs(e.ctx, "job") {
@@ -617,7 +639,8 @@ func TestOnceNotesNoStartForBadInputOrAClosedClient(t *testing.T) {
 		c, wire := e.client()
 		_, err := c.Once(e.ctx, "job", "1", nothing, spaced, func(o *dynalock.OnceOptions) { o.Lease = time.Millisecond })
 		wantErr(e, err, dynalock.ErrInvalid)
-		_, err = c.Once(e.ctx, "job", "1", nothing, spaced, func(o *dynalock.OnceOptions) { o.Reason = strings.Repeat("x", 257) })
+		_, err = c.Once(e.ctx, "job", "1", nothing, spaced,
+			func(o *dynalock.OnceOptions) { o.Reason = strings.Repeat("x", 257) })
 		wantErr(e, err, dynalock.ErrInvalid)
 		must(e, c.Close(e.ctx))
 		_, err = c.Once(e.ctx, "job", "1", nothing, spaced)
@@ -691,7 +714,8 @@ func TestARunThatWasToldToStopIsBegunAgainAtOnceAndDoesNotCountAsAnAttempt(t *te
 			}, once)
 			wantErr(e, err, context.Canceled)
 			wantErr(e, err, dynalock.ErrNotDone)
-			check(e, run.Ran && run.FinishedAt.IsZero() && run.Attempt == deploy && strings.HasPrefix(run.Err, "after 3 of 10"), "run %+v", run)
+			check(e, run.Ran && run.FinishedAt.IsZero() && run.Attempt == deploy && strings.HasPrefix(run.Err, "after 3 of 10"),
+				"run %+v", run)
 		}
 		c, _ := e.client()
 		run, err := c.Once(e.within(lease/2), "invoices", "2026-11", nothing, once)
@@ -813,7 +837,8 @@ func TestAFunctionThatSaysNotDoneIsBegunAgainAtOnceByWhoeverAsksAsOftenAsAllowed
 			return notDone(ctx, l)
 		})
 		wantErr(e, err, dynalock.ErrNotDone)
-		check(e, run.Ran && run.Attempt == 1 && run.FinishedAt.IsZero() && strings.HasPrefix(run.Err, "the file has not come"), "run %+v", run)
+		check(e, run.Ran && run.Attempt == 1 && run.FinishedAt.IsZero() &&
+			strings.HasPrefix(run.Err, "the file has not come"), "run %+v", run)
 		run = <-inLine
 		check(e, run.Ran && run.Attempt == 2, "who waited has run %+v", run)
 		_, err = a.Once(e.ctx, "job", "1", notDone)
@@ -845,14 +870,16 @@ func TestRetryOnErrorCallsTheFunctionAgainAfterAPauseUnderTheSameLock(t *testing
 				}
 				return errors.New("smtp down")
 			}, retry)
-			check(e, len(calls) == min(failures+1, 3) && len(tokens) == 1 && run.Attempt == 1, "%d failures: %d calls, run %+v", failures, len(calls), run)
+			check(e, len(calls) == min(failures+1, 3) && len(tokens) == 1 && run.Attempt == 1, "%d failures: %d calls, run %+v",
+				failures, len(calls), run)
 			for i := 1; i < len(calls); i++ {
 				gap := calls[i].Sub(calls[i-1])
 				check(e, gap >= pause && gap < pause+time.Second, "called again after %v", gap)
 			}
 			_, again := c.Once(e.ctx, "job", period, nothing)
 			if failures < 3 {
-				check(e, err == nil && again == nil && run.Err == "", "%d failures: run %+v, error %v, then %v", failures, run, err, again)
+				check(e, err == nil && again == nil && run.Err == "", "%d failures: run %+v, error %v, then %v", failures, run, err,
+					again)
 			} else {
 				check(e, err != nil && run.Err == "smtp down" && !run.FinishedAt.IsZero(), "run %+v, error %v", run, err)
 				wantErr(e, again, dynalock.ErrRunFailed)
@@ -977,7 +1004,8 @@ func TestARunThatLostItsLockIsNotDoneUnlessItsEndWasRecorded(t *testing.T) {
 				return tt.result
 			})
 			wantErr(e, err, dynalock.ErrLost)
-			check(e, errors.Is(err, dynalock.ErrNotDone) == tt.open && run.FinishedAt.IsZero() != tt.finished, "%+v, %v", run, err)
+			check(e, errors.Is(err, dynalock.ErrNotDone) == tt.open && run.FinishedAt.IsZero() != tt.finished, "%+v, %v", run,
+				err)
 			if !tt.answers {
 				return
 			}

@@ -147,7 +147,8 @@ func (o *Options) timing(lease time.Duration) (timing, []error) {
 		margin = lease / 5
 	}
 	if margin < lease/20 || margin > lease/2 {
-		errs = append(errs, badField("SafetyMargin", margin, fmt.Sprintf("%v to %v (1/20 to 1/2 of the lease of %v)", lease/20, lease/2, lease)))
+		errs = append(errs, badField("SafetyMargin", margin,
+			fmt.Sprintf("%v to %v (1/20 to 1/2 of the lease of %v)", lease/20, lease/2, lease)))
 		return timing{}, errs
 	}
 	t := timing{lease: lease, period: o.Heartbeat, trust: lease - margin, attempt: o.AttemptTimeout}
@@ -155,13 +156,15 @@ func (o *Options) timing(lease time.Duration) (timing, []error) {
 		t.period = lease / 5
 	}
 	if t.period < time.Millisecond || t.period > t.trust*3/4 {
-		errs = append(errs, badField("Heartbeat", t.period, fmt.Sprintf("1ms to %v (3/4 of the lease of %v less the safety margin of %v)", t.trust*3/4, lease, margin)))
+		errs = append(errs, badField("Heartbeat", t.period,
+			fmt.Sprintf("1ms to %v (3/4 of the lease of %v less the safety margin of %v)", t.trust*3/4, lease, margin)))
 	}
 	if t.attempt == 0 {
 		t.attempt = min(max(t.period, time.Millisecond), time.Second)
 	}
 	if t.attempt < time.Millisecond || t.attempt >= t.trust {
-		errs = append(errs, badField("AttemptTimeout", t.attempt, fmt.Sprintf("1ms to below %v (the lease of %v less the safety margin of %v)", t.trust, lease, margin)))
+		errs = append(errs, badField("AttemptTimeout", t.attempt,
+			fmt.Sprintf("1ms to below %v (the lease of %v less the safety margin of %v)", t.trust, lease, margin)))
 	}
 	return t, errs
 }
@@ -267,7 +270,8 @@ func (c *Client) checkKey(key string) []error {
 		return []error{fmt.Errorf("key is %q, allowed: valid UTF-8", key)}
 	}
 	if n := len(c.opt.Namespace) + len(key); key == "" || n > maxPartitionKeyBytes {
-		return []error{fmt.Errorf("key has %d bytes (%d with its namespace), allowed: 1 to %d with its namespace", len(key), n, maxPartitionKeyBytes)}
+		return []error{fmt.Errorf("key has %d bytes (%d with its namespace), allowed: 1 to %d with its namespace", len(key),
+			n, maxPartitionKeyBytes)}
 	}
 	return nil
 }
@@ -275,7 +279,9 @@ func (c *Client) checkKey(key string) []error {
 // checkData says whether data would push the item over DynamoDB's limit.
 func (c *Client) checkData(key string, data []byte) []error {
 	if limit := maxItemBytes - c.overhead(key); len(data) > limit {
-		return []error{fmt.Errorf("Data has %d bytes, allowed: 0 to %d (a DynamoDB item has at most 400 KB, this one %d without its data)", len(data), limit, c.overhead(key))}
+		return []error{fmt.Errorf(
+			"Data has %d bytes, allowed: 0 to %d (a DynamoDB item has at most 400 KB, this one %d without its data)", len(data),
+			limit, c.overhead(key))}
 	}
 	return nil
 }

@@ -84,9 +84,11 @@ func TestOneErrorNamesEveryBadOption(t *testing.T) {
 	})
 	wantErr(t, err, dynalock.ErrInvalid)
 	for _, field := range []string{
-		"db", "table", "Lease", "Heartbeat", "SafetyMargin", "AttemptTimeout", "MinPoll", "MaxPoll", "MaxClockSkew", "Retention", "Dialect", "PartitionKey", "SortKey", "SortValue", "Owner", "Namespace",
+		"db", "table", "Lease", "Heartbeat", "SafetyMargin", "AttemptTimeout", "MinPoll", "MaxPoll", "MaxClockSkew",
+		"Retention", "Dialect", "PartitionKey", "SortKey", "SortValue", "Owner", "Namespace",
 	} {
-		check(t, strings.Contains(err.Error(), field+" is ") || strings.Contains(err.Error(), field+" has "), "%s is not named in: %v", field, err)
+		check(t, strings.Contains(err.Error(), field+" is ") || strings.Contains(err.Error(), field+" has "),
+			"%s is not named in: %v", field, err)
 	}
 	check(t, !strings.Contains(err.Error(), "\n"), "more than one line: %v", err)
 }
@@ -109,7 +111,8 @@ func TestALockIsTrustedForItsLeaseLessTheSafetyMargin(t *testing.T) {
 		start := time.Now()
 		l := e.acquire(c, "key")
 		crash(wire)
-		check(e, l.Deadline().Equal(start.Add(lease/2)), "the deadline is %v after the send, want %v", l.Deadline().Sub(start), lease/2)
+		check(e, l.Deadline().Equal(start.Add(lease/2)), "the deadline is %v after the send, want %v",
+			l.Deadline().Sub(start), lease/2)
 		time.Sleep(time.Until(start.Add(lease/2 - time.Millisecond)))
 		check(e, l.Held(), "lost before its deadline: %v", l.Err())
 		time.Sleep(time.Millisecond)
@@ -178,7 +181,8 @@ func TestAnItemWithTheLongestLabelsAndAKeyOf100BytesIsOneWriteUnit(t *testing.T)
 					TableName: &e.table, Key: e.key(r.Key), ReturnConsumedCapacity: types.ReturnConsumedCapacityTotal,
 				})
 				must(e, err)
-				check(e, *out.ConsumedCapacity.CapacityUnits == 1, "%s: a write of %q is %v units", what, r.Key, *out.ConsumedCapacity.CapacityUnits)
+				check(e, *out.ConsumedCapacity.CapacityUnits == 1, "%s: a write of %q is %v units", what, r.Key,
+					*out.ConsumedCapacity.CapacityUnits)
 			}
 		}
 		reason := func(o *dynalock.AcquireOptions) { o.Reason = label }
@@ -225,7 +229,8 @@ func TestBadInputOfACallIsAnErrorThatNamesTheFieldAndSendsNothing(t *testing.T) 
 			{strings.Repeat("k", 2049), func(a) {}, []string{"key has"}},
 			{"key", func(a a) { a.Lease = 50 * time.Millisecond }, []string{"Lease"}},
 			{"key", func(a a) { a.Lease = 48 * time.Hour }, []string{"Lease"}},
-			{"key", func(a a) { a.Lease = 120 * time.Millisecond }, []string{"Heartbeat", "AttemptTimeout"}}, // the client's do not fit it
+			// the client's do not fit it
+			{"key", func(a a) { a.Lease = 120 * time.Millisecond }, []string{"Heartbeat", "AttemptTimeout"}},
 			{"key", func(a a) { a.MaxHold = -1 }, []string{"MaxHold"}},
 			{"key", func(a a) { a.Reason = strings.Repeat("r", 257) }, []string{"Reason"}},
 			{"key", func(a a) { a.Data = make([]byte, 400<<10) }, []string{"Data"}},
@@ -237,7 +242,8 @@ func TestBadInputOfACallIsAnErrorThatNamesTheFieldAndSendsNothing(t *testing.T) 
 			names(e.T, err, tt.fields...)
 			_, err = c.TryAcquire(e.ctx, tt.key, tt.set)
 			names(e.T, err, tt.fields...)
-			err = c.Do(e.ctx, tt.key, func(context.Context, *dynalock.Lock) error { e.Error("Do ran its function"); return nil }, tt.set)
+			err = c.Do(e.ctx, tt.key, func(context.Context, *dynalock.Lock) error { e.Error("Do ran its function"); return nil },
+				tt.set)
 			names(e.T, err, tt.fields...)
 		}
 		for _, key := range []string{"", strings.Repeat("k", 2049)} {
@@ -265,16 +271,24 @@ func TestZeroOptionsTakeTheDocumentedDefaults(t *testing.T) {
 	c, err := dynalock.New(new(dynamodb.Client), "locks")
 	must(t, err)
 	o := c.Options()
-	check(t, c.Table() == "locks" && o.Lease == 10*time.Second && o.MinPoll == 10*time.Millisecond && o.MaxPoll == time.Second &&
-		o.PartitionKey == "key" && o.Logger != nil && o.Dialect == dynalock.DialectAWSLabs && strings.Count(o.Owner, "/") == 2,
+	check(t, c.Table() == "locks" && o.Lease == 10*time.Second && o.MinPoll == 10*time.Millisecond &&
+		o.MaxPoll == time.Second &&
+		o.PartitionKey == "key" && o.Logger != nil && o.Dialect == dynalock.DialectAWSLabs &&
+		strings.Count(o.Owner, "/") == 2,
 		"%s: %+v", c.Table(), o)
 	c2, err := dynalock.New(new(dynamodb.Client), "locks")
 	must(t, err)
 	check(t, c2.Options().Owner != o.Owner, "two clients of one process have one label")
-	for _, text := range []fmt.Stringer{dynalock.DialectAWSLabs, dynalock.DialectDynamolock, dynalock.Free, dynalock.Held, dynalock.Foreign, dynalock.Info, dynalock.Warning, dynalock.Fatal, dynalock.EventLost} {
+	for _, text := range []fmt.Stringer{
+		dynalock.DialectAWSLabs, dynalock.DialectDynamolock, dynalock.Free, dynalock.Held,
+		dynalock.Foreign, dynalock.Info, dynalock.Warning, dynalock.Fatal, dynalock.EventLost,
+	} {
 		check(t, !strings.Contains(text.String(), "("), "%#v has no name", text)
 	}
-	for _, text := range []fmt.Stringer{dynalock.Dialect(9), dynalock.State(9), dynalock.Severity(9), dynalock.EventKind(99), dynalock.EventKind(-1)} {
+	for _, text := range []fmt.Stringer{
+		dynalock.Dialect(9), dynalock.State(9), dynalock.Severity(9),
+		dynalock.EventKind(99), dynalock.EventKind(-1),
+	} {
 		check(t, strings.Contains(text.String(), "("), "%#v is called %v", text, text)
 	}
 }
@@ -349,7 +363,8 @@ func TestMaxHoldEndsTheTenureWhateverTheHeartbeatSays(t *testing.T) {
 		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
 		other, _ := e.client()
 		e.acquire(other, "key")
-		check(e, time.Since(start) < 5*lease+lease+200*time.Millisecond, "others had to wait until %v after the start", time.Since(start))
+		check(e, time.Since(start) < 5*lease+lease+200*time.Millisecond, "others had to wait until %v after the start",
+			time.Since(start))
 	})
 }
 
@@ -424,7 +439,8 @@ func TestOneErrorOfACallNamesEveryBadFieldOnceAndAsItWasGiven(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
 		tick := func(context.Context, *dynalock.Lock, time.Time) error { return nil }
-		_, once := c.Once(e.ctx, "job", "", nil, func(o *dynalock.OnceOptions) { o.Lease, o.MaxAttempts, o.Reason = 3, -1, "\xff" })
+		_, once := c.Once(e.ctx, "job", "", nil,
+			func(o *dynalock.OnceOptions) { o.Lease, o.MaxAttempts, o.Reason = 3, -1, "\xff" })
 		_, lease := dynalock.New(nil, "locks", func(o *dynalock.Options) { o.Lease = 3 })
 		for name, tt := range map[string]struct {
 			err    error
@@ -432,7 +448,8 @@ func TestOneErrorOfACallNamesEveryBadFieldOnceAndAsItWasGiven(t *testing.T) {
 		}{
 			"Once": {once, []string{"period", "fn", "Lease is 3ns", "MaxAttempts", "Reason"}},
 			"Tick": {
-				c.Tick(e.ctx, "job", nil, tick, func(o *dynalock.TickOptions) { o.Lease, o.CatchUp, o.Keep, o.Reason = 3, 7, -1, "\xff" }),
+				c.Tick(e.ctx, "job", nil, tick,
+					func(o *dynalock.TickOptions) { o.Lease, o.CatchUp, o.Keep, o.Reason = 3, 7, -1, "\xff" }),
 				[]string{"schedule", "Lease is 3ns", "CatchUp", "Keep", "Reason"},
 			},
 			"Tick, of the run alone": {
@@ -440,7 +457,10 @@ func TestOneErrorOfACallNamesEveryBadFieldOnceAndAsItWasGiven(t *testing.T) {
 				[]string{"job", "fn", "Lease is 3ns"},
 			},
 			"New": {lease, []string{"db", "Lease is 3ns"}},
-			"Do":  {c.Do(e.ctx, "", nil, func(o *dynalock.AcquireOptions) { o.Lease = 3 }), []string{"key", "fn", "Lease is 3ns"}},
+			"Do": {
+				c.Do(e.ctx, "", nil, func(o *dynalock.AcquireOptions) { o.Lease = 3 }),
+				[]string{"key", "fn", "Lease is 3ns"},
+			},
 			"Run": {
 				c.Election("", func(o *dynalock.ElectionOptions) { o.Candidate, o.Lease = "", 3 }).Run(e.ctx, nil),
 				[]string{"key", "Candidate", "lead", "Lease is 3ns"},
@@ -448,7 +468,8 @@ func TestOneErrorOfACallNamesEveryBadFieldOnceAndAsItWasGiven(t *testing.T) {
 		} {
 			names(e.T, tt.err, tt.fields...)
 			text := tt.err.Error()
-			check(e, strings.Count(text, dynalock.ErrInvalid.Error()) == 1 && !strings.Contains(text, "\n"), "%s: %s", name, text)
+			check(e, strings.Count(text, dynalock.ErrInvalid.Error()) == 1 && !strings.Contains(text, "\n"), "%s: %s", name,
+				text)
 		}
 		check(e, wire.Count() == 0, "%d requests", wire.Count())
 	})
@@ -459,7 +480,8 @@ func TestZeroOptionsOfOnceAndTickTakeTheDocumentedDefaults(t *testing.T) {
 		c, _ := e.client()
 		zero := func(o *dynalock.OnceOptions) { *o = dynalock.OnceOptions{} }
 		for n := range 3 {
-			run, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error { return dynalock.ErrNotDone }, zero)
+			run, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error { return dynalock.ErrNotDone },
+				zero)
 			wantErr(e, err, dynalock.ErrNotDone)
 			check(e, run.Attempt == n+1, "attempt %d after %d", run.Attempt, n)
 		}

@@ -32,22 +32,30 @@ func (p *trap) spring() {
 	}
 }
 
-func (p *trap) GetItem(ctx context.Context, in *dynamodb.GetItemInput, optFns ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error) {
+func (p *trap) GetItem(
+	ctx context.Context, in *dynamodb.GetItemInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.GetItemOutput, error) {
 	p.spring()
 	return p.DynamoDB.GetItem(ctx, in, optFns...)
 }
 
-func (p *trap) UpdateItem(ctx context.Context, in *dynamodb.UpdateItemInput, optFns ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+func (p *trap) UpdateItem(
+	ctx context.Context, in *dynamodb.UpdateItemInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.UpdateItemOutput, error) {
 	p.spring()
 	return p.DynamoDB.UpdateItem(ctx, in, optFns...)
 }
 
-func (p *trap) Scan(ctx context.Context, in *dynamodb.ScanInput, optFns ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error) {
+func (p *trap) Scan(
+	ctx context.Context, in *dynamodb.ScanInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.ScanOutput, error) {
 	p.spring()
 	return p.DynamoDB.Scan(ctx, in, optFns...)
 }
 
-func (p *trap) TransactWriteItems(ctx context.Context, in *dynamodb.TransactWriteItemsInput, optFns ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error) {
+func (p *trap) TransactWriteItems(
+	ctx context.Context, in *dynamodb.TransactWriteItemsInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.TransactWriteItemsOutput, error) {
 	p.spring()
 	return p.DynamoDB.TransactWriteItems(ctx, in, optFns...)
 }
@@ -78,7 +86,8 @@ func (e *env) disowned(optFns ...func(*dynalock.Options)) (*dynalock.Client, *tr
 func (e *env) over(db dynalock.DynamoDB, optFns ...func(*dynalock.Options)) (*dynalock.Client, *logged) {
 	e.Helper()
 	log := &logged{}
-	c, err := dynalock.New(db, e.table, append([]func(*dynalock.Options){func(o *dynalock.Options) { o.Lease = lease }, logsTo(log)}, optFns...)...)
+	c, err := dynalock.New(db, e.table,
+		append([]func(*dynalock.Options){func(o *dynalock.Options) { o.Lease = lease }, logsTo(log)}, optFns...)...)
 	must(e, err)
 	e.Cleanup(func() { _ = c.Close(context.WithoutCancel(e.ctx)) })
 	return c, log
@@ -116,7 +125,9 @@ func TestAPanicOfTheCredentialsGoesToTheCallerWhoWaitsForIt(t *testing.T) {
 	panicsGoToTheCaller(t, (*env).disowned)
 }
 
-func panicsGoToTheCaller(t *testing.T, trapped func(*env, ...func(*dynalock.Options)) (*dynalock.Client, *trap, *logged)) {
+func panicsGoToTheCaller(
+	t *testing.T, trapped func(*env, ...func(*dynalock.Options)) (*dynalock.Client, *trap, *logged),
+) {
 	t.Helper()
 	boom := errors.New("boom")
 	for name, odd := range map[string]func(){"panic": func() { panic(boom) }, "Goexit": runtime.Goexit} {

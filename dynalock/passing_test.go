@@ -146,7 +146,8 @@ func TestAnAnswerThatPassesIsFinalForAClientThatWasNeverServed(t *testing.T) {
 						return c.Election("key").Run(e.ctx, func(context.Context, *dynalock.Lock) error { return nil })
 					},
 					"Tick": func(c *dynalock.Client) error {
-						return c.Tick(e.ctx, "ticks", dynalock.Every(time.Second, 0), func(context.Context, *dynalock.Lock, time.Time) error { return nil })
+						return c.Tick(e.ctx, "ticks", dynalock.Every(time.Second, 0),
+							func(context.Context, *dynalock.Lock, time.Time) error { return nil })
 					},
 				} {
 					c, wire := e.client()
@@ -165,7 +166,10 @@ func TestAPermissionThatWasNeverThereIsToldAtOnce(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
 		l := e.acquire(c, "key")
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException", Op: "TransactWriteItems"})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException",
+			Op: "TransactWriteItems",
+		})
 		err := l.Transact(e.ctx, put(e, "register", "x"))
 		check(e, errors.Is(err, dynalock.ErrStore) && strings.Contains(err.Error(), "permission"), "error is %v", err)
 		check(e, wire.Count("TransactWriteItems") == 1, "%d requests", wire.Count("TransactWriteItems"))
@@ -212,7 +216,8 @@ func TestAWaitThatEndsWhileAnswersPassTellsWhyAndTheObserverSawThem(t *testing.T
 		}
 		check(e, strings.Contains(err.Error(), "credentials are not valid"), "error is %v", err)
 		list := seen.of(dynalock.EventRetry)
-		check(e, len(list) > 3 && list[0].Op != "" && list[0].Key == "key" && errors.Is(list[0].Err, dynalock.ErrStore), "events %+v", list)
+		check(e, len(list) > 3 && list[0].Op != "" && list[0].Key == "key" && errors.Is(list[0].Err, dynalock.ErrStore),
+			"events %+v", list)
 	})
 }
 
@@ -239,7 +244,8 @@ func (x *signing) Do(r *http.Request) (*http.Response, error) {
 	if x.requests.Add(1) > 1 && x.corrects {
 		return x.HTTPClient.Do(r)
 	}
-	a := response(400, []byte(`{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired"}`))
+	a := response(400, []byte(
+		`{"__type":"com.amazon.coral.service#InvalidSignatureException","message":"Signature expired"}`))
 	a.Header.Set("Date", time.Now().Add(-x.off).UTC().Format(http.TimeFormat))
 	a.Request = r
 	return a, nil
@@ -344,7 +350,8 @@ func TestAProviderThatFailsOnceEndsNothing(t *testing.T) {
 		x.fails.Store(1)
 		_, err = x.client(e).Acquire(e.ctx, "new")
 		wantErr(e, err, dynalock.ErrStore)
-		check(e, strings.Contains(err.Error(), "no AWS credentials were found") && strings.Contains(err.Error(), "metadata service"), "error is %v", err)
+		check(e, strings.Contains(err.Error(), "no AWS credentials were found") &&
+			strings.Contains(err.Error(), "metadata service"), "error is %v", err)
 	})
 }
 
@@ -405,7 +412,8 @@ func TestAnEndpointThatIsNoURLAndATableThatIsMissingAreToldAsSuch(t *testing.T) 
 		c, err := dynalock.New(db, e.table)
 		must(e, err)
 		_, err = c.Get(e.ctx, "key")
-		check(e, strings.Contains(err.Error(), "the endpoint is no URL") && !strings.Contains(err.Error(), "credentials"), "error is %v", err)
+		check(e, strings.Contains(err.Error(), "the endpoint is no URL") && !strings.Contains(err.Error(), "credentials"),
+			"error is %v", err)
 
 		c, err = dynalock.New(e.connect(), "nowhere")
 		must(e, err)

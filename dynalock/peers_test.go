@@ -30,7 +30,10 @@ func b(v string) types.AttributeValue { return &types.AttributeValueMemberB{Valu
 
 // javaRow is a held lock as the AWS Labs Java client writes it.
 func javaRow(version string) attributes {
-	return attributes{"ownerName": s("java"), "leaseDuration": s(fmt.Sprint(lease.Milliseconds())), "recordVersionNumber": s(version)}
+	return attributes{
+		"ownerName": s("java"), "leaseDuration": s(fmt.Sprint(lease.Milliseconds())),
+		"recordVersionNumber": s(version),
+	}
 }
 
 // goRow is a held lock as dynamolock writes it.
@@ -89,10 +92,13 @@ func TestAnAcquireWhoseAnswerWasLostOrphansNoKey(t *testing.T) {
 
 		// The same, and the caller gives up before the retry.
 		ctx, cancel := context.WithCancel(e.ctx)
-		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool {
-			cancel()
-			return true
-		}})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1,
+			Match: func(string, []byte) bool {
+				cancel()
+				return true
+			},
+		})
 		_, err = c.TryAcquire(ctx, "key")
 		wantErr(e, err, context.Canceled)
 		other, _ := e.client(long)
@@ -108,14 +114,16 @@ func TestAnAcquireWhoseAnswerWasLostOrphansNoKey(t *testing.T) {
 func TestAfterALostAnswerTheDeadlineCountsFromTheFirstSend(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
-		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Delay: lease / 20}) // no heartbeat is due yet when the retry is answered
+		// no heartbeat is due yet when the retry is answered
+		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Delay: lease / 20})
 		start := time.Now()
 		l := e.acquire(c, "key")
 		check(e, time.Since(start) > lease/20, "no answer was lost")
 		check(e, wire.Count() == 2, "%d requests, want the lost one and the one that found its item", wire.Count())
 		crash(wire)
 		end := start.Add(lease * 4 / 5)
-		check(e, !l.Deadline().After(end), "the deadline is %v after the first send, want at most %v", l.Deadline().Sub(start), end.Sub(start))
+		check(e, !l.Deadline().After(end), "the deadline is %v after the first send, want at most %v",
+			l.Deadline().Sub(start), end.Sub(start))
 		time.Sleep(time.Until(end))
 		check(e, !l.Held(), "held %v after the first send", time.Since(start))
 	})
@@ -132,7 +140,8 @@ func TestAskingWhetherTheLockIsHeldDoesNotWaitForAHungHeartbeat(t *testing.T) {
 		time.Sleep(lease / 4)
 		check(e, wire.Count() > before, "no heartbeat is under way")
 		start := time.Now()
-		check(e, l.Held() && l.Err() == nil && l.Context().Err() == nil && time.Until(l.Deadline()) > 0, "lost already: %v", l.Err())
+		check(e, l.Held() && l.Err() == nil && l.Context().Err() == nil && time.Until(l.Deadline()) > 0, "lost already: %v",
+			l.Err())
 		select {
 		case <-l.Done():
 			e.Error("done already")
@@ -447,7 +456,10 @@ func TestHungRequestsDelayNoOtherHeartbeat(t *testing.T) {
 			sick = append(sick, e.acquire(c, fmt.Sprint("sick ", i)))
 			healthy = append(healthy, e.acquire(c, fmt.Sprint("healthy ", i)))
 		}
-		wire.Inject(testserver.Fault{Kind: testserver.HangBefore, Match: func(_ string, body []byte) bool { return strings.Contains(string(body), "sick") }})
+		wire.Inject(testserver.Fault{
+			Kind:  testserver.HangBefore,
+			Match: func(_ string, body []byte) bool { return strings.Contains(string(body), "sick") },
+		})
 		for range 20 {
 			time.Sleep(lease / 4)
 			for _, l := range healthy {
@@ -514,7 +526,8 @@ func TestAnUnavailableServiceNeverExtendsTheLease(t *testing.T) {
 				time.Sleep(10 * time.Millisecond) // one that was under way is answered
 				deadline, n := l.Deadline(), wire.Count()
 				for l.Held() {
-					check(e, l.Deadline().Equal(deadline), "the deadline moved by %v without an acknowledgement", l.Deadline().Sub(deadline))
+					check(e, l.Deadline().Equal(deadline), "the deadline moved by %v without an acknowledgement",
+						l.Deadline().Sub(deadline))
 					time.Sleep(lease / 50)
 				}
 				check(e, wire.Count()-n >= 3, "%d attempts until the deadline", wire.Count()-n)
@@ -541,7 +554,8 @@ func TestAnItemThatGoesAfterItsReleaseDoesNotRestartTheToken(t *testing.T) {
 		other, _ := e.client(long) // another process has seen none of these tokens
 		_, err := other.Get(e.ctx, "key")
 		must(e, err)
-		time.Sleep(1200 * time.Millisecond) // more than the second that two clients' ideas of the service's time may differ by
+		// more than the second that two clients' ideas of the service's time may differ by
+		time.Sleep(1200 * time.Millisecond)
 		l := e.acquire(other, "key")
 		check(e, l.Token() > last, "token %d after %d", l.Token(), last)
 	})

@@ -50,7 +50,8 @@ func holdForEver(args string) error {
 
 func connectTo(endpoint string) *dynamodb.Client {
 	return dynamodb.New(dynamodb.Options{
-		BaseEndpoint: &endpoint, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("process", "secret", ""),
+		BaseEndpoint: &endpoint, Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider("process", "secret", ""),
 	})
 }
 

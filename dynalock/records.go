@@ -82,7 +82,8 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 		if own := c.roster.tenure(r.id()); own != nil { // local waiters need not wait for its heartbeat, or its deadline
 			_ = own.revoke(fmt.Errorf("%w: it was freed by an operator", heartbeat.ErrGone), nil)
 		}
-		c.opt.Logger.WarnContext(ctx, "lock freed by an operator", "key", r.Key, "owner", c.opt.Owner, "heldBy", r.Owner, "heldByToken", r.Token)
+		c.opt.Logger.WarnContext(ctx, "lock freed by an operator", "key", r.Key, "owner", c.opt.Owner, "heldBy", r.Owner,
+			"heldByToken", r.Token)
 	}
 	return err
 }

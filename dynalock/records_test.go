@@ -33,7 +33,8 @@ func TestAForcedReleaseWhoseAnswerIsLostIsNoChange(t *testing.T) {
 		must(e, err)
 		wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1})
 		must(e, operator.ForceRelease(e.ctx, r))
-		check(e, wire.Count("UpdateItem") == 2, "%d writes, want the lost one and the one that found its item", wire.Count("UpdateItem"))
+		check(e, wire.Count("UpdateItem") == 2, "%d writes, want the lost one and the one that found its item",
+			wire.Count("UpdateItem"))
 	})
 }
 
@@ -59,7 +60,8 @@ func TestRecordsComePageByPageAndEndWhereTheCallerStops(t *testing.T) {
 		c, wire := e.client(long)
 		const n = 9 // of 300 KB each: a page has 1 MB at most
 		for i := range n {
-			must(e, e.acquire(c, fmt.Sprint("key", i), func(o *dynalock.AcquireOptions) { o.Data = make([]byte, 300<<10) }).Release(e.ctx))
+			must(e, e.acquire(c, fmt.Sprint("key", i),
+				func(o *dynalock.AcquireOptions) { o.Data = make([]byte, 300<<10) }).Release(e.ctx))
 		}
 		seen := map[string]bool{}
 		for r, err := range c.Records(e.ctx) {

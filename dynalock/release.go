@@ -19,9 +19,9 @@ func backoff(n int) time.Duration {
 // process wait for the key, the first of them is handed the lock in the same write.
 //
 // It is idempotent, may be repeated after an error, is attempted even when the lease seems to be over, and never
-// touches a successor. Lost answers and failed attempts are repeated until the lease is over, by the holder's clock, and
-// after that there is one attempt; ctx bounds the wait only: after its end the release goes on in the background, and
-// Close joins it. Errors match ErrLost, ErrStore, ErrClosed or ctx.Err(). After a loss the error is a [*LostError],
+// touches a successor. Lost answers and failed attempts are repeated until the lease is over, by the holder's clock,
+// and after that there is one attempt; ctx bounds the wait only: after its end the release goes on in the background,
+// and Close joins it. Errors match ErrLost, ErrStore, ErrClosed or ctx.Err(). After a loss the error is a [*LostError],
 // which also matches ErrStore or ctx.Err() where the release failed or goes on; nil means that the item was still held
 // by this tenure and is free now.
 func (l *Lock) Release(ctx context.Context) error {

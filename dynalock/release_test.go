@@ -182,7 +182,8 @@ func TestAReleaseWhoseHandOverIsLostIsNilOnlyWhenTheItemIsGivenBack(t *testing.T
 		wire.Inject(testserver.Fault{Kind: testserver.LoseRequest, Op: "UpdateItem", Times: 1}) // the waiter's write
 		must(e, l.Release(e.ctx))
 		row := e.item("key")
-		check(e, text(row["recordVersionNumber"]) != version, "Release returned nil while the item was as before: %s, released %q", version, text(row["isReleased"]))
+		check(e, text(row["recordVersionNumber"]) != version,
+			"Release returned nil while the item was as before: %s, released %q", version, text(row["isReleased"]))
 		l2 := <-got
 		check(e, l2.Token() > l.Token(), "token %d after %d", l2.Token(), l.Token())
 	})
@@ -284,7 +285,8 @@ func TestRetentionIsSetAtReleaseAndNeverOnAHeldItem(t *testing.T) {
 		check(e, e.item("key")["ttl"] == nil, "a TTL from a client without retention")
 
 		// A row that another library took over with our TTL in it loses it when we take that over.
-		e.put("key", with(e.item("key"), attributes{"isReleased": nil, "recordVersionNumber": s("theirs"), "leaseDuration": s("100"), "ttl": n("1")}))
+		e.put("key", with(e.item("key"),
+			attributes{"isReleased": nil, "recordVersionNumber": s("theirs"), "leaseDuration": s("100"), "ttl": n("1")}))
 		e.acquire(plain, "key")
 		held("taken over")
 	})
@@ -305,7 +307,8 @@ func TestDeleteOnReleaseLeavesTheItemOfThisTenureToTheTTLAfterEveryCopyOfAnOldRe
 		l := e.acquire(c, "key", deleting)
 		before := wire.Count()
 		must(e, l.Release(e.ctx))
-		check(e, wire.Count() == before+1 && wire.Count("UpdateItem") == before+1, "%d requests: %v", wire.Count()-before, wire.Counts())
+		check(e, wire.Count() == before+1 && wire.Count("UpdateItem") == before+1, "%d requests: %v", wire.Count()-before,
+			wire.Counts())
 		rest := outlives(e, "key")
 		check(e, rest > 14*time.Minute && rest <= 15*time.Minute+time.Second, "the item may go in %v", rest)
 		must(e, l.Release(e.ctx))

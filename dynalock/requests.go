@@ -45,7 +45,8 @@ func (s *store) look(ctx context.Context, key string, consistent bool) answer {
 	patient, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
 	for n := 1; ; n++ {
-		a := s.tasks.heed(patient, nil, func(ctx context.Context) answer { return s.read(ctx, s.patience(), key, consistent) })
+		a := s.tasks.heed(patient, nil,
+			func(ctx context.Context) answer { return s.read(ctx, s.patience(), key, consistent) })
 		if a.verdict == applied || a.verdict == fatal || n == 3 {
 			return a
 		}

@@ -34,8 +34,10 @@ const handleFormat = 1
 // released or not noticed lost as it may be here: Resume finds out.
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
-		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id(), Token: l.token, Lease: l.timing.lease.Milliseconds(), Dialect: int(l.dialect),
-		Delete: l.options.DeleteOnRelease, Made: l.made, Table: l.c.store.table, Sort: l.c.opt.SortValue, Run: !l.kind.portable(),
+		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id(), Token: l.token, Lease: l.timing.lease.Milliseconds(),
+		Dialect: int(l.dialect),
+		Delete:  l.options.DeleteOnRelease, Made: l.made, Table: l.c.store.table, Sort: l.c.opt.SortValue,
+		Run: !l.kind.portable(),
 	})
 	if err != nil { // strings and numbers always encode
 		return ""
@@ -52,7 +54,8 @@ func parseHandle(s string) (handle, error) {
 	}
 	id, _ := splitVersion(h.ID + "-0")
 	lease := time.Duration(min(max(h.Lease, 0), maxLease.Milliseconds()+1)) * time.Millisecond
-	if err != nil || h.V != handleFormat || h.Made < 0 || h.Made > maxStamp || id == "" || h.Key == "" || lease < minLease || lease > maxLease ||
+	if err != nil || h.V != handleFormat || h.Made < 0 || h.Made > maxStamp || id == "" || h.Key == "" ||
+		lease < minLease || lease > maxLease ||
 		h.Dialect != int(DialectAWSLabs) && h.Dialect != int(DialectDynamolock) {
 		return handle{}, invalid([]error{errors.New("handle cannot be read, allowed: a text that Lock.Handle gave")})
 	}
@@ -86,7 +89,8 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 	defaults := func(o *AcquireOptions) {
 		o.Lease, o.DeleteOnRelease = time.Duration(h.Lease)*time.Millisecond, h.Delete
 	}
-	a, err := c.newAcquisition(ctx, h.Key, continued{id: h.ID, token: h.Token}, append([]func(*AcquireOptions){defaults}, optFns...))
+	a, err := c.newAcquisition(ctx, h.Key, continued{id: h.ID, token: h.Token},
+		append([]func(*AcquireOptions){defaults}, optFns...))
 	if err != nil {
 		return nil, err
 	}
@@ -99,10 +103,12 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 func (h *handle) misfits(c *Client, namespace bool) []error {
 	var errs []error
 	if h.Table != "" && !sameTable(h.Table, c.store.table) {
-		errs = append(errs, fmt.Errorf("handle is of table %q, allowed: one of the client's table %q", h.Table, c.store.table))
+		errs = append(errs, fmt.Errorf("handle is of table %q, allowed: one of the client's table %q", h.Table,
+			c.store.table))
 	}
 	if h.Table != "" && h.Sort != c.opt.SortValue {
-		errs = append(errs, fmt.Errorf("handle is of sort value %q, allowed: one of the client's SortValue %q", h.Sort, c.opt.SortValue))
+		errs = append(errs, fmt.Errorf("handle is of sort value %q, allowed: one of the client's SortValue %q", h.Sort,
+			c.opt.SortValue))
 	}
 	if !namespace {
 		errs = append(errs, fmt.Errorf("handle is of key %q, allowed: one of the namespace %q", h.Key, c.opt.Namespace))
@@ -146,8 +152,10 @@ func (a *acquisition) goOn(ctx context.Context, h *handle) (*Lock, error) {
 			now := decode(h.Key, out.item)
 			lost := &LostError{Key: h.Key, By: &now, Reason: fmt.Errorf("%w: its tenure is over", heartbeat.ErrGone)}
 			if len(out.item) == 0 {
-				lost.By, lost.Reason = nil, fmt.Errorf("%w: table %q of this client has no such item: it was deleted, or the handle "+
-					"is of a table of this name in another account or Region, or at another endpoint", heartbeat.ErrGone, c.store.table)
+				lost.By, lost.Reason = nil,
+					fmt.Errorf("%w: table %q of this client has no such item: it was deleted, or the handle "+
+						"is of a table of this name in another account or Region, or at another endpoint", heartbeat.ErrGone,
+						c.store.table)
 			}
 			return nil, lost
 		case out.verdict == fatal:

@@ -123,7 +123,8 @@ func TestAHandleWithoutATableIsResumedAsBefore(t *testing.T) {
 		l := e.acquire(c, "key")
 		resumed, err := c.Resume(e.ctx, oldHandle(e, l))
 		must(e, err)
-		check(e, resumed.Held() && resumed.Token() > l.Token(), "held %v, token %d after %d", resumed.Held(), resumed.Token(), l.Token())
+		check(e, resumed.Held() && resumed.Token() > l.Token(), "held %v, token %d after %d", resumed.Held(), resumed.Token(),
+			l.Token())
 	})
 }
 
@@ -135,7 +136,8 @@ func TestTheHandleOfARunIsRefusedAndTheRunGoesOn(t *testing.T) {
 			before := wire.Count()
 			_, err := other.Resume(e.ctx, l.Handle())
 			wantErr(e, err, dynalock.ErrInvalid)
-			check(e, strings.Contains(err.Error(), "Once") && wire.Count() == before, "%d requests, and it says: %v", wire.Count()-before, err)
+			check(e, strings.Contains(err.Error(), "Once") && wire.Count() == before, "%d requests, and it says: %v",
+				wire.Count()-before, err)
 			return l.Renew(e.ctx)
 		})
 		must(e, err)
@@ -164,12 +166,18 @@ func FuzzHandle(f *testing.F) {
 	f.Add("no handle")
 	f.Add(genuine[:len(genuine)-1])
 	f.Add(genuine + "x")
-	f.Add("bnVsbA")                                                                                                             // null
-	f.Add("e30")                                                                                                                // {}
-	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzIiwibCI6MTAwMH0")                                                                    // an id that is too short
-	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjEwMDB9")                               // well formed, of no tenure
-	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjkyMjMzNzIwMzY4NTQ3NzU4MDcsImQiOi0xfQ") // a lease and a dialect that cannot be
-	f.Add("eyJ2IjoyLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjEwMDB9")                               // another format
+	// null
+	f.Add("bnVsbA")
+	// {}
+	f.Add("e30")
+	// an id that is too short
+	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzIiwibCI6MTAwMH0")
+	// well formed, of no tenure
+	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjEwMDB9")
+	// a lease and a dialect that cannot be
+	f.Add("eyJ2IjoxLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjkyMjMzNzIwMzY4NTQ3NzU4MDcsImQiOi0xfQ")
+	// another format
+	f.Add("eyJ2IjoyLCJrIjoieCIsImkiOiIwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZiIsImwiOjEwMDB9")
 	f.Fuzz(func(t *testing.T, text string) {
 		if text == genuine {
 			t.Skip()
@@ -196,7 +204,8 @@ func TestResumeContinuesInAnotherProcessAndTheOldCopyIsInert(t *testing.T) {
 		must(e, l.Renew(e.ctx))
 		l2, err := c2.Resume(e.ctx, l.Handle())
 		must(e, err)
-		check(e, l2.Held() && l2.Token() > l.Token() && string(l2.Data()) == "step 1", "held %v, token %d after %d, data %q", l2.Held(), l2.Token(), l.Token(), l2.Data())
+		check(e, l2.Held() && l2.Token() > l.Token() && string(l2.Data()) == "step 1", "held %v, token %d after %d, data %q",
+			l2.Held(), l2.Token(), l.Token(), l2.Data())
 		wantErr(e, l.Renew(e.ctx), dynalock.ErrLost)
 		check(e, !l.Held(), "the old copy is not inert")
 		wantErr(e, l.Release(e.ctx), dynalock.ErrLost)
@@ -229,7 +238,8 @@ func TestAResumeThatGivesUpInDoubtLeavesNobodysTenure(t *testing.T) {
 		want error
 	}{
 		"after its attempts": {3, time.Minute, dynalock.ErrStore},
-		"between two":        {1, 5 * time.Millisecond, context.DeadlineExceeded}, // the answer takes 2 ms, the next attempt follows 10 ms later
+		// the answer takes 2 ms, the next attempt follows 10 ms later
+		"between two": {1, 5 * time.Millisecond, context.DeadlineExceeded},
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
@@ -241,7 +251,8 @@ func TestAResumeThatGivesUpInDoubtLeavesNobodysTenure(t *testing.T) {
 				wantErr(e, err, tt.want)
 				wantErr(e, err, dynalock.ErrStore)
 				time.Sleep(time.Second)
-				check(e, text(e.item("key")["isReleased"]) == "1", "a second later, of a lease of a minute, nobody holds %v", e.item("key"))
+				check(e, text(e.item("key")["isReleased"]) == "1", "a second later, of a lease of a minute, nobody holds %v",
+					e.item("key"))
 			})
 		})
 	}

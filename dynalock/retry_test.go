@@ -17,12 +17,21 @@ var outages = map[string]struct {
 	fault testserver.Fault
 	kind  dynalock.EventKind
 }{
-	"throttling":   {testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ThrottlingException"}, dynalock.EventRetry},
-	"a permission": {testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"}, dynalock.EventRetry},
-	"a refusal":    {testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException"}, dynalock.EventRetry},
-	"an error":     {testserver.Fault{Kind: testserver.FailBefore, Status: 500}, dynalock.EventInDoubt},
-	"a reset":      {testserver.Fault{Kind: testserver.LoseRequest}, dynalock.EventInDoubt},
-	"silence":      {testserver.Fault{Kind: testserver.HangBefore}, dynalock.EventInDoubt},
+	"throttling": {
+		testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ThrottlingException"},
+		dynalock.EventRetry,
+	},
+	"a permission": {
+		testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "AccessDeniedException"},
+		dynalock.EventRetry,
+	},
+	"a refusal": {
+		testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ValidationException"},
+		dynalock.EventRetry,
+	},
+	"an error": {testserver.Fault{Kind: testserver.FailBefore, Status: 500}, dynalock.EventInDoubt},
+	"a reset":  {testserver.Fault{Kind: testserver.LoseRequest}, dynalock.EventInDoubt},
+	"silence":  {testserver.Fault{Kind: testserver.HangBefore}, dynalock.EventInDoubt},
 }
 
 // recorded is a client that keeps its events and its log.
@@ -61,7 +70,8 @@ func TestEachHeartbeatThatFailsIsToldWithItsTokenAndOneWarningASecondIsLogged(t 
 			<-second.Done()
 			events := seen.of(o.kind)
 			failed := wire.Count() - sent
-			check(e, len(events) >= failed-2 && len(events) <= failed && len(events) > 3, "%d events of %d requests", len(events), failed)
+			check(e, len(events) >= failed-2 && len(events) <= failed && len(events) > 3, "%d events of %d requests",
+				len(events), failed)
 			for _, ev := range events {
 				own := ev.Key == "key" && ev.Token == l.Token() || ev.Key == "second" && ev.Token == second.Token()
 				check(e, own && ev.Op == "heartbeat" && ev.Attempt > 0 && ev.Err != nil, "%+v", ev)
@@ -80,7 +90,10 @@ func TestAHeartbeatThatMeetsAGuardedWriteIsNoWarning(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire, seen, log := e.recorded()
 		l := e.acquire(c, "key")
-		wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "TransactionConflictException", Times: 1})
+		wire.Inject(testserver.Fault{
+			Kind: testserver.FailBefore, Status: 400, Type: "TransactionConflictException",
+			Times: 1,
+		})
 		time.Sleep(lease)
 		check(e, l.Held() && len(seen.of(dynalock.EventRetry)) == 1, "events %+v, %v", seen.of(dynalock.EventRetry), l.Err())
 		check(e, len(warnings(e, log, "lock retry")) == 0, "it is a warning")
@@ -146,7 +159,8 @@ var starts = map[string]func(ctx context.Context, c *dynalock.Client, optFns ...
 		return err
 	},
 	"Once with AtLeast": func(ctx context.Context, c *dynalock.Client, optFns ...func(*dynalock.OnceOptions)) error {
-		_, err := c.Once(ctx, "job", "1", nothing, append(optFns, func(o *dynalock.OnceOptions) { o.AtLeast = time.Minute })...)
+		_, err := c.Once(ctx, "job", "1", nothing,
+			append(optFns, func(o *dynalock.OnceOptions) { o.AtLeast = time.Minute })...)
 		return err
 	},
 	"Tick": func(ctx context.Context, c *dynalock.Client, _ ...func(*dynalock.OnceOptions)) error {
@@ -173,7 +187,8 @@ func TestOnceAndTickWaitForDynamoDBFromTheirFirstRequestOn(t *testing.T) {
 				began := time.Now()
 				must(e, call(e.ctx, c))
 				check(e, time.Since(began) >= 15*time.Second, "it took %v", time.Since(began))
-				check(e, name == "silence" || len(seen.of(dynalock.EventRetry)) > 10, "%d events", len(seen.of(dynalock.EventRetry)))
+				check(e, name == "silence" || len(seen.of(dynalock.EventRetry)) > 10, "%d events",
+					len(seen.of(dynalock.EventRetry)))
 			})
 		}
 	}
@@ -213,7 +228,8 @@ func TestARunIsTriedAgainThoughDynamoDBIsBusyWhenItsPauseIsOver(t *testing.T) {
 		calls := 0
 		run, err := c.Once(e.ctx, "job", "1", func(context.Context, *dynalock.Lock) error {
 			if calls++; calls == 1 {
-				remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ThrottlingException", Op: "GetItem"})
+				remove := wire.Inject(
+					testserver.Fault{Kind: testserver.FailBefore, Status: 400, Type: "ThrottlingException", Op: "GetItem"})
 				time.AfterFunc(2*lease, remove)
 				return errors.New("try again")
 			}

@@ -18,7 +18,8 @@ import (
 
 // iamAction is the permission that the library needs for an operation. A transaction's other items are the caller's.
 var iamAction = map[string]string{
-	"GetItem": "dynamodb:GetItem", "UpdateItem": "dynamodb:UpdateItem", "DeleteItem": "dynamodb:DeleteItem", "Scan": "dynamodb:Scan",
+	"GetItem": "dynamodb:GetItem", "UpdateItem": "dynamodb:UpdateItem", "DeleteItem": "dynamodb:DeleteItem",
+	"Scan":               "dynamodb:Scan",
 	"TransactWriteItems": "dynamodb:ConditionCheckItem", "DescribeTable": "dynamodb:DescribeTable",
 	"DescribeTimeToLive": "dynamodb:DescribeTimeToLive",
 }
@@ -32,7 +33,8 @@ type role struct {
 var roles = map[string]role{
 	"holder": {
 		methods: []string{
-			"Client.Acquire", "Client.TryAcquire", "Client.Do", "Client.Resume", "Client.Once", "Client.Tick", "Client.Election", "Client.Close",
+			"Client.Acquire", "Client.TryAcquire", "Client.Do", "Client.Resume", "Client.Once", "Client.Tick", "Client.Election",
+			"Client.Close",
 			"Lock.Renew", "Lock.SetData", "Lock.Transact", "Lock.ConditionCheck", "Lock.Release",
 			"Election.Run", "Election.Resign", "Election.HandOver",
 		},
@@ -56,9 +58,10 @@ var roles = map[string]role{
 			_, err = c.Once(e.ctx, "job", "period", nothing, func(o *dynalock.OnceOptions) { o.AtLeast = time.Second })
 			must(e, err)
 			ticking := e.within(3 * time.Second)
-			wantErr(e, c.Tick(ticking, "job", dynalock.Every(time.Second, 0), func(context.Context, *dynalock.Lock, time.Time) error {
-				return nil
-			}), context.DeadlineExceeded)
+			wantErr(e, c.Tick(ticking, "job", dynalock.Every(time.Second, 0),
+				func(context.Context, *dynalock.Lock, time.Time) error {
+					return nil
+				}), context.DeadlineExceeded)
 			el := c.Election("leader")
 			err = el.Run(e.ctx, func(_ context.Context, _ *dynalock.Lock) error {
 				wantErr(e, el.HandOver(e.within(lease/4), "nobody"), context.DeadlineExceeded) // before the term ends
@@ -70,7 +73,10 @@ var roles = map[string]role{
 		},
 	},
 	"observer": {
-		methods: []string{"Client.Get", "Client.Records", "Client.Runs", "Client.GetRun", "Client.Job", "Election.Leader", "Election.Observe"},
+		methods: []string{
+			"Client.Get", "Client.Records", "Client.Runs", "Client.GetRun", "Client.Job", "Election.Leader",
+			"Election.Observe",
+		},
 		act: func(e *env, c *dynalock.Client) []*testserver.Wire {
 			look(e, c)
 			el := c.Election("leader")
@@ -107,7 +113,8 @@ var roles = map[string]role{
 
 // quiet are the methods that send nothing.
 var quiet = []string{
-	"Client.Options", "Client.Table", "Lock.Key", "Lock.Token", "Lock.Held", "Lock.Deadline", "Lock.Context", "Lock.Done", "Lock.Err",
+	"Client.Options", "Client.Table", "Lock.Key", "Lock.Token", "Lock.Held", "Lock.Deadline", "Lock.Context", "Lock.Done",
+	"Lock.Err",
 	"Lock.Data", "Lock.Handle",
 }
 
@@ -157,7 +164,8 @@ func TestThePoliciesAllowExactlyWhatEachRoleCalls(t *testing.T) {
 			})
 		})
 	}
-	check(t, len(library.Actions) == len(roles), "the module has %d roles, the library %d", len(library.Actions), len(roles))
+	check(t, len(library.Actions) == len(roles), "the module has %d roles, the library %d", len(library.Actions),
+		len(roles))
 }
 
 func TestEveryMethodBelongsToARole(t *testing.T) {
@@ -165,7 +173,10 @@ func TestEveryMethodBelongsToARole(t *testing.T) {
 	for _, r := range roles {
 		known = append(known, r.methods...)
 	}
-	for _, typ := range []reflect.Type{reflect.TypeFor[*dynalock.Client](), reflect.TypeFor[*dynalock.Lock](), reflect.TypeFor[*dynalock.Election]()} {
+	for _, typ := range []reflect.Type{
+		reflect.TypeFor[*dynalock.Client](), reflect.TypeFor[*dynalock.Lock](),
+		reflect.TypeFor[*dynalock.Election](),
+	} {
 		for method := range typ.Methods() {
 			name := typ.Elem().Name() + "." + method.Name
 			check(t, slices.Contains(known, name), "%s is in no role", name)

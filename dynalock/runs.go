@@ -25,7 +25,8 @@ func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
 				yield(Run{}, err)
 				return
 			}
-			if s := readRun(&r); s.attempt+s.uncounted == 0 { // nothing began under this key: a lock, or a claim whose caller had gone
+			if s := readRun(&r); s.attempt+s.uncounted == 0 {
+				// nothing began under this key: a lock, or a claim whose caller had gone
 				continue
 			}
 			run := Run{Job: job, Period: strings.TrimPrefix(r.Key, prefix)}
@@ -89,7 +90,8 @@ func (c *Client) Reopen(ctx context.Context, run Run) error {
 		return err
 	}
 	if run.Attempt < 1 || run.Token == 0 {
-		return invalid([]error{fmt.Errorf("run has attempt %d and token %d, allowed: a run that was begun, as GetRun gives it",
+		return invalid([]error{fmt.Errorf(
+			"run has attempt %d and token %d, allowed: a run that was begun, as GetRun gives it",
 			run.Attempt, run.Token)})
 	}
 	key, id, n, doubt := periodKey(run.Job, run.Period), newID(), uint64(0), false

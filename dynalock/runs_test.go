@@ -71,7 +71,8 @@ func TestAPeriodThatIsOverIsRunAgainAfterItWasReopened(t *testing.T) {
 				c, _ := e.client()
 				operator, _ := e.client(func(o *dynalock.Options) { o.Owner = "ops" })
 				for begun := 1; begun <= 2; begun++ {
-					_, err := c.Once(e.ctx, "backup", "1", func(context.Context, *dynalock.Lock) error { return dynalock.ErrNotDone }, once)
+					_, err := c.Once(e.ctx, "backup", "1", func(context.Context, *dynalock.Lock) error { return dynalock.ErrNotDone },
+						once)
 					if begun == 1 {
 						wantErr(e, err, dynalock.ErrNotDone)
 						run, err := operator.GetRun(e.ctx, "backup", "1")
@@ -88,7 +89,8 @@ func TestAPeriodThatIsOverIsRunAgainAfterItWasReopened(t *testing.T) {
 				must(e, operator.Reopen(e.ctx, shown))
 				open, err := operator.GetRun(e.ctx, "backup", "1")
 				must(e, err)
-				check(e, open.FinishedAt.IsZero() && open.Attempt == 2 && text(e.item("once/backup/1")["releasedBy"]) == "ops", "run %+v", open)
+				check(e, open.FinishedAt.IsZero() && open.Attempt == 2 && text(e.item("once/backup/1")["releasedBy"]) == "ops",
+					"run %+v", open)
 				run, err := c.Once(e.ctx, "backup", "1", nothing, once)
 				must(e, err)
 				check(e, run.Ran && run.Attempt == 3 && run.Token == shown.Token+1, "run %+v", run)

@@ -39,8 +39,9 @@ func serverTime(meta middleware.Metadata, err error) time.Time {
 	return t
 }
 
-// misdated tells whether DynamoDB refused a request for the time in its signature: by a clock that is off, or by the Date
-// of a stranger, which the SDK believes like any other. The SDK marks such a refusal, and signs right from then on.
+// misdated tells whether DynamoDB refused a request for the time in its signature: by a clock that is off, or by the
+// Date of a stranger, which the SDK believes like any other. The SDK marks such a refusal, and signs right from then
+// on.
 func misdated(err error) bool {
 	var probable interface {
 		error

@@ -48,9 +48,13 @@ func TestTokensOfAThousandTenuresIncreaseAcrossDeletionsAndSkewedClocks(t *testi
 func TestWhileTheItemExistsNoClockMattersToTheToken(t *testing.T) {
 	onServer(t, func(e *env) {
 		last := uint64(0)
-		for _, offset := range []time.Duration{0, -10 * 365 * 24 * time.Hour, 365 * 24 * time.Hour, -time.Hour, time.Hour, 0} {
+		for _, offset := range []time.Duration{
+			0, -10 * 365 * 24 * time.Hour, 365 * 24 * time.Hour, -time.Hour, time.Hour,
+			0,
+		} {
 			l := e.acquire(offClient(e, offset), "key")
-			check(e, last == 0 || l.Token() == last+1, "token %d after %d, with a clock that is off by %v", l.Token(), last, offset)
+			check(e, last == 0 || l.Token() == last+1, "token %d after %d, with a clock that is off by %v", l.Token(), last,
+				offset)
 			last = l.Token()
 			must(e, l.Release(e.ctx))
 		}
@@ -90,7 +94,8 @@ func TestAfterADeletionOneAnswerOrdersTokensThatAreASecondApart(t *testing.T) {
 		// What is not promised: a shorter distance, of clients that know as little.
 		early, late := apart()
 		before, after := afterDeletion(e, early, late, 200*time.Millisecond)
-		check(e, after < before, "200ms later: token %d after %d; if that is in order now, the documentation says too little", after, before)
+		check(e, after < before, "200ms later: token %d after %d; if that is in order now, the documentation says too little",
+			after, before)
 	})
 }
 
@@ -131,7 +136,8 @@ func TestAfterADeletionOnlyTheFirstRequestOfAClientWhoseClockIsAheadGivesTokensT
 	virtual(t, func(e *env) {
 		right := offClient(e, 0)
 		ask(e, right)
-		before, after := afterDeletion(e, right, offClient(e, -30*time.Second), 3*time.Second) // its first answer puts it right
+		// its first answer puts it right
+		before, after := afterDeletion(e, right, offClient(e, -30*time.Second), 3*time.Second)
 		check(e, after > before, "token %d after %d", after, before)
 		ahead := offClient(e, 30*time.Second)
 		before, after = afterDeletion(e, ahead, right, 3*time.Second)
@@ -155,7 +161,8 @@ func TestARowThatAnotherClientRewroteWithoutTheTokenStartsAboveIt(t *testing.T) 
 		l2 := e.acquire(second, "key")
 		check(e, l2.Token() > l.Token(), "token %d after %d", l2.Token(), l.Token())
 		row := e.item("key")
-		check(e, text(row["fencingToken"]) == strconv.FormatUint(l2.Token(), 10), "stored is %v, the lock says %d", text(row["fencingToken"]), l2.Token())
+		check(e, text(row["fencingToken"]) == strconv.FormatUint(l2.Token(), 10), "stored is %v, the lock says %d",
+			text(row["fencingToken"]), l2.Token())
 	})
 }
 

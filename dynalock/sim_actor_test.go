@@ -196,12 +196,16 @@ func (a *actor) over(t *tenure, err error, what string) {
 	if t == nil || t.ended != "" || a.c.crashed() {
 		return
 	}
-	for _, told := range []error{dynalock.ErrStore, dynalock.ErrLost, dynalock.ErrClosed, context.Canceled, context.DeadlineExceeded} {
+	for _, told := range []error{
+		dynalock.ErrStore, dynalock.ErrLost, dynalock.ErrClosed, context.Canceled,
+		context.DeadlineExceeded,
+	} {
 		if errors.Is(err, told) {
 			return
 		}
 	}
-	a.w.check.fail(ruleNil, t.key, "%s: %s: %s, but the item shows %s", a.name, what, outcomeText{err}, a.w.check.key(t.key))
+	a.w.check.fail(ruleNil, t.key, "%s: %s: %s, but the item shows %s", a.name, what, outcomeText{err},
+		a.w.check.key(t.key))
 }
 
 // documented checks the kind of an error; the end of a context always is one.
@@ -288,11 +292,13 @@ func (a *actor) release(ctx context.Context, t *tenure) error {
 	w.mu.Unlock()
 	err := w.call(ctx, a.c, a.name, t.key, "Release", t.lock.Release)
 	w.mu.Lock()
-	failed := slices.ContainsFunc([]error{dynalock.ErrStore, dynalock.ErrClosed, context.Canceled, context.DeadlineExceeded}, func(target error) bool {
-		return errors.Is(err, target) // joined with ErrLost, it says that the item may still show the tenure
-	})
+	failed := slices.ContainsFunc(
+		[]error{dynalock.ErrStore, dynalock.ErrClosed, context.Canceled, context.DeadlineExceeded}, func(target error) bool {
+			return errors.Is(err, target) // joined with ErrLost, it says that the item may still show the tenure
+		})
 	if (err == nil || errors.Is(err, dynalock.ErrLost) && !failed) && t.ended == "" {
-		w.check.fail(ruleNil, t.key, "%s: Release of %s: %s, but the item shows %s", a.name, t.id, outcomeText{err}, w.check.key(t.key))
+		w.check.fail(ruleNil, t.key, "%s: Release of %s: %s, but the item shows %s", a.name, t.id, outcomeText{err},
+			w.check.key(t.key))
 	}
 	w.mu.Unlock()
 	if t.lock.Held() {
@@ -340,7 +346,8 @@ func (a *actor) force(parent context.Context, act action) {
 	time.Sleep(act.Hold[0].Wait)
 	ctx, cancel = a.within(parent, act.Timeout)
 	defer cancel()
-	err = w.call(ctx, c, a.name, key, "ForceRelease of "+r.Version, func(ctx context.Context) error { return c.lock.ForceRelease(ctx, r) })
+	err = w.call(ctx, c, a.name, key, "ForceRelease of "+r.Version,
+		func(ctx context.Context) error { return c.lock.ForceRelease(ctx, r) })
 	a.documented("ForceRelease", key, err, dynalock.ErrChanged, dynalock.ErrStore)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -372,7 +379,8 @@ func (a *actor) use(ctx context.Context, steps []step, t *tenure) {
 			w.writes++
 			data := fmt.Sprintf("data %d", w.writes)
 			w.mu.Unlock()
-			err = w.call(within, a.c, a.name, t.key, "SetData", func(ctx context.Context) error { return l.SetData(ctx, []byte(data)) })
+			err = w.call(within, a.c, a.name, t.key, "SetData",
+				func(ctx context.Context) error { return l.SetData(ctx, []byte(data)) })
 			a.truth(t, err, func() bool { return slices.Contains(t.data, data) }, "SetData")
 		case stepFenced:
 			err = a.write(within, t, st, true)

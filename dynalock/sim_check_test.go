@@ -91,10 +91,11 @@ type keyState struct {
 	deleted          time.Duration // when it was last deleted; -1: never
 	deletions        int
 	made             *sentWrite // the request that made the item, or made it anew
-	stale            bool       // its token was made of time after a deletion: by a late request, or by clocks that are off
-	revived          bool       // its version is one that it had before it was deleted
-	given            uint64     // the largest token that somebody was given
-	holders          []*tenure  // that somebody was given and that may be held
+	// its token was made of time after a deletion: by a late request, or by clocks that are off
+	stale            bool
+	revived          bool      // its version is one that it had before it was deleted
+	given            uint64    // the largest token that somebody was given
+	holders          []*tenure // that somebody was given and that may be held
 	past             []pastItem
 	item             map[string]types.AttributeValue
 	yielded          string       // the candidate in whose favour its leader stood down
@@ -117,7 +118,7 @@ type sentWrite struct {
 	last     time.Duration // and of its last repetition by the client
 	applied  time.Duration // when it first was; 0: not yet
 	informed bool          // the client has had an answer before
-	trip     time.Duration // how long the quickest was under way
+	vague    time.Duration // how far its idea of the time may be off; see simClient.vague
 }
 
 // checker follows the server's order of writes and the claims of the clients. Its methods are called with world.mu.
@@ -343,7 +344,8 @@ func (k *checker) own(st, before *keyState, q *sentWrite) *tenure {
 	switch {
 	case !before.exists || before.id != st.id:
 		k.fail(ruleOwnTenure, q.key, "%s %s of %s replaced %s", q.site, q.version, q.client.name, before)
-	case (q.site == siteRelease || q.site == siteFinish || q.site == siteGiveBack) && (before.released || t.ghosts > 0): // an attempt in doubt was applied after all
+	// an attempt in doubt was applied after all
+	case (q.site == siteRelease || q.site == siteFinish || q.site == siteGiveBack) && (before.released || t.ghosts > 0):
 	case q.site == siteYield && (before.yielded != "" || t.ghosts > 0): // the same
 	case q.site == siteCleanUp && t.ghosts > 0:
 	case t.revived && !before.released: // its holder cannot know
@@ -363,12 +365,15 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, aga
 	switch {
 	case !before.exists:
 		st.stale = now-q.at > maxLate
+	case again && before.deleted >= q.at: // see "What is not promised"
 	case again:
 		k.fail(ruleLate, key, "%s applied once more, to %s", q.version, before)
 	case before.released && !slices.Contains(q.seen, before.version):
 		// It was admitted for its age. By how much that may be wrong follows from the clocks.
 		if w := k.sent[before.version]; w != nil && w.at-q.at > k.off(w)+k.off(q) {
-			k.fail(ruleLate, key, "%s was sent %v before the release of %s, by clocks that are off by %v and %v at most; stamps %d and %d", q.version, w.at-q.at,
+			k.fail(ruleLate, key,
+				"%s was sent %v before the release of %s, by clocks that are off by %v and %v at most; stamps %d and %d", q.version,
+				w.at-q.at,
 				before, k.off(q), k.off(w), number(st.item, "acquiredAt"), number(before.item, "renewedAt"))
 		}
 	}
@@ -388,7 +393,8 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, aga
 			old.overruled = true
 			k.end(old, "resumed by "+q.client.name)
 			k.count.Resumes++
-		case before.yielded != "" && before.yielded == textOf(st.item, "ownerName") && (q.site == siteCampaign || q.site == siteHandOver):
+		case before.yielded != "" && before.yielded == textOf(st.item, "ownerName") &&
+			(q.site == siteCampaign || q.site == siteHandOver):
 			k.count.Yields++
 		case q.offered && old.client == q.client && !old.held():
 			k.end(old, "handed over")
@@ -398,7 +404,8 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, aga
 			k.end(old, "taken over by "+q.client.name)
 			need := scale(before.lease, 1/q.client.plan.Clock.Mono)
 			if stood < need && !k.w.plan.Beyond && !k.expired(before, q) {
-				k.fail(ruleStood, key, "%s took over %s, which stood for %v of a lease of %v", q.client.name, before, stood, before.lease)
+				k.fail(ruleStood, key, "%s took over %s, which stood for %v of a lease of %v", q.client.name, before, stood,
+					before.lease)
 			}
 		}
 	}
@@ -447,13 +454,16 @@ func (k *checker) fresh(st, before *keyState, q *sentWrite, token uint64) {
 	// The item was new, or deleted before: the token is a time. How far it may be off follows from the clocks.
 	st.made = q
 	now, off := time.Now().UnixMicro(), k.off(q).Microseconds()
-	late := (k.w.now() - q.at).Microseconds()                           // it is the time at which the request was made
-	if lead := int64(token) - now; lead > off && token > st.highest+1 { // up to there the client may know it from a tenure of its own
-		k.fail(ruleTokens, q.key, "token %d of %s is %v ahead of the time", token, q.client.name, time.Duration(lead)*time.Microsecond)
+	late := (k.w.now() - q.at).Microseconds() // it is the time at which the request was made
+	if lead := int64(token) - now; lead > off && token > st.highest+1 {
+		// up to there the client may know it from a tenure of its own
+		k.fail(ruleTokens, q.key, "token %d of %s is %v ahead of the time", token, q.client.name,
+			time.Duration(lead)*time.Microsecond)
 	}
 	if token <= before.token {
 		if int64(before.token) < now-off-late { // what was given of it is raised, see given
-			k.fail(ruleTokens, q.key, "token %d of %s after %d, %v after the deletion", token, q.client.name, before.token, k.w.now()-before.deleted)
+			k.fail(ruleTokens, q.key, "token %d of %s after %d, %v after the deletion", token, q.client.name, before.token,
+				k.w.now()-before.deleted)
 		}
 		k.count.TokensBack++
 	}
@@ -462,12 +472,13 @@ func (k *checker) fresh(st, before *keyState, q *sentWrite, token uint64) {
 // maxLate is how old a token of time may be that somebody is given.
 const maxLate = 500 * time.Millisecond
 
-// off is how far a client's idea of the service's time may be off: the service tells it in whole seconds and answers take
-// time; a process that has had no answer knows its own clock alone, and one whose clock was set learns of it with an answer.
-func (k *checker) off(q *sentWrite) time.Duration { return q.client.off(q.informed, q.trip) }
+// off is how far a client's idea of the service's time may be off: the service tells it in whole seconds and answers
+// take time; a process that has had no answer knows its own clock alone, and one whose clock was set learns of it with
+// an answer.
+func (k *checker) off(q *sentWrite) time.Duration { return q.client.off(q.informed, q.vague) }
 
-func (c *simClient) off(informed bool, trip time.Duration) time.Duration {
-	off := 2*time.Second + trip/2
+func (c *simClient) off(informed bool, vague time.Duration) time.Duration {
+	off := 2*time.Second + vague
 	for _, s := range c.plan.Clock.Steps {
 		off += s.By.Abs()
 	}
@@ -525,12 +536,13 @@ func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Durati
 		k.count.TokensBack++ // made by a late request after a deletion, and counted on from
 	default: // tokens of time, with a deletion between them: as close as clocks are off, whatever the requests took
 		ago := time.Now().UnixMicro() - int64(st.given)
-		off := c.off(c.answered, c.trip)
+		off := c.off(c.answered, c.vague(k.w.now()))
 		if first := k.tenures[idOf(st.made.version)]; first.lock == nil { // nobody was given it, so it was not raised
 			off = max(off, k.off(st.made))
 		}
 		if most := off + maxLate + k.w.plan.Lease; st.deletions == 0 || ago > most.Microseconds() {
-			k.fail(ruleTokens, l.Key(), "%s was given token %d after %d, %v ago", c.name, token, st.given, time.Duration(ago)*time.Microsecond)
+			k.fail(ruleTokens, l.Key(), "%s was given token %d after %d, %v ago", c.name, token, st.given,
+				time.Duration(ago)*time.Microsecond)
 		}
 		st.stale = true // what counts on from it was judged with it
 		k.count.TokensBack++
@@ -586,7 +598,8 @@ func (k *checker) look(key string) {
 		if t.acked == nil {
 			k.fail(ruleAcked, key, "%s holds %s, of which nothing was acknowledged", t.client.name, t.id)
 		} else if elapsed, _ := t.client.clock.Now().Since(t.acked.sentAt); elapsed > t.trust {
-			k.fail(ruleAcked, key, "%s holds %s, last acknowledged for a request sent %v ago, trusted for %v", t.client.name, t.id, elapsed, t.trust)
+			k.fail(ruleAcked, key, "%s holds %s, last acknowledged for a request sent %v ago, trusted for %v", t.client.name,
+				t.id, elapsed, t.trust)
 		}
 		if t.overruled {
 			return false
@@ -622,7 +635,8 @@ func (k *checker) look(key string) {
 // orphaned checks that a client gives back what it has won for a caller who had gone.
 func (k *checker) orphaned(key string, st *keyState) {
 	t := k.tenures[st.id]
-	if t == nil || st.released || t.lock != nil || t.givenBack || t.call == nil || t.call.over == 0 || st.at > t.call.over || t.client.crashed() {
+	if t == nil || st.released || t.lock != nil || t.givenBack || t.call == nil || t.call.over == 0 ||
+		st.at > t.call.over || t.client.crashed() {
 		return
 	}
 	if t.pending == 0 && !t.read {
@@ -653,8 +667,8 @@ func (t *tenure) left(now heartbeat.Reading) time.Duration {
 	return t.trust - elapsed
 }
 
-// late checks that the news of a loss is not late, by the clocks of the holder. The timers of the scheduler run on one of
-// them and stand still while the process is paused; after a step of another one it looks again within a second.
+// late checks that the news of a loss is not late, by the clocks of the holder. The timers of the scheduler run on one
+// of them and stand still while the process is paused; after a step of another one it looks again within a second.
 func (k *checker) late(t *tenure) {
 	c := t.client
 	slack, at, again := 20*time.Millisecond, k.w.now(), scale(1100*time.Millisecond, 1/c.plan.Clock.Mono)
@@ -690,7 +704,8 @@ func (k *checker) starving(key string, st *keyState) {
 		if wait.key != key || wait.reported || c.crashed() {
 			continue
 		}
-		if owner := k.tenures[st.id]; owner != nil && owner.client == c && !st.released && owner.lock != nil && owner.lock.Err() == nil {
+		if owner := k.tenures[st.id]; owner != nil && owner.client == c && !st.released && owner.lock != nil &&
+			owner.lock.Err() == nil {
 			continue // a lock of its own is in the way
 		}
 		since := max(wait.since, st.at)

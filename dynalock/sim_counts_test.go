@@ -11,13 +11,15 @@ type counts struct {
 	Requests, Writes, Locks, TakeOvers, HandOvers, Resumes  int
 	Ghosts, GhostWrites, LateAcquires, TokensBack, Overlaps int
 	Raised                                                  int // tokens before they were given to somebody
-	Revived                                                 int // deleted under their holders, and made anew by a late copy of their acquires
-	Fenced, Refused, Gated, Unfenced, LostUpdates           int
-	Caught                                                  int // refused to a holder that believed that it held what another one had taken
-	Runs, Repeated, Finished, Told                          int
-	Exhausted, Paused, TooSoon, Stopped                     int
-	Terms, Yields, Resigned, Observed                       int
-	Met                                                     map[site]map[fault]int
+	// deleted under their holders, and made anew by a late copy of their acquires
+	Revived                                       int
+	Fenced, Refused, Gated, Unfenced, LostUpdates int
+	// refused to a holder that believed that it held what another one had taken
+	Caught                              int
+	Runs, Repeated, Finished, Told      int
+	Exhausted, Paused, TooSoon, Stopped int
+	Terms, Yields, Resigned, Observed   int
+	Met                                 map[site]map[fault]int
 }
 
 func (c *counts) add(o *counts) {
@@ -61,7 +63,8 @@ func (c *counts) String() string {
 		c.Fenced, c.Refused, c.Gated, c.Unfenced, c.LostUpdates)
 	fmt.Fprintf(&b, "%d runs of periods begun, %d of them again, %d periods finished, %d calls told of it; %d told to stop, %d exhausted, %d paused, %d too soon\n",
 		c.Runs, c.Repeated, c.Finished, c.Told, c.Stopped, c.Exhausted, c.Paused, c.TooSoon)
-	fmt.Fprintf(&b, "%d terms of leaders, %d went to the candidate named, %d resigned; %d changes observed\n", c.Terms, c.Yields, c.Resigned, c.Observed)
+	fmt.Fprintf(&b, "%d terms of leaders, %d went to the candidate named, %d resigned; %d changes observed\n", c.Terms,
+		c.Yields, c.Resigned, c.Observed)
 	fmt.Fprintf(&b, "%d ghosts (an acquire that was late after a deletion, or by clocks that are off) of %d late copies, %d late heartbeats of them; "+
 		"%d made anew under their holders after a deletion; %d tokens not above the one before a deletion, within what clocks allow; %d raised\n",
 		c.Ghosts, c.LateAcquires, c.GhostWrites, c.Revived, c.TokensBack, c.Raised)

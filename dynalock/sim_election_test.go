@@ -25,8 +25,8 @@ func voteName(i int) string { return "e" + strconv.Itoa(i) }
 // sickness is a time in which a client's candidates are not healthy.
 type sickness struct{ At, For time.Duration }
 
-// newCandidates adds a candidate to a client, or two, and goroutines that ask for hand-overs and look on. A candidate is
-// named after its goroutine.
+// newCandidates adds a candidate to a client, or two, and goroutines that ask for hand-overs and look on. A candidate
+// is named after its goroutine.
 func newCandidates(d dice, p *simPlan, c *clientPlan) {
 	if d.chance(0.2) {
 		for range 1 + d.IntN(2) {
@@ -50,7 +50,10 @@ func newCandidates(d dice, p *simPlan, c *clientPlan) {
 
 // newTerm is a call of Run.
 func newTerm(d dice, p *simPlan, key string) action {
-	a := action{Op: opLead, Key: key, Wait: d.upTo(p.Lease), Timeout: d.between(p.Lease/2, 10*p.Lease), Hold: newSteps(d, p), Stay: d.upTo(8 * p.Lease)}
+	a := action{
+		Op: opLead, Key: key, Wait: d.upTo(p.Lease), Timeout: d.between(p.Lease/2, 10*p.Lease),
+		Hold: newSteps(d, p), Stay: d.upTo(8 * p.Lease),
+	}
 	newFunction(d, p, &a)
 	if d.chance(0.5) {
 		a.Stay = 3 * p.horizon() // it leads as long as it may

@@ -15,7 +15,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-var simHistories = goflag.String("sim.histories", "", "write what the clients of each schedule saw to a file in this folder, for the checker of the module proof")
+var simHistories = goflag.String("sim.histories", "",
+	"write what the clients of each schedule saw to a file in this folder, for the checker of the module proof")
 
 // exported is one line of such a file; the module proof says what the fields mean.
 type exported struct {
@@ -77,7 +78,10 @@ func (x *exporter) called(who, key, what string, begin, now time.Duration, err e
 
 // given takes note of a lock that an actor was given.
 func (x *exporter) given(who string, t *tenure, now time.Duration) {
-	x.add(exported{Op: "acquire", Client: who, Key: t.key, Call: x.asked[who], Return: now, Outcome: "ok", Tenure: t.id, Token: t.lock.Token()})
+	x.add(exported{
+		Op: "acquire", Client: who, Key: t.key, Call: x.asked[who], Return: now, Outcome: "ok", Tenure: t.id,
+		Token: t.lock.Token(),
+	})
 }
 
 // looked takes note of what a living holder believes; it may believe again while its Done is open.
@@ -85,7 +89,10 @@ func (x *exporter) looked(t *tenure, held bool, now time.Duration) {
 	switch {
 	case x.gone[t] || x.held == nil:
 	case held:
-		x.held[t] = &exported{Op: "held", Client: t.client.name, Key: t.key, Call: now, Return: now, Outcome: "ok", Tenure: t.id}
+		x.held[t] = &exported{
+			Op: "held", Client: t.client.name, Key: t.key, Call: now, Return: now, Outcome: "ok",
+			Tenure: t.id,
+		}
 	default:
 		x.gone[t] = true
 		x.add(exported{Op: "held", Client: t.client.name, Key: t.key, Call: now, Return: now, Outcome: "lost", Tenure: t.id})
@@ -93,7 +100,9 @@ func (x *exporter) looked(t *tenure, held bool, now time.Duration) {
 }
 
 // wrote takes note of the read-modify-write of a register.
-func (x *exporter) wrote(a *actor, t *tenure, begin time.Duration, fenced bool, read []string, element string, err error) {
+func (x *exporter) wrote(
+	a *actor, t *tenure, begin time.Duration, fenced bool, read []string, element string, err error,
+) {
 	e := exported{
 		Op: "write", Client: a.name, Key: t.key, Call: begin, Return: a.w.now(), Tenure: t.id, Token: t.lock.Token(),
 		Guarded: fenced, Read: read, Add: element,
@@ -130,7 +139,10 @@ func (w *world) export() {
 	}
 	for register, set := range w.check.last {
 		kind, key, _ := strings.Cut(register, " ")
-		x.add(exported{Op: "read", Client: "end", Key: key, Call: now + 1, Return: now + 2, Outcome: "ok", Guarded: kind == "guarded", Read: set})
+		x.add(exported{
+			Op: "read", Client: "end", Key: key, Call: now + 1, Return: now + 2, Outcome: "ok",
+			Guarded: kind == "guarded", Read: set,
+		})
 	}
 	var b bytes.Buffer
 	lines := json.NewEncoder(&b)

@@ -101,7 +101,8 @@ const firstOfClient = 16
 // rare call sites meet faults more often than others, so that every one of them meets every fault.
 var rare = map[site]bool{
 	siteHandOver: true, siteResume: true, siteForce: true, siteGet: true, siteList: true, siteRenew: true,
-	sitePeriod: true, siteStart: true, siteFinish: true, siteGiveBack: true, sitePause: true, siteUnpause: true, siteRuns: true,
+	sitePeriod: true, siteStart: true, siteFinish: true, siteGiveBack: true, sitePause: true, siteUnpause: true,
+	siteRuns:      true,
 	siteSuccessor: true, siteYield: true, siteLeader: true,
 }
 
@@ -154,7 +155,8 @@ const oldest = 5*time.Minute - time.Second
 
 // refusals are what a request that was applied may be answered with.
 var refusals = []string{
-	"ProvisionedThroughputExceededException", "ThrottlingException", "TransactionConflictException", "TransactionInProgressException",
+	"ProvisionedThroughputExceededException", "ThrottlingException", "TransactionConflictException",
+	"TransactionInProgressException",
 	"ExpiredTokenException", "AccessDeniedException", "UnrecognizedClientException",
 }
 

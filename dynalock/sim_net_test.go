@@ -244,15 +244,20 @@ func failure(q *request) *http.Response {
 		status, code = 400, q.fate.code
 	case estranged:
 		a := response(503, []byte("<html>down for maintenance</html>"))
-		a.Header = http.Header{"Content-Type": {"text/html"}, "Date": {time.Now().Add(q.fate.off).UTC().Format(http.TimeFormat)}}
+		a.Header = http.Header{
+			"Content-Type": {"text/html"},
+			"Date":         {time.Now().Add(q.fate.off).UTC().Format(http.TimeFormat)},
+		}
 		return a
 	case conflicting:
 		status, code = 400, "TransactionConflictException"
 		if q.op == "TransactWriteItems" {
-			code, more = "TransactionCanceledException", `,"CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict"}]`
+			code, more = "TransactionCanceledException",
+				`,"CancellationReasons":[{"Code":"None"},{"Code":"TransactionConflict"}]`
 		}
 	}
-	return response(status, fmt.Appendf(nil, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"simulated"%s}`, code, more))
+	return response(status,
+		fmt.Appendf(nil, `{"__type":"com.amazonaws.dynamodb.v20120810#%s","message":"simulated"%s}`, code, more))
 }
 
 func response(status int, body []byte) *http.Response {

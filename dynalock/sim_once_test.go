@@ -59,8 +59,9 @@ func (p *simPlan) job(key string) *jobPlan {
 func newRun(d dice, p *simPlan) action {
 	job := d.IntN(len(p.Jobs))
 	a := action{
-		Op: opOnce, Key: periodName(job, d.IntN(p.Jobs[job].Periods)), Wait: d.upTo(2 * p.Lease), Timeout: d.between(p.Lease/2, 8*p.Lease),
-		NoWait: d.chance(0.25), Hold: newSteps(d, p),
+		Op: opOnce, Key: periodName(job, d.IntN(p.Jobs[job].Periods)), Wait: d.upTo(2 * p.Lease),
+		Timeout: d.between(p.Lease/2, 8*p.Lease),
+		NoWait:  d.chance(0.25), Hold: newSteps(d, p),
 	}
 	newFunction(d, p, &a)
 	switch {
@@ -91,14 +92,17 @@ type attempt struct {
 
 func attemptOf(it map[string]types.AttributeValue) attempt {
 	return attempt{
-		id: idOf(textOf(it, "recordVersionNumber")), owner: textOf(it, "ownerName"), attempt: number(it, "attempt") + number(it, "uncounted"),
-		token: number(it, "fencingToken"), begun: number(it, "acquiredAt"), finished: number(it, "finishedAt"), result: textOf(it, "result"),
+		id: idOf(textOf(it, "recordVersionNumber")), owner: textOf(it, "ownerName"),
+		attempt: number(it, "attempt") + number(it, "uncounted"),
+		token:   number(it, "fencingToken"), begun: number(it, "acquiredAt"), finished: number(it, "finishedAt"),
+		result: textOf(it, "result"),
 	}
 }
 
 // tells checks a Run.
 func (x attempt) tells(r dynalock.Run) bool {
-	return r.By == x.owner && uint64(r.Attempt) == x.attempt && (r.Token == x.token || !r.Ran && x.lower > 0 && r.Token == x.lower) && uint64(r.StartedAt.UnixMilli()) == x.begun
+	return r.By == x.owner && uint64(r.Attempt) == x.attempt &&
+		(r.Token == x.token || !r.Ran && x.lower > 0 && r.Token == x.lower) && uint64(r.StartedAt.UnixMilli()) == x.begun
 }
 
 // jobState is the item of a job, by the order of writes.
@@ -177,8 +181,10 @@ func (a *actor) once(parent context.Context, act action) {
 	if !a.alive(parent) {
 		return
 	}
-	a.documented("Once", act.Key, err, dynalock.ErrHeld, dynalock.ErrLost, dynalock.ErrReleased, dynalock.ErrClosed, dynalock.ErrStore,
-		dynalock.ErrPaused, dynalock.ErrTooSoon, dynalock.ErrExhausted, dynalock.ErrPanicked, dynalock.ErrRunFailed, dynalock.ErrNotDone, errWork)
+	a.documented("Once", act.Key, err, dynalock.ErrHeld, dynalock.ErrLost, dynalock.ErrReleased, dynalock.ErrClosed,
+		dynalock.ErrStore,
+		dynalock.ErrPaused, dynalock.ErrTooSoon, dynalock.ErrExhausted, dynalock.ErrPanicked, dynalock.ErrRunFailed,
+		dynalock.ErrNotDone, errWork)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.check.told(act, call, begin, t, run, err)
@@ -200,8 +206,10 @@ func (k *checker) runs(t *tenure) {
 func (k *checker) claimed(st, before *keyState, q *sentWrite) {
 	x := attemptOf(st.item)
 	st.claims = append(st.claims, x)
-	if jb, c := k.jobState(q.key), q.client; jb.paused { // it may have looked just before, and the answer come as late as it waits for one
-		if late := q.at - jb.since - c.clock.paused(jb.since, q.at); late > scale(10*time.Second+c.plan.MinPoll+k.w.plan.Lease, 1/c.plan.Clock.Mono) {
+	if jb, c := k.jobState(q.key), q.client; jb.paused {
+		// it may have looked just before, and the answer come as late as it waits for one
+		if late := q.at - jb.since - c.clock.paused(jb.since,
+			q.at); late > scale(10*time.Second+c.plan.MinPoll+k.w.plan.Lease, 1/c.plan.Clock.Mono) {
 			k.fail(rulePaused, q.key, "%s begins a run %v after the job was paused", c.name, late)
 		}
 	}
@@ -213,7 +221,8 @@ func (k *checker) claimed(st, before *keyState, q *sentWrite) {
 		k.count.Repeated++
 	}
 	if len(before.finishes) > 0 {
-		k.fail(ruleAttempts, q.key, "%s begins attempt %d of a period that %s has finished", q.client.name, x.attempt, before.finishes[0].owner)
+		k.fail(ruleAttempts, q.key, "%s begins attempt %d of a period that %s has finished", q.client.name, x.attempt,
+			before.finishes[0].owner)
 	}
 }
 
@@ -251,8 +260,10 @@ func (k *checker) told(act action, call *waitingCall, begin time.Duration, t *te
 			fail(rulePaused, "the job is paused since %v", jb.since)
 		}
 		recorded := slices.ContainsFunc(st.finishes, func(x attempt) bool { return x.id == t.id && x.result == run.Err })
-		ended := errors.Is(err, dynalock.ErrLost) || errors.Is(err, dynalock.ErrStore) || errors.Is(err, dynalock.ErrClosed) ||
-			errors.Is(err, dynalock.ErrReleased) || errors.Is(err, dynalock.ErrNotDone) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+		ended := errors.Is(err, dynalock.ErrLost) || errors.Is(err, dynalock.ErrStore) ||
+			errors.Is(err, dynalock.ErrClosed) ||
+			errors.Is(err, dynalock.ErrReleased) || errors.Is(err, dynalock.ErrNotDone) || errors.Is(err, context.Canceled) ||
+			errors.Is(err, context.DeadlineExceeded)
 		if !ended && !recorded {
 			fail(ruleNil, "the item says %+v", st.finishes)
 		}
@@ -292,7 +303,8 @@ func (k *checker) told(act action, call *waitingCall, begin time.Duration, t *te
 		least := k.w.plan.job(act.Key).AtLeast
 		if !jb.starts || k.w.plan.job(act.Key).Periods == 1 { // its own start is no reason to wait
 			fail(ruleRun, "the job was never started for another period")
-		} else if off := call.client.off(call.client.answered, call.client.trip) + k.off(jb.start) + (begin-jb.started)/10; begin-jb.started > least+off {
+		} else if off := call.client.off(call.client.answered, call.client.vague(k.w.now())) + k.off(jb.start) +
+			(begin-jb.started)/10; begin-jb.started > least+off {
 			fail(ruleRun, "it was started %v before the call, allowed is %v", begin-jb.started, least)
 		}
 	case errors.Is(err, dynalock.ErrHeld) && run.By != "":
@@ -328,9 +340,11 @@ func (k *checker) noted(key string, item map[string]types.AttributeValue, q *sen
 			k.fail(rulePaused, key, "%s starts it for period %s", q.client.name, textOf(item, "period"))
 		}
 		if period := textOf(item, "period"); jb.starts && period != jb.period {
-			off := k.off(q) + k.off(jb.start) + (now-jb.started)/10 + (now - q.at) // the clocks run at rates of their own meanwhile
+			// the clocks run at rates of their own meanwhile
+			off := k.off(q) + k.off(jb.start) + (now-jb.started)/10 + (now - q.at)
 			if least := k.w.plan.job(key).AtLeast; now-jb.started < least-off {
-				k.fail(ruleSpaced, key, "%s starts period %s %v after %s, allowed %v", q.client.name, period, now-jb.started, jb.period, least)
+				k.fail(ruleSpaced, key, "%s starts period %s %v after %s, allowed %v", q.client.name, period, now-jb.started,
+					jb.period, least)
 			}
 		}
 		if _, again := jb.applied[q]; !again { // a late copy writes the time of the first again
@@ -368,7 +382,8 @@ func (a *actor) pause(ctx context.Context, act action) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if jb := w.check.jobState(act.Key); err == nil && jb.paused != paused && jb.since < begin {
-		w.check.fail(ruleNil, act.Key, "%s returned nil, but the job's being paused is %v since %v", act.Op, jb.paused, jb.since)
+		w.check.fail(ruleNil, act.Key, "%s returned nil, but the job's being paused is %v since %v", act.Op, jb.paused,
+			jb.since)
 	}
 	return err
 }
@@ -385,7 +400,8 @@ func (a *actor) list(ctx context.Context, act action) error {
 			st := w.check.key(act.Key + "/" + run.Period)
 			unbegun := run // a claim that was given back does not count
 			unbegun.Attempt++
-			if !slices.ContainsFunc(st.claims, func(x attempt) bool { return x.tells(run) || run.FinishedAt.IsZero() && x.tells(unbegun) }) {
+			if !slices.ContainsFunc(st.claims,
+				func(x attempt) bool { return x.tells(run) || run.FinishedAt.IsZero() && x.tells(unbegun) }) {
 				w.check.fail(ruleRun, act.Key, "Runs gave %+v, the claims are %+v", run, st.claims)
 			}
 			w.mu.Unlock()

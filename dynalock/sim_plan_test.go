@@ -9,11 +9,12 @@ import (
 
 // simPlan is one schedule: everything that is decided before it runs. It follows from the seed alone.
 type simPlan struct {
-	Seed     uint64
-	Lease    time.Duration
-	Latency  time.Duration // of one way, at most
-	Keys     int
-	Monitor  time.Duration // between two looks at all locks; 0: only at writes and calls, since looking is itself an influence
+	Seed    uint64
+	Lease   time.Duration
+	Latency time.Duration // of one way, at most
+	Keys    int
+	// between two looks at all locks; 0: only at writes and calls, since looking is itself an influence
+	Monitor  time.Duration
 	Skew     time.Duration // how far wall clocks are from real time, at most, where clients rely on it; 0: they do not
 	Jobs     []jobPlan
 	Votes    int           // elections
@@ -199,8 +200,9 @@ func newOperatorPlan(d dice, p *simPlan) clientPlan {
 	var actor []action
 	for range 1 + d.IntN(3) {
 		act := action{
-			Wait: d.upTo(4 * p.Lease), Op: pick(d, opForce, opForce, opForce, opDelete), Key: keyName(d.IntN(p.Keys)), Timeout: p.Lease,
-			Hold: []step{{Wait: d.upTo(p.Lease)}},
+			Wait: d.upTo(4 * p.Lease), Op: pick(d, opForce, opForce, opForce, opDelete), Key: keyName(d.IntN(p.Keys)),
+			Timeout: p.Lease,
+			Hold:    []step{{Wait: d.upTo(p.Lease)}},
 		}
 		if act.Op == opForce {
 			act.Key = pick(d, p.keys()...)
@@ -217,8 +219,8 @@ func newOperatorPlan(d dice, p *simPlan) clientPlan {
 	return c
 }
 
-// newDriftPlan lets the clocks run apart by 20 % and more in each direction, beyond the assumption, and cuts clients off
-// for about a lease, so that the difference shows.
+// newDriftPlan lets the clocks run apart by 20 % and more in each direction, beyond the assumption, and cuts clients
+// off for about a lease, so that the difference shows.
 func newDriftPlan(seed uint64) *simPlan {
 	p, d := newContest(seed)
 	p.Beyond = true
@@ -361,7 +363,8 @@ var opSites = map[opKind][]site{
 	opOnce:  {siteLook, sitePeriod, siteStart, siteClaim, siteFinish, siteGiveBack, siteCleanUp},
 	opPause: {sitePause}, opUnpause: {siteUnpause}, opRuns: {siteRuns},
 	opLead:     {siteCampaign, siteYield, siteYield, siteBeat, siteRelease},
-	opHandOver: {siteLeader, siteSuccessor, siteSuccessor}, opResign: {siteRelease}, opLeader: {siteLeader}, opObserve: {siteObserve},
+	opHandOver: {siteLeader, siteSuccessor, siteSuccessor}, opResign: {siteRelease}, opLeader: {siteLeader},
+	opObserve: {siteObserve},
 }
 
 func newActor(calls int, one func() action) (actor []action) {
@@ -396,7 +399,8 @@ func newClockPlan(d dice, p *simPlan) clockPlan {
 		c.Offset = pick(d, 0, d.between(-time.Second, time.Second), d.between(-5*time.Minute, 5*time.Minute))
 		if d.chance(0.3) {
 			for range 1 + d.IntN(3) {
-				c.Steps = append(c.Steps, wallStep{d.upTo(p.horizon()), pick(d, d.between(-p.Lease, p.Lease), d.between(-time.Minute, time.Minute))})
+				c.Steps = append(c.Steps,
+					wallStep{d.upTo(p.horizon()), pick(d, d.between(-p.Lease, p.Lease), d.between(-time.Minute, time.Minute))})
 			}
 			slices.SortFunc(c.Steps, func(a, b wallStep) int { return int(a.At - b.At) })
 		}

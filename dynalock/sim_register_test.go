@@ -32,7 +32,8 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 	element := fmt.Sprintf("%s-%d", a.name, w.writes)
 	w.mu.Unlock()
 	begin := w.now()
-	out, err := a.c.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: aws.String(dataTable), Key: itemKey(register), ConsistentRead: aws.Bool(true)})
+	out, err := a.c.db.GetItem(ctx,
+		&dynamodb.GetItemInput{TableName: aws.String(dataTable), Key: itemKey(register), ConsistentRead: aws.Bool(true)})
 	if err != nil {
 		return ctx.Err()
 	}
@@ -53,10 +54,12 @@ func (a *actor) write(ctx context.Context, t *tenure, st step, fenced bool) erro
 		items := []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String(dataTable), Item: item}}}
 		if st.Gate {
 			items = append(items, types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
-				TableName: aws.String(dataTable), Key: itemKey("gate"), ConditionExpression: aws.String("attribute_not_exists(closed)"),
+				TableName: aws.String(dataTable), Key: itemKey("gate"),
+				ConditionExpression: aws.String("attribute_not_exists(closed)"),
 			}})
 		}
-		err = w.call(context.WithValue(ctx, siteTag{}, siteTransact), a.c, a.name, t.key, "Transact", func(ctx context.Context) error { return t.lock.Transact(ctx, items...) })
+		err = w.call(context.WithValue(ctx, siteTag{}, siteTransact), a.c, a.name, t.key, "Transact",
+			func(ctx context.Context) error { return t.lock.Transact(ctx, items...) })
 	}
 	var cancelled *types.TransactionCanceledException
 	w.mu.Lock()

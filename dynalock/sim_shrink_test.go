@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// shrink makes a failing schedule smaller as long as the same sentence fails, by leaving out clients, goroutines, calls,
-// faults and what happens to clocks. A schedule does not always fail, since the library's own jitter is not in it: each
-// smaller one gets a few tries. (A shrinking library for properties would need it to fail each time.) It takes at most as
-// many runs as told.
+// shrink makes a failing schedule smaller as long as the same sentence fails, by leaving out clients, goroutines,
+// calls, faults and what happens to clocks. A schedule does not always fail, since the library's own jitter is not in
+// it: each smaller one gets a few tries. (A shrinking library for properties would need it to fail each time.) It takes
+// at most as many runs as told.
 func shrink(t *testing.T, p *simPlan, res result, runs int) (*simPlan, result) {
 	t.Helper()
 	const tries = 6
@@ -147,5 +147,6 @@ func watchdog(t *testing.T, seed uint64) (stop func() bool) {
 	if !ok {
 		return func() bool { return true }
 	}
-	return time.AfterFunc(time.Until(end)-5*time.Second, func() { panic(fmt.Sprintf("time is over in the schedule of seed %d", seed)) }).Stop
+	return time.AfterFunc(time.Until(end)-5*time.Second,
+		func() { panic(fmt.Sprintf("time is over in the schedule of seed %d", seed)) }).Stop
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"runtime"
 	"slices"
@@ -94,6 +95,13 @@ type simClient struct {
 	held      []*tenure
 	answered  bool          // its lock requests have had an answer: it knows the server's time
 	trip      time.Duration // of the quickest of them
+	heard     time.Duration // when the last quick one came
+}
+
+// vague is how far its idea of the service's time may be off for what it has heard: half of what the quickest answer
+// took, and what its clock has drifted since the last quick one.
+func (c *simClient) vague(now time.Duration) time.Duration {
+	return c.trip/2 + scale(now-c.heard, math.Abs(c.plan.Clock.Wall-1))
 }
 
 func (c *simClient) crashed() bool {
@@ -149,14 +157,20 @@ func simulate(t *testing.T, p *simPlan) (res result) {
 func newWorld(t *testing.T, p *simPlan) *world {
 	t.Helper()
 	w := &world{t: t, plan: p, keys: p.keys(), began: time.Now(), ctx: t.Context(), acked: map[string][]string{}}
-	w.check = checker{w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{}, last: map[string][]string{}, freed: map[string]bool{}, jobs: map[string]*jobState{}}
+	w.check = checker{
+		w: w, keys: map[string]*keyState{}, tenures: map[string]*tenure{}, sent: map[string]*sentWrite{},
+		last: map[string][]string{}, freed: map[string]bool{}, jobs: map[string]*jobState{},
+	}
 	w.server = dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.OnRequest, o.History = w.observe, -1 })
 	w.raw = w.server.ClientFor(operator)
 	for _, table := range []string{lockTable, dataTable} {
 		_, err := w.raw.CreateTable(w.ctx, &dynamodb.CreateTableInput{
 			TableName: &table, BillingMode: types.BillingModePayPerRequest,
-			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("key"), AttributeType: types.ScalarAttributeTypeS}},
-			KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
+			AttributeDefinitions: []types.AttributeDefinition{{
+				AttributeName: aws.String("key"),
+				AttributeType: types.ScalarAttributeTypeS,
+			}},
+			KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
 		})
 		must(t, err)
 	}
@@ -168,7 +182,10 @@ func newWorld(t *testing.T, p *simPlan) *world {
 }
 
 func (w *world) newClient(name string, cp clientPlan) *simClient {
-	c := &simClient{w: w, name: name, plan: cp, clock: &simClock{cp.Clock, w.began}, requests: map[site]int{}, campaigns: map[string]*campaign{}, cuts: cp.Partitions}
+	c := &simClient{
+		w: w, name: name, plan: cp, clock: &simClock{cp.Clock, w.began}, requests: map[site]int{},
+		campaigns: map[string]*campaign{}, cuts: cp.Partitions,
+	}
 	direct := w.server.ClientFor(name).Options()
 	c.db = dynamodb.New(direct, func(o *dynamodb.Options) {
 		o.HTTPClient = &simWire{w, c, direct.HTTPClient}
@@ -176,7 +193,8 @@ func (w *world) newClient(name string, cp clientPlan) *simClient {
 	})
 	var err error
 	c.lock, err = dynalock.New(c.db, lockTable, dynalock.WithClock(c.clock), func(o *dynalock.Options) {
-		o.Owner, o.Lease, o.Heartbeat, o.AttemptTimeout, o.SafetyMargin = name, w.plan.Lease, cp.Heartbeat, cp.Attempt, cp.Margin
+		o.Owner, o.Lease, o.Heartbeat, o.AttemptTimeout, o.SafetyMargin = name, w.plan.Lease, cp.Heartbeat, cp.Attempt,
+			cp.Margin
 		o.MinPoll, o.MaxPoll, o.MaxClockSkew = cp.MinPoll, cp.MaxPoll, w.plan.Skew
 		if cp.Dynamolock {
 			o.Dialect = dynalock.DialectDynamolock
@@ -278,7 +296,8 @@ func (w *world) close(c *simClient) {
 		if t.acked != nil && t.left(c.clock.Now()) <= 0 { // its release failed or was never sent, and its lease is over
 			continue
 		}
-		if first && t.limit == 0 && err == nil && t.ended == "" && !errors.Is(t.lock.Err(), dynalock.ErrLost) && !c.crashed() {
+		if first && t.limit == 0 && err == nil && t.ended == "" && !errors.Is(t.lock.Err(), dynalock.ErrLost) &&
+			!c.crashed() {
 			w.check.fail(ruleNil, t.key, "%s: Close returned nil, but the item shows %s", c.name, w.check.key(t.key))
 		}
 	}
@@ -306,7 +325,9 @@ func (w *world) leftOver() {
 }
 
 // call makes a call and checks that it obeys its context.
-func (w *world) call(ctx context.Context, c *simClient, who, key, what string, f func(ctx context.Context) error) error {
+func (w *world) call(
+	ctx context.Context, c *simClient, who, key, what string, f func(ctx context.Context) error,
+) error {
 	w.note(who, key, "%s ...", what)
 	begin := w.now()
 	var ended atomic.Int64 // when ctx did
@@ -366,7 +387,8 @@ func (w *world) send(c *simClient, q *request) {
 	}
 	if call := q.call; call != nil {
 		call.looked = true
-		if call.asks && !call.asked && call.over == 0 && q.site.begins() { // an attempt may begin when its call has just ended
+		if call.asks && !call.asked && call.over == 0 && q.site.begins() {
+			// an attempt may begin when its call has just ended
 			call.asked, call.since = true, now
 			if call.waits {
 				w.waiting = append(w.waiting, call)
@@ -403,14 +425,15 @@ func (w *world) send(c *simClient, q *request) {
 		k.count.meet(q.site, f, 1)
 		c.disturb()
 	}
-	if t := k.tenures[idOf(cmp.Or(q.version, first(q.seen)))]; q.site.ends() && t != nil && t.working != nil && !c.crashed() {
+	if t := k.tenures[idOf(cmp.Or(q.version, first(q.seen)))]; q.site.ends() && t != nil && t.working != nil &&
+		!c.crashed() {
 		k.fail(ruleFunction, q.key, "%s %s while the function under it runs", q.site, t.id)
 	}
 	if s := k.sent[q.version]; s != nil {
 		s.last = now
 	}
 	if q.version != "" && k.sent[q.version] == nil {
-		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, last: now, informed: c.answered, trip: c.trip}
+		k.sent[q.version] = &sentWrite{request: *q, client: c, at: now, last: now, informed: c.answered, vague: c.vague(now)}
 		t := k.tenure(idOf(q.version), q.key, c)
 		t.call = cmp.Or(t.call, q.call)
 		t.givenBack = t.givenBack || q.site.ends() || q.site == siteCleanUp
@@ -450,8 +473,14 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 	a.Body = io.NopCloser(bytes.NewReader(body))
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if trip := q.fate.there + q.fate.back; q.fate.fault != estranged && q.site != siteList && q.site != siteRuns && q.site != siteApp && (!c.answered || trip < c.trip) {
-		c.answered, c.trip = true, trip
+	if q.fate.fault != estranged && q.site != siteList && q.site != siteRuns && q.site != siteApp {
+		trip := q.fate.there + q.fate.back
+		if !c.answered || trip < c.trip {
+			c.answered, c.trip = true, trip
+		}
+		if trip < time.Second {
+			c.heard = w.now()
+		}
 	}
 	switch {
 	case a.StatusCode == http.StatusOK && q.version != "":
@@ -476,7 +505,8 @@ func (w *world) answered(c *simClient, q *request, a *http.Response) {
 				w.check.tenures[idOf(q.version)].pending--
 			}
 		}
-		w.history.add(w.now(), c.name, q.key, "  %s %s: refused by %s", q.site, q.version, refusal.Item["recordVersionNumber"].S)
+		w.history.add(w.now(), c.name, q.key, "  %s %s: refused by %s", q.site, q.version,
+			refusal.Item["recordVersionNumber"].S)
 	}
 }
 

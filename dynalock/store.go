@@ -29,11 +29,16 @@ type DynamoDB interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
 	Scan(context.Context, *dynamodb.ScanInput, ...func(*dynamodb.Options)) (*dynamodb.ScanOutput, error)
-	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput, ...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
-	CreateTable(context.Context, *dynamodb.CreateTableInput, ...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)
-	DescribeTable(context.Context, *dynamodb.DescribeTableInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
-	DescribeTimeToLive(context.Context, *dynamodb.DescribeTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error)
-	UpdateTimeToLive(context.Context, *dynamodb.UpdateTimeToLiveInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateTimeToLiveOutput, error)
+	TransactWriteItems(context.Context, *dynamodb.TransactWriteItemsInput,
+		...func(*dynamodb.Options)) (*dynamodb.TransactWriteItemsOutput, error)
+	CreateTable(context.Context, *dynamodb.CreateTableInput,
+		...func(*dynamodb.Options)) (*dynamodb.CreateTableOutput, error)
+	DescribeTable(context.Context, *dynamodb.DescribeTableInput,
+		...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error)
+	DescribeTimeToLive(context.Context, *dynamodb.DescribeTimeToLiveInput,
+		...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error)
+	UpdateTimeToLive(context.Context, *dynamodb.UpdateTimeToLiveInput,
+		...func(*dynamodb.Options)) (*dynamodb.UpdateTimeToLiveOutput, error)
 }
 
 var _ DynamoDB = (*dynamodb.Client)(nil)
@@ -54,8 +59,8 @@ type store struct {
 func once(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} }
 
 // verdict is what an answer, or its absence, says about one attempt of a conditional write. Only applied and refused
-// speak of the item. The others are about this attempt alone: somebody on the way, such as a proxy, may have repeated it
-// and passed the second answer on, so a version that was ever sent may be in the item.
+// speak of the item. The others are about this attempt alone: somebody on the way, such as a proxy, may have repeated
+// it and passed the second answer on, so a version that was ever sent may be in the item.
 type verdict int
 
 const (
@@ -102,7 +107,8 @@ func verdictOf(err error) verdict {
 	}
 	switch api.ErrorCode() {
 	case "TransactionConflictException", "TransactionInProgressException", "ReplicatedWriteConflictException",
-		"ProvisionedThroughputExceededException", "ThrottlingException", "Throttling", "ThrottledException", "RequestLimitExceeded",
+		"ProvisionedThroughputExceededException", "ThrottlingException", "Throttling", "ThrottledException",
+		"RequestLimitExceeded",
 		"TooManyRequestsException", "RequestThrottled", "RequestThrottledException", "SlowDown", // a proxy's
 		"RequestTimeTooSkewed", "RequestExpired", "RequestInTheFuture": // the SDK has taken note of the skew
 		return rejected
@@ -124,8 +130,10 @@ func verdictOf(err error) verdict {
 
 // hopeless are the codes of errors that the next attempt meets again.
 var hopeless = map[string]bool{
-	"ResourceNotFoundException": true, "AccessDeniedException": true, "ValidationException": true, "UnrecognizedClientException": true,
-	"InvalidSignatureException": true, "ExpiredTokenException": true, "MissingAuthenticationTokenException": true, "IncompleteSignatureException": true,
+	"ResourceNotFoundException": true, "AccessDeniedException": true, "ValidationException": true,
+	"UnrecognizedClientException": true,
+	"InvalidSignatureException":   true, "ExpiredTokenException": true, "MissingAuthenticationTokenException": true,
+	"IncompleteSignatureException": true,
 }
 
 // unsent reports errors that came up before the request left: no credentials, no endpoint, no connection.
@@ -136,11 +144,15 @@ func unsent(err error) bool {
 	}
 	var resp *awshttp.ResponseError
 	var op *smithy.OperationError
-	if !errors.As(err, &op) || errors.As(err, &resp) && resp.HTTPStatusCode() != 0 && !strings.Contains(err.Error(), noIdentity) {
+	if !errors.As(err, &op) || errors.As(err, &resp) && resp.HTTPStatusCode() != 0 &&
+		!strings.Contains(err.Error(), noIdentity) {
 		return false
 	}
 	text := op.Err.Error()
-	for _, stage := range []string{noIdentity, "resolve auth scheme", "ResolveEndpointV2", "failed to resolve service endpoint"} {
+	for _, stage := range []string{
+		noIdentity, "resolve auth scheme", "ResolveEndpointV2",
+		"failed to resolve service endpoint",
+	} {
 		if strings.Contains(text, stage) {
 			return true
 		}
@@ -168,10 +180,12 @@ func (s *store) hint(err error) string {
 	}
 	switch api.ErrorCode() {
 	case "ResourceNotFoundException":
-		return "the table does not exist" + s.where(err) + ": create it (dynalock.CreateTable, dynalock-admin table create), or check account, AWS_REGION and endpoint"
+		return "the table does not exist" + s.where(err) +
+			": create it (dynalock.CreateTable, dynalock-admin table create), or check account, AWS_REGION and endpoint"
 	case "AccessDeniedException":
 		return "the role lacks a permission on the table"
-	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException", "MissingAuthenticationTokenException", "IncompleteSignatureException":
+	case "UnrecognizedClientException", "InvalidSignatureException", "ExpiredTokenException",
+		"MissingAuthenticationTokenException", "IncompleteSignatureException":
 		return "the AWS credentials are not valid (any more), or the machine's clock is off by minutes"
 	case "ValidationException":
 		if strings.Contains(text, "key") && s.opt.PartitionKey != "" { // of a client, which knows what it should be
@@ -319,8 +333,8 @@ type resolved aws.Credentials
 // Retrieve gives them.
 func (r resolved) Retrieve(context.Context) (aws.Credentials, error) { return aws.Credentials(r), nil }
 
-// authorize finds the credentials for a request, which may take longer than the request: a role that is assumed, a login.
-// It gives the options of the request.
+// authorize finds the credentials for a request, which may take longer than the request: a role that is assumed, a
+// login. It gives the options of the request.
 func (s *store) authorize(ctx context.Context) (func(*dynamodb.Options), error) {
 	if s.credentials == nil {
 		return once, nil
@@ -332,7 +346,10 @@ func (s *store) authorize(ctx context.Context) (func(*dynamodb.Options), error) 
 		if ctx.Err() != nil && !errors.Is(err, ctx.Err()) {
 			err = fmt.Errorf("%w: %w", ctx.Err(), err)
 		}
-		return nil, &smithy.OperationError{ServiceID: dynamodb.ServiceID, OperationName: "credentials", Err: fmt.Errorf("%s: %w", noIdentity, err)}
+		return nil, &smithy.OperationError{
+			ServiceID: dynamodb.ServiceID, OperationName: "credentials",
+			Err: fmt.Errorf("%s: %w", noIdentity, err),
+		}
 	}
 	return func(o *dynamodb.Options) {
 		once(o)
@@ -356,8 +373,8 @@ func credentialsOf(db DynamoDB) aws.CredentialsProvider {
 // errStranger: something else answered, such as a proxy that asks for a login. Nothing is known of the write.
 var errStranger = errors.New("what answered is no DynamoDB, or something on the way has removed its request id")
 
-// isStranger tells an answer over HTTP that does not bear what every answer of DynamoDB does, whatever the protocol. The
-// SDK takes an empty one for success. What a wrapper makes up is not judged.
+// isStranger tells an answer over HTTP that does not bear what every answer of DynamoDB does, whatever the protocol.
+// The SDK takes an empty one for success. What a wrapper makes up is not judged.
 func isStranger(meta middleware.Metadata) bool {
 	if _, named := awsmiddleware.GetRequestIDMetadata(meta); named {
 		return false
@@ -390,33 +407,37 @@ func (s *store) update(ctx context.Context, timeout time.Duration, in *dynamodb.
 
 // updateWith is update for a request that is made when its credentials are there: it tells the time.
 func (s *store) updateWith(ctx context.Context, timeout time.Duration, in func() *dynamodb.UpdateItemInput) answer {
-	return s.request(ctx, timeout, opUpdate, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
-		out, err := s.db.UpdateItem(ctx, in(), once)
-		if err != nil {
-			return nil, middleware.Metadata{}, err
-		}
-		return out.Attributes, out.ResultMetadata, nil
-	})
+	return s.request(ctx, timeout, opUpdate,
+		func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+			out, err := s.db.UpdateItem(ctx, in(), once)
+			if err != nil {
+				return nil, middleware.Metadata{}, err
+			}
+			return out.Attributes, out.ResultMetadata, nil
+		})
 }
 
 // transact makes one attempt of a transaction.
 func (s *store) transact(ctx context.Context, timeout time.Duration, in *dynamodb.TransactWriteItemsInput) answer {
-	return s.request(ctx, timeout, opTransact, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
-		out, err := s.db.TransactWriteItems(ctx, in, once)
-		if err != nil {
-			return nil, middleware.Metadata{}, err
-		}
-		return nil, out.ResultMetadata, nil
-	})
+	return s.request(ctx, timeout, opTransact,
+		func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+			out, err := s.db.TransactWriteItems(ctx, in, once)
+			if err != nil {
+				return nil, middleware.Metadata{}, err
+			}
+			return nil, out.ResultMetadata, nil
+		})
 }
 
 // read looks at the item. Polling reads are eventually consistent, at half the price: the write decides.
 func (s *store) read(ctx context.Context, timeout time.Duration, key string, consistent bool) answer {
-	return s.request(ctx, timeout, opGet, func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
-		out, err := s.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &s.table, Key: s.keyOf(key), ConsistentRead: &consistent}, once)
-		if err != nil {
-			return nil, middleware.Metadata{}, err
-		}
-		return out.Item, out.ResultMetadata, nil
-	})
+	return s.request(ctx, timeout, opGet,
+		func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {
+			out, err := s.db.GetItem(ctx,
+				&dynamodb.GetItemInput{TableName: &s.table, Key: s.keyOf(key), ConsistentRead: &consistent}, once)
+			if err != nil {
+				return nil, middleware.Metadata{}, err
+			}
+			return out.Item, out.ResultMetadata, nil
+		})
 }

@@ -36,7 +36,8 @@ func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
 					start := time.Now()
 					l := e.acquire(c, "key")
 					if kind == testserver.LoseResponse || kind == testserver.HangAfter || kind == testserver.FailAfter {
-						check(e, wire.Count() > 2 || l.Deadline().Before(start.Add(lease*4/5+lease/10)), "deadline %v after the first send, want it counted from there", l.Deadline().Sub(start))
+						check(e, wire.Count() > 2 || l.Deadline().Before(start.Add(lease*4/5+lease/10)),
+							"deadline %v after the first send, want it counted from there", l.Deadline().Sub(start))
 					}
 					time.Sleep(2 * lease)
 					check(e, l.Held(), "false loss: %v", l.Err())
@@ -129,7 +130,8 @@ func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
 					before := l.Deadline()
 					hit(wire)
 					must(e, l.Renew(e.ctx))
-					check(e, l.Held() && l.Deadline().After(before), "held %v until %v, before it was %v", l.Held(), l.Deadline(), before)
+					check(e, l.Held() && l.Deadline().After(before), "held %v until %v, before it was %v", l.Held(), l.Deadline(),
+						before)
 					must(e, l.Release(e.ctx))
 				})
 			})
@@ -151,10 +153,13 @@ func TestALostAnswerAtEveryCallSiteIsNoLoss(t *testing.T) {
 				onServer(t, func(e *env) {
 					c, wire := e.client()
 					ctx, cancel := context.WithCancel(e.ctx)
-					wire.Inject(testserver.Fault{Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1, Match: func(string, []byte) bool {
-						cancel()
-						return true
-					}})
+					wire.Inject(testserver.Fault{
+						Kind: testserver.LoseResponse, Op: "UpdateItem", Times: 1,
+						Match: func(string, []byte) bool {
+							cancel()
+							return true
+						},
+					})
 					hit(wire)
 					_, err := c.Acquire(ctx, "key")
 					wantErr(e, err, context.Canceled)
@@ -295,7 +300,8 @@ func everyCall(e *env, db dynalock.DynamoDB, table string, optFns ...func(*dynal
 	errs := map[string]error{}
 	_, errs["Acquire"] = c.Acquire(e.within(30*time.Second), "key")
 	_, errs["TryAcquire"] = c.TryAcquire(e.ctx, "key")
-	errs["Do"] = c.Do(e.ctx, "key", func(context.Context, *dynalock.Lock) error { e.Error("Do ran its function"); return nil })
+	errs["Do"] = c.Do(e.ctx, "key",
+		func(context.Context, *dynalock.Lock) error { e.Error("Do ran its function"); return nil })
 	_, errs["Resume"] = c.Resume(e.ctx, oldHandle(e, l))
 	_, errs["Get"] = c.Get(e.ctx, "key")
 	errs["ForceRelease"] = c.ForceRelease(e.ctx, r)
@@ -323,9 +329,16 @@ func TestAStoreThatCannotBeUsedIsAnErrorThatSaysWhichAndWhatToDo(t *testing.T) {
 		skip  string // a call that succeeds
 	}{
 		{name: "table missing", table: "nowhere", says: "dynalock.CreateTable"},
-		{name: "other Region", table: "nowhere", says: "AWS_REGION"}, // a table of another Region is a table that is not there
-		{name: "partition key", set: func(o *dynalock.Options) { o.PartitionKey = "id" }, says: `partition key "id"`, skip: "Records"},
-		{name: "sort key", set: func(o *dynalock.Options) { o.SortKey, o.SortValue = "sort", "value" }, says: `sort key "sort"`, skip: "Records"},
+		// a table of another Region is a table that is not there
+		{name: "other Region", table: "nowhere", says: "AWS_REGION"},
+		{
+			name: "partition key", set: func(o *dynalock.Options) { o.PartitionKey = "id" }, says: `partition key "id"`,
+			skip: "Records",
+		},
+		{
+			name: "sort key", set: func(o *dynalock.Options) { o.SortKey, o.SortValue = "sort", "value" },
+			says: `sort key "sort"`, skip: "Records",
+		},
 		{name: "permission", db: denied("AccessDeniedException"), says: "lacks a permission"},
 		{name: "revoked credentials", db: denied("UnrecognizedClientException"), says: "credentials are not valid"},
 		{name: "expired credentials", db: denied("ExpiredTokenException"), says: "credentials are not valid"},
@@ -365,9 +378,11 @@ func TestAStoreThatCannotBeUsedIsAnErrorThatSaysWhichAndWhatToDo(t *testing.T) {
 					store, ok := errors.AsType[*dynalock.StoreError](err)
 					check(e, ok && store.Table == table && store.Op != "" && store.Err != nil, "%s: %#v", call, store)
 					check(e, strings.Contains(err.Error(), tt.says) && strings.Contains(err.Error(), table), "%s says: %v", call, err)
-					check(e, !errors.Is(err, dynalock.ErrHeld) && !errors.Is(err, dynalock.ErrLost), "%s: %v is something else, too", call, err)
+					check(e, !errors.Is(err, dynalock.ErrHeld) && !errors.Is(err, dynalock.ErrLost), "%s: %v is something else, too",
+						call, err)
 				}
-				check(e, time.Since(start) < 20*time.Second, "the calls waited for %v where waiting does not help", time.Since(start))
+				check(e, time.Since(start) < 20*time.Second, "the calls waited for %v where waiting does not help",
+					time.Since(start))
 				if tt.table != "" || tt.db != nil {
 					_, err := dynalock.CheckTable(e.ctx, db, table)
 					wantErr(e, err, dynalock.ErrStore)
@@ -419,7 +434,10 @@ func TestAPermissionTakenFromAHolderIsNoLossBeforeItsDeadline(t *testing.T) {
 }
 
 func TestWaitersWaitThroughAnOutageAndHoldersLoseAtTheDeadline(t *testing.T) {
-	for name, kind := range map[string]testserver.Kind{"hung": testserver.HangBefore, "broken": testserver.LoseRequest, "5xx": testserver.FailBefore} {
+	for name, kind := range map[string]testserver.Kind{
+		"hung": testserver.HangBefore, "broken": testserver.LoseRequest,
+		"5xx": testserver.FailBefore,
+	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
 				c, wire := e.client()
@@ -459,7 +477,8 @@ func TestAStoreThatNeverAnsweredIsNotReportedAsAHeldLock(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client(func(o *dynalock.Options) { o.Lease = 10 * time.Second })
 		crash(wire)
-		for _, patience := range []time.Duration{500 * time.Millisecond, 5 * time.Second} { // within the first attempt, and after it
+		for _, patience := range []time.Duration{500 * time.Millisecond, 5 * time.Second} {
+			// within the first attempt, and after it
 			_, err := c.Acquire(e.within(patience), "key")
 			wantErr(e, err, context.DeadlineExceeded)
 			wantErr(e, err, dynalock.ErrStore)
@@ -500,7 +519,8 @@ func TestALossNamesASuccessorWhoseTenureHasEndedSince(t *testing.T) {
 				check(e, strings.Contains(err.Error(), `released by somebody else ("usurper")`), "it says: %v", err)
 				return
 			}
-			check(e, strings.Contains(err.Error(), `it was taken over by "usurper"`) && !strings.Contains(err.Error(), "released"), "it says: %v", err)
+			check(e, strings.Contains(err.Error(), `it was taken over by "usurper"`) &&
+				!strings.Contains(err.Error(), "released"), "it says: %v", err)
 
 			l = e.acquire(holder, "key") // the same, found by a heartbeat
 			remove := wire.Inject(testserver.Fault{Kind: testserver.HangBefore})
@@ -511,7 +531,8 @@ func TestALossNamesASuccessorWhoseTenureHasEndedSince(t *testing.T) {
 			<-l.Done()
 			synctest.Wait()
 			lost, _ := errors.AsType[*dynalock.LostError](l.Err())
-			check(e, lost != nil && lost.By != nil && lost.By.Token == next.Token() && strings.Contains(lost.Error(), "usurper"), "it says: %v", lost)
+			check(e, lost != nil && lost.By != nil && lost.By.Token == next.Token() && strings.Contains(lost.Error(), "usurper"),
+				"it says: %v", lost)
 			records := log.records(e, "lock lost")
 			r := records[len(records)-1]
 			check(e, r["heldBy"] == "usurper" && r["heldByToken"] == float64(next.Token()), "record is %v", r)

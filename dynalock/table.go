@@ -90,11 +90,15 @@ func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(
 		BillingMode:               types.BillingModePayPerRequest,
 		DeletionProtectionEnabled: aws.Bool(o.DeletionProtection),
 		KeySchema:                 []types.KeySchemaElement{{AttributeName: &o.PartitionKey, KeyType: types.KeyTypeHash}},
-		AttributeDefinitions:      []types.AttributeDefinition{{AttributeName: &o.PartitionKey, AttributeType: types.ScalarAttributeTypeS}},
+		AttributeDefinitions: []types.AttributeDefinition{{
+			AttributeName: &o.PartitionKey,
+			AttributeType: types.ScalarAttributeTypeS,
+		}},
 	}
 	if o.SortKey != "" {
 		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: &o.SortKey, KeyType: types.KeyTypeRange})
-		in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: &o.SortKey, AttributeType: types.ScalarAttributeTypeS})
+		in.AttributeDefinitions = append(in.AttributeDefinitions,
+			types.AttributeDefinition{AttributeName: &o.SortKey, AttributeType: types.ScalarAttributeTypeS})
 	}
 	var desc *types.TableDescription
 	for desc == nil { // a table that is being deleted is in the way until it is gone
@@ -243,10 +247,18 @@ func CheckTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*
 		})
 	}
 	if n := len(desc.GlobalSecondaryIndexes) + len(desc.LocalSecondaryIndexes); n > 0 {
-		found = append(found, Finding{Warning, fmt.Sprintf("it has %d secondary indexes, and every heartbeat is paid for in each", n), "remove them; the library never reads an index"})
+		found = append(found,
+			Finding{
+				Warning, fmt.Sprintf("it has %d secondary indexes, and every heartbeat is paid for in each", n),
+				"remove them; the library never reads an index",
+			})
 	}
 	if desc.BillingModeSummary == nil || desc.BillingModeSummary.BillingMode != types.BillingModePayPerRequest {
-		found = append(found, Finding{Info, "its capacity is provisioned: heartbeats that are throttled for a whole lease lose locks", "use on-demand billing, or an alarm on throttled requests"})
+		found = append(found,
+			Finding{
+				Info, "its capacity is provisioned: heartbeats that are throttled for a whole lease lose locks",
+				"use on-demand billing, or an alarm on throttled requests",
+			})
 	}
 	if !aws.ToBool(desc.DeletionProtectionEnabled) {
 		found = append(found, Finding{Info, "it is not protected against deletion", "enable deletion protection"})
@@ -272,17 +284,34 @@ func schemaFindings(desc *types.TableDescription, o TableOptions) []Finding {
 		switch w, h := want[k.kind], have[k.kind]; {
 		case w == h:
 		case w == "":
-			found = append(found, Finding{Fatal, fmt.Sprintf("the table has a %s %q, the options have none", k.name, h), "set SortKey and SortValue, or use another table"})
+			found = append(found,
+				Finding{
+					Fatal, fmt.Sprintf("the table has a %s %q, the options have none", k.name, h),
+					"set SortKey and SortValue, or use another table",
+				})
 		case h == "":
-			found = append(found, Finding{Fatal, fmt.Sprintf("the table has no %s, the options say %q", k.name, w), "leave SortKey out, or use another table"})
+			found = append(found,
+				Finding{
+					Fatal, fmt.Sprintf("the table has no %s, the options say %q", k.name, w),
+					"leave SortKey out, or use another table",
+				})
 		default:
-			found = append(found, Finding{Fatal, fmt.Sprintf("the table's %s is %q, the options say %q", k.name, h, w), "set the option to the table's name, or use another table"})
+			found = append(found,
+				Finding{
+					Fatal, fmt.Sprintf("the table's %s is %q, the options say %q", k.name, h, w),
+					"set the option to the table's name, or use another table",
+				})
 		}
 	}
 	for _, d := range desc.AttributeDefinitions {
 		name := aws.ToString(d.AttributeName)
-		if d.AttributeType != types.ScalarAttributeTypeS && slices.Contains([]string{have[types.KeyTypeHash], have[types.KeyTypeRange]}, name) {
-			found = append(found, Finding{Fatal, fmt.Sprintf("key attribute %q has type %s in place of S", name, d.AttributeType), "use a table whose keys are strings"})
+		if d.AttributeType != types.ScalarAttributeTypeS &&
+			slices.Contains([]string{have[types.KeyTypeHash], have[types.KeyTypeRange]}, name) {
+			found = append(found,
+				Finding{
+					Fatal, fmt.Sprintf("key attribute %q has type %s in place of S", name, d.AttributeType),
+					"use a table whose keys are strings",
+				})
 		}
 	}
 	return found
@@ -293,11 +322,20 @@ func ttlFindings(ttl *types.TimeToLiveDescription, o TableOptions) []Finding {
 	name, on := ttlAttribute(ttl)
 	switch {
 	case on && name != attrTTL && reservedAttributes[name]:
-		return []Finding{{Fatal, fmt.Sprintf("TTL is on %q, which held locks have: DynamoDB deletes them", name), fmt.Sprintf("move TTL to %q", attrTTL)}}
+		return []Finding{{
+			Fatal, fmt.Sprintf("TTL is on %q, which held locks have: DynamoDB deletes them", name),
+			fmt.Sprintf("move TTL to %q", attrTTL),
+		}}
 	case on && name != attrTTL:
-		return []Finding{{Warning, fmt.Sprintf("TTL is on %q, which is not the library's", name), fmt.Sprintf("move TTL to %q, or make sure that no lock item has it", attrTTL)}}
+		return []Finding{{
+			Warning, fmt.Sprintf("TTL is on %q, which is not the library's", name),
+			fmt.Sprintf("move TTL to %q, or make sure that no lock item has it", attrTTL),
+		}}
 	case !on && o.TimeToLive:
-		return []Finding{{Warning, "TTL is off: released items stay although retention is asked for", fmt.Sprintf("enable TTL on %q", attrTTL)}}
+		return []Finding{{
+			Warning, "TTL is off: released items stay although retention is asked for",
+			fmt.Sprintf("enable TTL on %q", attrTTL),
+		}}
 	}
 	return nil
 }

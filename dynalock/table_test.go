@@ -59,7 +59,10 @@ func TestATimeToLiveThatIsSeenLateOrInTheWayOfAnotherChangeIsWaitedFor(t *testin
 		check(e, stale == 0, "%d old descriptions were not seen", stale)
 
 		db, wire := testserver.Tap(e.connect())
-		busy := testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateTimeToLive", Status: http.StatusBadRequest, Type: "ResourceInUseException", Times: 3}
+		busy := testserver.Fault{
+			Kind: testserver.FailBefore, Op: "UpdateTimeToLive", Status: http.StatusBadRequest,
+			Type: "ResourceInUseException", Times: 3,
+		}
 		wire.Inject(busy)
 		must(e, dynalock.CreateTable(e.ctx, db, e.table, withTTL))
 		check(e, e.ttlOn(e.table) == "ttl", "TTL is on %q", e.ttlOn(e.table))
@@ -76,8 +79,10 @@ func TestATimeToLiveThatIsSeenLateOrInTheWayOfAnotherChangeIsWaitedFor(t *testin
 func TestATimeToLiveThatIsRefusedForGoodIsAnError(t *testing.T) {
 	virtual(t, func(e *env) {
 		db, wire := testserver.Tap(e.connect())
-		for _, code := range []string{"ValidationException", "AccessDeniedException"} { // the former: TTL was changed within the last hour
-			remove := wire.Inject(testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateTimeToLive", Status: http.StatusBadRequest, Type: code})
+		for _, code := range []string{"ValidationException", "AccessDeniedException"} {
+			// the former: TTL was changed within the last hour
+			remove := wire.Inject(
+				testserver.Fault{Kind: testserver.FailBefore, Op: "UpdateTimeToLive", Status: http.StatusBadRequest, Type: code})
 			err := dynalock.CreateTable(e.within(10*time.Second), db, e.table, withTTL)
 			remove()
 			wantErr(e, err, dynalock.ErrStore)
@@ -125,7 +130,9 @@ type lateTTL struct {
 	stale *int
 }
 
-func (d lateTTL) DescribeTimeToLive(ctx context.Context, in *dynamodb.DescribeTimeToLiveInput, optFns ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error) {
+func (d lateTTL) DescribeTimeToLive(
+	ctx context.Context, in *dynamodb.DescribeTimeToLiveInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.DescribeTimeToLiveOutput, error) {
 	out, err := d.DynamoDB.DescribeTimeToLive(ctx, in, optFns...)
 	if err == nil && *d.stale > 0 {
 		*d.stale--
@@ -208,10 +215,14 @@ func TestATableThatFitsIsSuccessAndOneThatDoesNotIsAnErrorThatSaysHow(t *testing
 			fatal := slices.DeleteFunc(findings, func(f dynalock.Finding) bool { return f.Severity != dynalock.Fatal })
 			check(e, len(fatal) == 1, "%s: findings are %v", name, findings)
 			for _, part := range tt.says {
-				check(e, strings.Contains(err.Error(), part) && strings.Contains(fatal[0].Problem, part), "%s: %v, %v", name, err, fatal)
+				check(e, strings.Contains(err.Error(), part) && strings.Contains(fatal[0].Problem, part), "%s: %v, %v", name, err,
+					fatal)
 			}
 		}
-		for _, set := range []func(o){func(o o) { o.PartitionKey = "data" }, func(o o) { o.SortKey = "key" }, func(o o) { o.PartitionKey = strings.Repeat("p", 300) }} {
+		for _, set := range []func(o){
+			func(o o) { o.PartitionKey = "data" }, func(o o) { o.SortKey = "key" },
+			func(o o) { o.PartitionKey = strings.Repeat("p", 300) },
+		} {
 			wantErr(e, dynalock.CreateTable(e.ctx, db, "other", set), dynalock.ErrInvalid)
 			_, err := dynalock.CheckTable(e.ctx, db, e.table, set)
 			wantErr(e, err, dynalock.ErrInvalid)
@@ -232,7 +243,8 @@ func TestATableIsCreatedOnDemandProtectedAndWithItsTimeToLive(t *testing.T) {
 		check(e, len(findings) == 0, "findings on a table of our own: %v", findings)
 		out, err := db.DescribeTable(e.ctx, &dynamodb.DescribeTableInput{TableName: aws.String("fine")})
 		must(e, err)
-		check(e, out.Table.BillingModeSummary.BillingMode == types.BillingModePayPerRequest && *out.Table.DeletionProtectionEnabled, "%+v", out.Table)
+		check(e, out.Table.BillingModeSummary.BillingMode == types.BillingModePayPerRequest &&
+			*out.Table.DeletionProtectionEnabled, "%+v", out.Table)
 		ttl, err := db.DescribeTimeToLive(e.ctx, &dynamodb.DescribeTimeToLiveInput{TableName: aws.String("fine")})
 		must(e, err)
 		check(e, *ttl.TimeToLiveDescription.AttributeName == "ttl", "TTL is on %q", *ttl.TimeToLiveDescription.AttributeName)
@@ -246,7 +258,9 @@ type described struct {
 	ttl    *types.TimeToLiveDescription
 }
 
-func (d described) DescribeTable(ctx context.Context, in *dynamodb.DescribeTableInput, optFns ...func(*dynamodb.Options)) (*dynamodb.DescribeTableOutput, error) {
+func (d described) DescribeTable(
+	ctx context.Context, in *dynamodb.DescribeTableInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.DescribeTableOutput, error) {
 	out, err := d.DynamoDB.DescribeTable(ctx, in, optFns...)
 	if err == nil && d.change != nil {
 		d.change(out.Table)
@@ -254,7 +268,9 @@ func (d described) DescribeTable(ctx context.Context, in *dynamodb.DescribeTable
 	return out, err
 }
 
-func (d described) DescribeTimeToLive(ctx context.Context, in *dynamodb.DescribeTimeToLiveInput, optFns ...func(*dynamodb.Options)) (*dynamodb.DescribeTimeToLiveOutput, error) {
+func (d described) DescribeTimeToLive(
+	ctx context.Context, in *dynamodb.DescribeTimeToLiveInput, optFns ...func(*dynamodb.Options),
+) (*dynamodb.DescribeTimeToLiveOutput, error) {
 	out, err := d.DynamoDB.DescribeTimeToLive(ctx, in, optFns...)
 	if err == nil && d.ttl != nil {
 		out.TimeToLiveDescription = d.ttl
@@ -277,24 +293,45 @@ func TestWhatIsWrongOrWorthKnowingAboutATableIsFoundWithItsRemedy(t *testing.T) 
 		options  dynalock.TableOptions
 		says     string
 	}{
-		{name: "global", severity: dynalock.Fatal, change: func(d *types.TableDescription) { d.Replicas = make([]types.ReplicaDescription, 1) }, says: "last writer wins"},
-		{name: "key type", severity: dynalock.Fatal, change: func(d *types.TableDescription) { d.AttributeDefinitions[0].AttributeType = "N" }, says: "type N"},
-		{name: "state", severity: dynalock.Fatal, change: func(d *types.TableDescription) { d.TableStatus = types.TableStatusArchived }, says: "ARCHIVED"},
+		{
+			name: "global", severity: dynalock.Fatal,
+			change: func(d *types.TableDescription) { d.Replicas = make([]types.ReplicaDescription, 1) },
+			says:   "last writer wins",
+		},
+		{
+			name: "key type", severity: dynalock.Fatal,
+			change: func(d *types.TableDescription) { d.AttributeDefinitions[0].AttributeType = "N" }, says: "type N",
+		},
+		{
+			name: "state", severity: dynalock.Fatal,
+			change: func(d *types.TableDescription) { d.TableStatus = types.TableStatusArchived }, says: "ARCHIVED",
+		},
 		{name: "index", severity: dynalock.Warning, change: func(d *types.TableDescription) {
 			d.GlobalSecondaryIndexes = make([]types.GlobalSecondaryIndexDescription, 2)
 		}, says: "2 secondary indexes"},
 		{name: "local index", severity: dynalock.Warning, change: func(d *types.TableDescription) {
 			d.LocalSecondaryIndexes = make([]types.LocalSecondaryIndexDescription, 1)
 		}, says: "1 secondary indexes"},
-		{name: "provisioned", severity: dynalock.Info, change: func(d *types.TableDescription) { d.BillingModeSummary = nil }, says: "provisioned"},
-		{name: "unprotected", severity: dynalock.Info, change: func(d *types.TableDescription) { d.DeletionProtectionEnabled = nil }, says: "deletion"},
+		{
+			name: "provisioned", severity: dynalock.Info, change: func(d *types.TableDescription) { d.BillingModeSummary = nil },
+			says: "provisioned",
+		},
+		{
+			name: "unprotected", severity: dynalock.Info,
+			change: func(d *types.TableDescription) { d.DeletionProtectionEnabled = nil }, says: "deletion",
+		},
 		{name: "TTL deletes held locks", severity: dynalock.Fatal, ttl: ttlOn("expiresAt"), says: "expiresAt"},
 		{name: "TTL of something else", severity: dynalock.Warning, ttl: ttlOn("orderTTL"), says: "orderTTL"},
-		{name: "TTL is off", severity: dynalock.Warning, options: dynalock.TableOptions{TimeToLive: true}, says: "TTL is off"},
+		{
+			name: "TTL is off", severity: dynalock.Warning, options: dynalock.TableOptions{TimeToLive: true},
+			says: "TTL is off",
+		},
 	} {
-		found, err := dynalock.CheckTable(t.Context(), described{db, tt.change, tt.ttl}, "locks", func(o *dynalock.TableOptions) { *o = tt.options })
+		found, err := dynalock.CheckTable(t.Context(), described{db, tt.change, tt.ttl}, "locks",
+			func(o *dynalock.TableOptions) { *o = tt.options })
 		must(t, err)
-		check(t, len(found) == 1 && found[0].Severity == tt.severity && strings.Contains(found[0].Problem, tt.says) && found[0].Remedy != "", "%s: findings are %v", tt.name, found)
+		check(t, len(found) == 1 && found[0].Severity == tt.severity && strings.Contains(found[0].Problem, tt.says) &&
+			found[0].Remedy != "", "%s: findings are %v", tt.name, found)
 		check(t, len(found) == 1 && strings.HasPrefix(found[0].String(), tt.severity.String()+": "), "%s: %v", tt.name, found)
 	}
 	strong := func(d *types.TableDescription) {
@@ -303,11 +340,16 @@ func TestWhatIsWrongOrWorthKnowingAboutATableIsFoundWithItsRemedy(t *testing.T) 
 	found, err := dynalock.CheckTable(t.Context(), described{db, strong, ttlOn("ttl")}, "locks")
 	must(t, err)
 	check(t, len(found) == 0, "findings on a strongly consistent global table: %v", found)
-	enabling := &types.TimeToLiveDescription{AttributeName: aws.String("ttl"), TimeToLiveStatus: types.TimeToLiveStatusEnabling}
-	found, err = dynalock.CheckTable(t.Context(), described{db, nil, enabling}, "locks", func(o *dynalock.TableOptions) { o.TimeToLive = true })
+	enabling := &types.TimeToLiveDescription{
+		AttributeName:    aws.String("ttl"),
+		TimeToLiveStatus: types.TimeToLiveStatusEnabling,
+	}
+	found, err = dynalock.CheckTable(t.Context(), described{db, nil, enabling}, "locks",
+		func(o *dynalock.TableOptions) { o.TimeToLive = true })
 	must(t, err)
 	check(t, len(found) == 0, "findings while the TTL is being enabled: %v", found)
-	err = dynalock.CreateTable(t.Context(), described{db, nil, ttlOn("orderTTL")}, "locks", func(o *dynalock.TableOptions) { o.TimeToLive = true })
+	err = dynalock.CreateTable(t.Context(), described{db, nil, ttlOn("orderTTL")}, "locks",
+		func(o *dynalock.TableOptions) { o.TimeToLive = true })
 	names(t, err, "orderTTL")
 }
 

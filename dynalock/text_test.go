@@ -53,14 +53,18 @@ func TestWhatStrangersWroteReachesNoErrorTextAsItIs(t *testing.T) {
 		_, waited := c.Acquire(e.within(100*time.Millisecond), "held")
 		_, foreign := c.TryAcquire(e.ctx, "foreign")
 		_, panicked := c.Once(e.ctx, "panic", "period", func(context.Context, *dynalock.Lock) error { panic(hostile) })
-		answered := e.through(&wrapped{update: func(func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
-			return nil, &smithy.GenericAPIError{Code: "ValidationException", Message: hostile}
-		}})
+		answered := e.through(
+			&wrapped{update: func(func() (*dynamodb.UpdateItemOutput, error)) (*dynamodb.UpdateItemOutput, error) {
+				return nil, &smithy.GenericAPIError{Code: "ValidationException", Message: hostile}
+			}})
 		_, store := answered.TryAcquire(e.ctx, "key")
 		for want, err := range map[error]error{
-			dynalock.ErrHeld: held, errors.Join(dynalock.ErrHeld): own, context.DeadlineExceeded: waited, dynalock.ErrForeign: foreign,
-			dynalock.ErrPaused: run(job), dynalock.ErrTooSoon: tooSoon, dynalock.ErrPanicked: panicked, dynalock.ErrStore: store,
-			dynalock.ErrLost: l.Renew(e.ctx), dynalock.ErrChanged: c.ForceRelease(e.ctx, seen), dynalock.ErrInvalid: run("job", func(o *dynalock.OnceOptions) { o.Reason = "\xff" }),
+			dynalock.ErrHeld: held, errors.Join(dynalock.ErrHeld): own, context.DeadlineExceeded: waited,
+			dynalock.ErrForeign: foreign,
+			dynalock.ErrPaused:  run(job), dynalock.ErrTooSoon: tooSoon, dynalock.ErrPanicked: panicked,
+			dynalock.ErrStore: store,
+			dynalock.ErrLost:  l.Renew(e.ctx), dynalock.ErrChanged: c.ForceRelease(e.ctx, seen),
+			dynalock.ErrInvalid: run("job", func(o *dynalock.OnceOptions) { o.Reason = "\xff" }),
 		} {
 			if j, ok := want.(interface{ Unwrap() []error }); ok {
 				want = j.Unwrap()[0]
@@ -84,10 +88,13 @@ func FuzzErrorTextsAreOneLine(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		r := dynalock.Record{Key: s, Owner: s, Version: s, Reason: s, Problem: s, State: dynalock.Held}
-		_, bad := dynalock.New(nil, s, func(o *dynalock.Options) { o.PartitionKey, o.SortKey, o.Owner, o.Namespace = s, s, s, s })
+		_, bad := dynalock.New(nil, s,
+			func(o *dynalock.Options) { o.PartitionKey, o.SortKey, o.Owner, o.Namespace = s, s, s, s })
 		for _, err := range []error{
-			&dynalock.HeldError{Record: r, ThisProcess: true}, &dynalock.LostError{Key: s, Reason: errors.New(s), By: &r}, &dynalock.ForeignError{Key: s, Problem: s},
-			&dynalock.StoreError{Op: s, Table: s, Key: s, Hint: s, Err: errors.New(s)}, &dynalock.PanicError{Value: s}, &dynalock.NestedError{Key: s, Where: s}, bad,
+			&dynalock.HeldError{Record: r, ThisProcess: true}, &dynalock.LostError{Key: s, Reason: errors.New(s), By: &r},
+			&dynalock.ForeignError{Key: s, Problem: s},
+			&dynalock.StoreError{Op: s, Table: s, Key: s, Hint: s, Err: errors.New(s)}, &dynalock.PanicError{Value: s},
+			&dynalock.NestedError{Key: s, Where: s}, bad,
 			&dynalock.RunError{Run: dynalock.Run{Job: s, Period: s, By: s, Err: s}},
 		} {
 			check(t, isLine(err.Error()), "%T says %q", err, err)

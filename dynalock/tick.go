@@ -114,9 +114,9 @@ type TickOptions struct {
 // 3339) for its period: Runs lists it, MaxAttempts, RetryOnError and what fn returns mean the same, and Reopen has a
 // tick run again that is still the last one.
 //
-// All processes of a job have to pass the same schedule. Where they do not, because a rolling deploy changes it or one of
-// them is mistyped, the ticks of all the schedules run, still one at a time. A process that finds the last tick not to be
-// one of its own schedule tells the Logger, at most once a minute.
+// All processes of a job have to pass the same schedule. Where they do not, because a rolling deploy changes it or one
+// of them is mistyped, the ticks of all the schedules run, still one at a time. A process that finds the last tick not
+// to be one of its own schedule tells the Logger, at most once a minute.
 //
 // Ticks are due by DynamoDB's clock, known to about a second, whatever the machine's clock says: no tick begins before
 // its time, and where nothing is in the way it begins within about two seconds. Ticks of a job never run at the same
@@ -127,16 +127,17 @@ type TickOptions struct {
 //
 // An ordinary stop, by the end of ctx, returns ctx.Err() when fn has returned. nil says that the schedule has no more
 // ticks. Other errors match ErrInvalid, ErrClosed, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that
-// of something else), and ErrStore where DynamoDB refuses the first request for a cause that does not pass by itself: no
-// table, no permission. Otherwise Tick goes on trying, from the first request on, and tells the Logger. fn's errors end
-// nothing.
+// of something else), and ErrStore where DynamoDB refuses the first request for a cause that does not pass by itself:
+// no table, no permission. Otherwise Tick goes on trying, from the first request on, and tells the Logger. fn's errors
+// end nothing.
 //
 // Cost: three writes for each tick, by the process that runs it. Every process reads the job once for each tick, and
 // every other one reads the run until it is finished, seldom: mostly once where it takes less than a second, at most
 // every MaxPoll, and every half lease in the end. Each of these is half a read unit. The process that ran a tick goes
 // first at the next one, so that others do not write in vain.
 func (c *Client) Tick(
-	ctx context.Context, job string, s Schedule, fn func(ctx context.Context, l *Lock, due time.Time) error, optFns ...func(*TickOptions),
+	ctx context.Context, job string, s Schedule, fn func(ctx context.Context, l *Lock, due time.Time) error,
+	optFns ...func(*TickOptions),
 ) error {
 	o := TickOptions{MaxCatchUp: maxCatchUp, MaxAttempts: maxAttempts, Keep: keepRuns}
 	apply(&o, optFns)

@@ -206,14 +206,16 @@ func TestEachOf200TicksRunsOnceOn3ReplicasThatAreKilledAndHaveClocksAMinuteOff(t
 					time.Sleep(interval / 2)
 				}
 				time.Sleep(interval / 2)
-				check(e, slices.Equal(j.dues(start, interval), from(1, ticks)), "the ticks that ran are %v", j.dues(start, interval))
+				check(e, slices.Equal(j.dues(start, interval), from(1, ticks)), "the ticks that ran are %v",
+					j.dues(start, interval))
 				late := time.Duration(0)
 				for _, r := range j.runs() {
 					late = max(late, r.began.Sub(r.due))
 				}
 				check(e, late < 30*time.Second, "a tick began %v late", late)
 				check(e, crashes > 20 && deploys > 20 && sets > 10, "the test did not reach its cases")
-				e.Logf("%d ticks; %d crashes, %d told to stop, %d clocks set; the last began %v late", ticks, crashes, deploys, sets, late)
+				e.Logf("%d ticks; %d crashes, %d told to stop, %d clocks set; the last began %v late", ticks, crashes, deploys,
+					sets, late)
 				n := 0
 				for run, err := range live[0].Runs(e.ctx, "job") {
 					must(e, err)
@@ -253,10 +255,12 @@ func TestAfterAnOutageOf10TicksThoseRunThatCatchUpAsksFor(t *testing.T) {
 				time.Sleep(10*interval + interval/3)
 				replicas()
 				time.Sleep(interval / 10)
-				check(e, slices.Equal(j.dues(start, interval)[5:], caught), "caught up: %v, want %v", j.dues(start, interval)[5:], caught)
+				check(e, slices.Equal(j.dues(start, interval)[5:], caught), "caught up: %v, want %v", j.dues(start, interval)[5:],
+					caught)
 				time.Sleep(3 * interval)
 				want := append(append(from(1, 5), caught...), 16, 17, 18)
-				check(e, slices.Equal(j.dues(start, interval), want), "the ticks that ran are %v, want %v", j.dues(start, interval), want)
+				check(e, slices.Equal(j.dues(start, interval), want), "the ticks that ran are %v, want %v", j.dues(start, interval),
+					want)
 			})
 		})
 	}
@@ -280,7 +284,8 @@ func TestOfTicksThatWereMissedTheLatestAreCaughtUpAsManyAsAllowedAndFewAreComput
 		time.Sleep(900 * time.Millisecond)
 		got := j.dues(start, time.Second)[ran:]
 		last := int(back.Sub(start) / time.Second)
-		check(e, len(got) >= 7 && len(got) <= 8 && got[0] >= last-7 && got[0] <= last-5, "caught up: %v of those up to %d", got, last)
+		check(e, len(got) >= 7 && len(got) <= 8 && got[0] >= last-7 && got[0] <= last-5, "caught up: %v of those up to %d",
+			got, last)
 		check(e, counted.n.Load() < 10_000, "%d ticks were computed", counted.n.Load())
 	})
 }
@@ -321,7 +326,8 @@ func TestTicksThatBecomeDueWhileOneRunsAreMissedAndNoTwoRunAtTheSameTime(t *test
 					j.start()
 				}
 				time.Sleep(6*interval + interval/2)
-				check(e, slices.Equal(j.dues(start, interval), want), "the ticks that ran are %v, want %v", j.dues(start, interval), want)
+				check(e, slices.Equal(j.dues(start, interval), want), "the ticks that ran are %v, want %v", j.dues(start, interval),
+					want)
 			})
 		})
 	}
@@ -439,7 +445,8 @@ func TestATickThatIsToldToStopIsBegunAgainAtOnceByAnotherReplicaAndOneThatFailsI
 			o.Done = func(run dynalock.Run, err error) {
 				mu.Lock()
 				defer mu.Unlock()
-				told = append(told, fmt.Sprintf("%s attempt %d: %v, %t", run.Period[11:16], run.Attempt, err == nil, run.FinishedAt.IsZero()))
+				told = append(told, fmt.Sprintf("%s attempt %d: %v, %t", run.Period[11:16], run.Attempt, err == nil,
+					run.FinishedAt.IsZero()))
 			}
 		}
 		stopped := make(chan time.Time, 1)
@@ -463,9 +470,13 @@ func TestATickThatIsToldToStopIsBegunAgainAtOnceByAnotherReplicaAndOneThatFailsI
 			j.start()
 		}
 		time.Sleep(4*interval - interval/2)
-		check(e, slices.Equal(j.dues(start, interval), []int{1, 3}) && calls.Load() == 2, "the ticks that ran are %v, %d calls of the other", j.dues(start, interval), calls.Load())
+		check(e, slices.Equal(j.dues(start, interval), []int{1, 3}) && calls.Load() == 2,
+			"the ticks that ran are %v, %d calls of the other", j.dues(start, interval), calls.Load())
 		check(e, j.runs()[0].began.Sub(<-stopped) < 2*time.Second, "begun again late")
-		want := []string{"01:00 attempt 1: false, true", "01:00 attempt 2: true, false", "02:00 attempt 1: false, false", "03:00 attempt 1: true, false"}
+		want := []string{
+			"01:00 attempt 1: false, true", "01:00 attempt 2: true, false", "02:00 attempt 1: false, false",
+			"03:00 attempt 1: true, false",
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		check(e, slices.Equal(told, want), "Done was told %q, want %q", told, want)
@@ -495,7 +506,8 @@ func TestATickThatIsNeverDoneIsBegunAsOftenAsAllowed(t *testing.T) {
 		j.start()
 		j.start()
 		time.Sleep(2*interval + interval/2)
-		check(e, begun.Load() == 3 && exhausted.Load() > 0, "begun %d times, found exhausted %d times", begun.Load(), exhausted.Load())
+		check(e, begun.Load() == 3 && exhausted.Load() > 0, "begun %d times, found exhausted %d times", begun.Load(),
+			exhausted.Load())
 		check(e, slices.Equal(j.dues(start, interval), []int{2}), "the ticks that ran are %v", j.dues(start, interval))
 	})
 }
@@ -513,7 +525,8 @@ func TestAPausedJobDoesNotTickAndCatchesUpAfterwardsAsAsked(t *testing.T) {
 		time.Sleep(5 * interval)
 		job, err := operator.Job(e.ctx, "job")
 		must(e, err)
-		check(e, job.Paused && job.LastTick.Equal(start.Add(2*interval)) && job.LastPeriod == "2000-01-01T00:20:00Z" && !job.LastStart.Before(job.LastTick), "job %+v", job)
+		check(e, job.Paused && job.LastTick.Equal(start.Add(2*interval)) && job.LastPeriod == "2000-01-01T00:20:00Z" &&
+			!job.LastStart.Before(job.LastTick), "job %+v", job)
 		must(e, operator.Unpause(e.ctx, "job"))
 		time.Sleep(interval)
 		check(e, slices.Equal(j.dues(start, interval), []int{1, 2, 8}), "the ticks that ran are %v", j.dues(start, interval))
@@ -582,7 +595,8 @@ func TestATickThatItsProcessNotedAndDidNotBeginIsBegunByAnother(t *testing.T) {
 
 func TestAClockThatIsSetBetweenTicksMakesNoneEarlyOrLate(t *testing.T) {
 	for name, by := range map[string]time.Duration{
-		"a minute forward": time.Minute, "a minute back": -time.Minute, "four minutes forward": 4 * time.Minute, "four minutes back": -4 * time.Minute,
+		"a minute forward": time.Minute, "a minute back": -time.Minute, "four minutes forward": 4 * time.Minute,
+		"four minutes back": -4 * time.Minute,
 	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
@@ -642,7 +656,8 @@ func TestAReplicaThatWakesFromSleepRunsNoTickAgainAndIsInTimeForTheNext(t *testi
 		time.Sleep(interval)
 		runs := j.runs()
 		last := runs[len(runs)-1]
-		check(e, slices.Equal(j.dues(start, interval), from(1, 8)) && last.by == a && last.began.Sub(last.due) < 2*time.Second,
+		check(e, slices.Equal(j.dues(start, interval), from(1, 8)) && last.by == a &&
+			last.began.Sub(last.due) < 2*time.Second,
 			"the ticks that ran are %v, the last %v late", j.dues(start, interval), last.began.Sub(last.due))
 	})
 }
@@ -750,7 +765,8 @@ func TestEveryIsDueAtMultiplesOfTheIntervalWhereverItIsAskedFrom(t *testing.T) {
 		must(t, err)
 		for _, from := range []time.Time{from, from.In(berlin), from.Add(999 * time.Millisecond)} {
 			got := dynalock.Every(tt.d, tt.offset).Next(from)
-			check(t, got.Format(time.RFC3339) == tt.want, "every %v + %v after %v: %v, want %s", tt.d, tt.offset, from, got, tt.want)
+			check(t, got.Format(time.RFC3339) == tt.want, "every %v + %v after %v: %v, want %s", tt.d, tt.offset, from, got,
+				tt.want)
 		}
 	}
 	check(t, dynalock.Every(0, 0).Next(time.Now()).IsZero(), "an interval of 0 has ticks")
@@ -760,15 +776,19 @@ func TestALateCopyOfTheNoteOfATickTakesNoLaterOneBack(t *testing.T) {
 	virtual(t, func(e *env) {
 		j := e.tickJob(time.Minute)
 		r := j.start()
-		r.wire.Inject(testserver.Fault{Kind: testserver.KeepCopy, Op: "UpdateItem", Skip: 1, Times: 1, Match: func(_ string, body []byte) bool {
-			return strings.Contains(string(body), ":seenTick") || strings.Contains(string(body), `"#tick"`)
-		}})
+		r.wire.Inject(testserver.Fault{
+			Kind: testserver.KeepCopy, Op: "UpdateItem", Skip: 1, Times: 1,
+			Match: func(_ string, body []byte) bool {
+				return strings.Contains(string(body), ":seenTick") || strings.Contains(string(body), `"#tick"`)
+			},
+		})
 		time.Sleep(4*time.Minute + 30*time.Second)
 		last := text(e.item("once/job")["tick"])
 		statuses, err := r.wire.Deliver(e.ctx)
 		must(e, err)
 		check(e, len(statuses) == 1, "%d copies were kept", len(statuses))
-		check(e, text(e.item("once/job")["tick"]) == last, "the last tick is %s, and was %s", text(e.item("once/job")["tick"]), last)
+		check(e, text(e.item("once/job")["tick"]) == last, "the last tick is %s, and was %s",
+			text(e.item("once/job")["tick"]), last)
 	})
 }
 
@@ -861,7 +881,8 @@ func TestTheLogTellsAnInterruptedTickFromOneThatFailedAndOneThatIsGivenUp(t *tes
 				records := log.records(e, msg)
 				check(e, len(records) > 0 == told, "%d records %q", len(records), msg)
 				for _, r := range records {
-					check(e, r["level"] == level && strings.HasPrefix(fmt.Sprint(r["key"]), "once/job/") && r["error"] != nil, "record is %v", r)
+					check(e, r["level"] == level && strings.HasPrefix(fmt.Sprint(r["key"]), "once/job/") && r["error"] != nil,
+						"record is %v", r)
 				}
 			}
 		})

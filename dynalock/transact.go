@@ -33,7 +33,10 @@ func (l *Lock) ConditionCheck() types.TransactWriteItem {
 
 // check is the condition check with one more condition, on the number of a guarded write.
 func (l *Lock) check(more string, n uint64) types.TransactWriteItem {
-	w := &write{cond: condTenure + condToken + more, values: item{":id": str(l.ledger.prefix()), ":token": num(l.token), ":n": num(n)}}
+	w := &write{
+		cond:   condTenure + condToken + more,
+		values: item{":id": str(l.ledger.prefix()), ":token": num(l.token), ":n": num(n)},
+	}
 	names, values := w.placeholders(l.c.opt.PartitionKey, l.c.opt.SortKey)
 	return types.TransactWriteItem{ConditionCheck: &types.ConditionCheck{
 		TableName: &l.c.store.table, Key: l.c.store.keyOf(l.key), ConditionExpression: &w.cond,
@@ -65,7 +68,10 @@ func (g *guarded) begin() {
 	l.mu.Unlock()
 	token := newID()
 	check := l.check(condValid, g.n)
-	g.in = &dynamodb.TransactWriteItemsInput{TransactItems: append(slices.Clone(g.items), check), ClientRequestToken: &token}
+	g.in = &dynamodb.TransactWriteItemsInput{
+		TransactItems:      append(slices.Clone(g.items), check),
+		ClientRequestToken: &token,
+	}
 	g.first, g.doubt, g.void, g.refusal = l.c.opt.clock.Now(), false, false, nil
 }
 
@@ -92,7 +98,8 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 		if err := l.Err(); err != nil && !g.doubt {
 			return err
 		}
-		a := l.c.tasks.heed(ctx, nil, func(ctx context.Context) answer { return l.c.store.transact(ctx, l.timing.attempt, g.in) })
+		a := l.c.tasks.heed(ctx, nil,
+			func(ctx context.Context) answer { return l.c.store.transact(ctx, l.timing.attempt, g.in) })
 		if a.verdict == applied {
 			return nil
 		}
@@ -126,7 +133,8 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 	g.strange = 0
 	check, own, again := cancellation(cancelled)
 	switch {
-	case check != nil && l.shows(check.Item): // it is ours still, so the write was made void; had it been applied, this were nil
+	// it is ours still, so the write was made void; had it been applied, this were nil
+	case check != nil && l.shows(check.Item):
 		if g.refusal != nil {
 			return true, g.failed(g.refusal)
 		}
@@ -184,8 +192,10 @@ func (g *guarded) failed(err error) error {
 // lock's alone it is repeated: that was there before.
 func (g *guarded) foreign(err error) bool {
 	var api smithy.APIError
-	if !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" && api.ErrorCode() != "AccessDeniedException" ||
-		!slices.ContainsFunc(g.items, func(it types.TransactWriteItem) bool { return !sameTable(tableOf(&it), g.l.c.store.table) }) {
+	if !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" &&
+		api.ErrorCode() != "AccessDeniedException" ||
+		!slices.ContainsFunc(g.items,
+			func(it types.TransactWriteItem) bool { return !sameTable(tableOf(&it), g.l.c.store.table) }) {
 		return false
 	}
 	now := g.l.c.now()

@@ -27,10 +27,14 @@ func TestTransactDoesNotBlameTheLocksTableForWhatIsTheCallers(t *testing.T) {
 			item types.TransactWriteItem
 			says string
 		}{
-			"table": {types.TransactWriteItem{Put: &types.Put{TableName: aws.String("accounts"), Item: attributes{"key": s("x")}}}, "does not say which"},
-			"key":   {types.TransactWriteItem{Put: &types.Put{TableName: &e.table, Item: attributes{"id": s("x")}}}, ""},
+			"table": {types.TransactWriteItem{Put: &types.Put{
+				TableName: aws.String("accounts"),
+				Item:      attributes{"key": s("x")},
+			}}, "does not say which"},
+			"key": {types.TransactWriteItem{Put: &types.Put{TableName: &e.table, Item: attributes{"id": s("x")}}}, ""},
 			"condition": {types.TransactWriteItem{Update: &types.Update{
-				TableName: &e.table, Key: attributes{"key": s("x")}, UpdateExpression: aws.String("SET a = :a"), ConditionExpression: aws.String("attribute_exists(b)"),
+				TableName: &e.table, Key: attributes{"key": s("x")}, UpdateExpression: aws.String("SET a = :a"),
+				ConditionExpression:       aws.String("attribute_exists(b)"),
 				ExpressionAttributeValues: attributes{":a": s("a")},
 			}}, `item 0 on table "` + e.table + `" (ConditionalCheckFailed)`},
 		} {
@@ -52,7 +56,10 @@ func TestTransactDoesNotBlameTheLocksTableForWhatIsTheCallers(t *testing.T) {
 
 func TestTransactSaysWhichItemItsHintIsAbout(t *testing.T) {
 	reason := func(code string) types.CancellationReason {
-		return types.CancellationReason{Code: &code, Message: aws.String("The provided key element does not match the schema")}
+		return types.CancellationReason{
+			Code:    &code,
+			Message: aws.String("The provided key element does not match the schema"),
+		}
 	}
 	cancelled := func(codes ...string) error {
 		e := &types.TransactionCanceledException{}
@@ -66,17 +73,34 @@ func TestTransactSaysWhichItemItsHintIsAbout(t *testing.T) {
 		says string
 		not  string
 	}{
-		"the caller's key":                  {cancelled("None", "ValidationError", "None"), `cancelled by item 1 on table "b" (ValidationError)`, "item 0"},
-		"the lock's key":                    {cancelled("None", "None", "ValidationError"), `partition key "key"`, "item"},
-		"a condition beside a conflict":     {cancelled("ConditionalCheckFailed", "None", "TransactionConflict"), `item 0 on table "a" (ConditionalCheckFailed), the lock's check (TransactionConflict)`, "item 1"},
-		"no reasons":                        {cancelled(), "", "cancelled by"},
-		"a table that does not exist":       {&types.ResourceNotFoundException{}, `"a", "b"`, "the table does not"},
-		"a permission":                      {&smithy.GenericAPIError{Code: "AccessDeniedException"}, "dynamodb:ConditionCheckItem", "permission on the table"},
-		"a request that is not valid":       {&smithy.GenericAPIError{Code: "ValidationException", Message: "The provided key element"}, "the lock's check, which comes last", "partition key"},
-		"credentials, which are everyone's": {&smithy.GenericAPIError{Code: "ExpiredTokenException"}, "credentials are not valid", "which"},
+		"the caller's key": {
+			cancelled("None", "ValidationError", "None"),
+			`cancelled by item 1 on table "b" (ValidationError)`, "item 0",
+		},
+		"the lock's key": {cancelled("None", "None", "ValidationError"), `partition key "key"`, "item"},
+		"a condition beside a conflict": {
+			cancelled("ConditionalCheckFailed", "None", "TransactionConflict"),
+			`item 0 on table "a" (ConditionalCheckFailed), the lock's check (TransactionConflict)`, "item 1",
+		},
+		"no reasons":                  {cancelled(), "", "cancelled by"},
+		"a table that does not exist": {&types.ResourceNotFoundException{}, `"a", "b"`, "the table does not"},
+		"a permission": {
+			&smithy.GenericAPIError{Code: "AccessDeniedException"},
+			"dynamodb:ConditionCheckItem", "permission on the table",
+		},
+		"a request that is not valid": {&smithy.GenericAPIError{
+			Code:    "ValidationException",
+			Message: "The provided key element",
+		}, "the lock's check, which comes last", "partition key"},
+		"credentials, which are everyone's": {
+			&smithy.GenericAPIError{Code: "ExpiredTokenException"},
+			"credentials are not valid", "which",
+		},
 	} {
 		virtually(t, name, func(e *env) {
-			c := e.through(&wrapped{transact: func(func() (*dynamodb.TransactWriteItemsOutput, error)) (*dynamodb.TransactWriteItemsOutput, error) {
+			c := e.through(&wrapped{transact: func(func() (*dynamodb.TransactWriteItemsOutput, error)) (
+				*dynamodb.TransactWriteItemsOutput, error,
+			) {
 				return nil, tt.err
 			}})
 			l := e.acquire(c, "key")
@@ -87,7 +111,8 @@ func TestTransactSaysWhichItemItsHintIsAbout(t *testing.T) {
 			if !ok {
 				e.Fatalf("%v", err)
 			}
-			check(e, strings.Contains(store.Hint, tt.says) && !strings.Contains(store.Hint, tt.not), "the hint is %q", store.Hint)
+			check(e, strings.Contains(store.Hint, tt.says) && !strings.Contains(store.Hint, tt.not), "the hint is %q",
+				store.Hint)
 		})
 	}
 }
@@ -173,7 +198,8 @@ func TestATransactionCommitsWhileTheLockIsHeldAndNeverAfter(t *testing.T) {
 				other, _ := e.client(long)
 				l := e.acquire(c, "key")
 				own := func() error {
-					_, err := e.connect().TransactWriteItems(e.ctx, &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{count(e), l.ConditionCheck()}})
+					_, err := e.connect().TransactWriteItems(e.ctx,
+						&dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{count(e), l.ConditionCheck()}})
 					return err
 				}
 				must(e, l.Transact(e.ctx, count(e)))
@@ -183,8 +209,10 @@ func TestATransactionCommitsWhileTheLockIsHeldAndNeverAfter(t *testing.T) {
 				err := l.Transact(e.ctx, count(e))
 				check(e, errors.Is(err, dynalock.ErrLost) || name == "release" && errors.Is(err, dynalock.ErrReleased), "%v", err)
 				cancelled, ok := errors.AsType[*types.TransactionCanceledException](own())
-				check(e, ok && *cancelled.CancellationReasons[1].Code == "ConditionalCheckFailed", "the caller's own transaction: %v", cancelled)
-				check(e, text(e.item("counter")["n"]) == "2", "%s writes, want the two before the end", text(e.item("counter")["n"]))
+				check(e, ok && *cancelled.CancellationReasons[1].Code == "ConditionalCheckFailed",
+					"the caller's own transaction: %v", cancelled)
+				check(e, text(e.item("counter")["n"]) == "2", "%s writes, want the two before the end",
+					text(e.item("counter")["n"]))
 				if name != "release" {
 					check(e, !l.Held(), "held after a guarded write was refused")
 					wantErr(e, l.Err(), dynalock.ErrLost)
@@ -213,7 +241,10 @@ func TestATransactionWhoseAnswerIsLostIsAppliedOnce(t *testing.T) {
 }
 
 func TestATransactionOfUnknownOutcomeIsNotReportedAsNothingWritten(t *testing.T) {
-	for name, kind := range map[string]testserver.Kind{"applied": testserver.HangAfter, "not applied": testserver.HangBefore} {
+	for name, kind := range map[string]testserver.Kind{
+		"applied":     testserver.HangAfter,
+		"not applied": testserver.HangBefore,
+	} {
 		t.Run(name, func(t *testing.T) {
 			virtual(t, func(e *env) {
 				c, wire := e.client()
@@ -235,10 +266,17 @@ func TestATransactionThatConflictsWithAHeartbeatIsRepeated(t *testing.T) {
 	virtual(t, func(e *env) {
 		c, wire := e.client()
 		l := e.acquire(c, "key")
-		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.Conflict, Operation: "TransactWriteItems", Key: "key", Times: 3})
-		e.embedded.Inject(dynalocktest.Fault{Kind: dynalocktest.Throttled, Operation: "TransactWriteItems", Skip: 3, Times: 2})
+		e.embedded.Inject(dynalocktest.Fault{
+			Kind: dynalocktest.Conflict, Operation: "TransactWriteItems", Key: "key",
+			Times: 3,
+		})
+		e.embedded.Inject(dynalocktest.Fault{
+			Kind: dynalocktest.Throttled, Operation: "TransactWriteItems", Skip: 3,
+			Times: 2,
+		})
 		must(e, l.Transact(e.ctx, count(e)))
-		check(e, wire.Count("TransactWriteItems") == 6, "%d requests, want 5 that failed and one that did not", wire.Count("TransactWriteItems"))
+		check(e, wire.Count("TransactWriteItems") == 6, "%d requests, want 5 that failed and one that did not",
+			wire.Count("TransactWriteItems"))
 		check(e, text(e.item("counter")["n"]) == "1", "applied %s times", text(e.item("counter")["n"]))
 		check(e, l.Held(), "lost: %v", l.Err())
 
@@ -282,8 +320,10 @@ func TestTheCallersOwnFailedConditionIsToldAndTheLockStaysHeld(t *testing.T) {
 		wantErr(e, err, dynalock.ErrStore)
 		check(e, !errors.Is(err, dynalock.ErrLost), "%v", err)
 		cancelled, ok := errors.AsType[*types.TransactionCanceledException](err)
-		check(e, ok && len(cancelled.CancellationReasons) == 3 && *cancelled.CancellationReasons[1].Code == "ConditionalCheckFailed", "%v", err)
-		check(e, wire.Count("TransactWriteItems") == 2, "%d requests, want one more, behind the heartbeat", wire.Count("TransactWriteItems"))
+		check(e, ok && len(cancelled.CancellationReasons) == 3 &&
+			*cancelled.CancellationReasons[1].Code == "ConditionalCheckFailed", "%v", err)
+		check(e, wire.Count("TransactWriteItems") == 2, "%d requests, want one more, behind the heartbeat",
+			wire.Count("TransactWriteItems"))
 		check(e, l.Held() && len(e.item("counter")) == 0, "held %v, written %v", l.Held(), e.item("counter"))
 
 		// Both at once: the loss is what counts.
@@ -307,6 +347,7 @@ func TestATransactionTakes99ItemsAndEndsWithItsContext(t *testing.T) {
 		start := time.Now()
 		err := l.Transact(e.within(300*time.Millisecond), items[0])
 		wantErr(e, err, context.DeadlineExceeded)
-		check(e, time.Since(start) < 300*time.Millisecond+5*time.Second && (e.embedded == nil || time.Since(start) <= 350*time.Millisecond), "returned after %v", time.Since(start))
+		check(e, time.Since(start) < 300*time.Millisecond+5*time.Second &&
+			(e.embedded == nil || time.Since(start) <= 350*time.Millisecond), "returned after %v", time.Since(start))
 	})
 }

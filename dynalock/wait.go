@@ -189,7 +189,8 @@ func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
 
 // look reads an item once. It ends when Close begins.
 func (a *acquisition) look(ctx context.Context, key string, consistent bool) answer {
-	got := a.c.tasks.heed(ctx, a.c.tasks.closing, func(ctx context.Context) answer { return a.c.store.read(ctx, a.timing.attempt, key, consistent) })
+	got := a.c.tasks.heed(ctx, a.c.tasks.closing,
+		func(ctx context.Context) answer { return a.c.store.read(ctx, a.timing.attempt, key, consistent) })
 	if got.verdict == inDoubt {
 		got.verdict = rejected // a read is in no doubt
 	}

@@ -31,7 +31,8 @@ func TestAWaiterSendsNoWriteUntilTheLockLooksFree(t *testing.T) {
 		must(e, l.Release(e.ctx))
 		l2 := <-got
 		check(e, l2.Token() > l.Token(), "token %d after %d", l2.Token(), l.Token())
-		check(e, wire.Count("UpdateItem") == 2, "%d writes, want the first attempt and the one that won", wire.Count("UpdateItem"))
+		check(e, wire.Count("UpdateItem") == 2, "%d writes, want the first attempt and the one that won",
+			wire.Count("UpdateItem"))
 	})
 }
 
@@ -64,7 +65,10 @@ func TestWaitersReadAtHalfThePriceAndGetDoesNot(t *testing.T) {
 		e.acquire(holder, "key")
 		c, wire := e.client()
 		var bodies []string
-		wire.Inject(testserver.Fault{Op: "GetItem", Match: func(_ string, body []byte) bool { bodies = append(bodies, string(body)); return false }})
+		wire.Inject(testserver.Fault{
+			Op:    "GetItem",
+			Match: func(_ string, body []byte) bool { bodies = append(bodies, string(body)); return false },
+		})
 		_, err := c.Acquire(e.within(2*lease), "key")
 		wantErr(e, err, dynalock.ErrHeld)
 		check(e, len(bodies) > 0, "no look")
@@ -86,7 +90,10 @@ func TestAWaiterLooksAtRandomTimesBetweenMinPollAndMaxPoll(t *testing.T) {
 		e.acquire(holder, "key")
 		c, wire := e.client(func(o *dynalock.Options) { o.MinPoll, o.MaxPoll = least, most })
 		var looks []time.Time
-		wire.Inject(testserver.Fault{Op: "GetItem", Match: func(string, []byte) bool { looks = append(looks, time.Now()); return false }})
+		wire.Inject(testserver.Fault{
+			Op:    "GetItem",
+			Match: func(string, []byte) bool { looks = append(looks, time.Now()); return false },
+		})
 		_, err := c.Acquire(e.within(time.Minute), "key")
 		wantErr(e, err, dynalock.ErrHeld)
 		gaps := map[time.Duration]bool{}
@@ -101,7 +108,8 @@ func TestAWaiterLooksAtRandomTimesBetweenMinPollAndMaxPoll(t *testing.T) {
 		}
 		n := len(looks) - 1
 		check(e, n > 150 && n < 400, "%d looks in a minute, want one every quarter of a second or so", n)
-		check(e, len(gaps) > n/2 && early > n/4 && early < n*3/4, "%d distances between %d looks, %d of them short", len(gaps), n, early)
+		check(e, len(gaps) > n/2 && early > n/4 && early < n*3/4, "%d distances between %d looks, %d of them short",
+			len(gaps), n, early)
 	})
 }
 
@@ -135,7 +143,8 @@ func TestOfTwoWhoTakeADeadHoldersLockOverOneIsRefused(t *testing.T) {
 			wantErr(e, err, dynalock.ErrHeld)
 		}
 		time.Sleep(lease + time.Millisecond)
-		wire.Inject(testserver.Fault{Op: "UpdateItem", Times: 1, Delay: lease / 10}) // its take-over: it comes after the other's
+		// its take-over: it comes after the other's
+		wire.Inject(testserver.Fault{Op: "UpdateItem", Times: 1, Delay: lease / 10})
 		refused := make(chan error)
 		go func() { _, err := slow.TryAcquire(e.ctx, "key"); refused <- err }()
 		l := e.acquire(quick, "key")
@@ -189,7 +198,8 @@ func TestALockIsTakenWithMaxClockSkewOnlyWhenItsExpiryLiesFurtherBackThanThat(t 
 			time.Sleep(lease / 20)
 		}
 		took := time.Since(start)
-		check(e, took >= lease+skew-10*time.Millisecond && took < lease+skew+lease/10, "taken %v after the only write of a lease of %v, with a skew of %v", took, lease, skew)
+		check(e, took >= lease+skew-10*time.Millisecond && took < lease+skew+lease/10,
+			"taken %v after the only write of a lease of %v, with a skew of %v", took, lease, skew)
 	})
 }
 
@@ -221,7 +231,8 @@ func TestAWaiterCountsFromAfterTheAnswer(t *testing.T) {
 				wire.Inject(testserver.Fault{Delay: lease / 10, Times: 1})
 				must(e, wait(e, c))
 				last := <-renewed
-				check(e, time.Since(last) >= lease, "taken %v after the last heartbeat, with a lease of %v", time.Since(last), lease)
+				check(e, time.Since(last) >= lease, "taken %v after the last heartbeat, with a lease of %v", time.Since(last),
+					lease)
 			})
 		})
 	}
@@ -273,7 +284,9 @@ func TestTheUsualHoldTimeSteersTheLooksOfAWaiter(t *testing.T) {
 			unknown += looks(fmt.Sprint("unknown ", i))
 		}
 		check(e, usuallyLong >= 1, "nobody looked at all")
-		check(e, 2*usuallyLong < unknown, "10 waits of 5 s took %d looks where the lock is usually held for 5 s, and %d where nothing is known", usuallyLong, unknown)
+		check(e, 2*usuallyLong < unknown,
+			"10 waits of 5 s took %d looks where the lock is usually held for 5 s, and %d where nothing is known", usuallyLong,
+			unknown)
 	})
 }
 

@@ -52,7 +52,8 @@ func pages(t *testing.T) map[string]string {
 	for _, name := range []string{
 		"../README.md", "../CONTRIBUTING.md", "../bench/README.md", "../cmd/dynalock-admin/README.md", "../docs/costs.md",
 		"../docs/operations.md", "../docs/permissions.md", "../internal/mutants/README.md",
-		"../docs/adr/0001-tokens-live-in-the-item.md", "../examples/ecs/README.md", "../proof/README.md", "../terraform/README.md",
+		"../docs/adr/0001-tokens-live-in-the-item.md", "../examples/ecs/README.md", "../proof/README.md",
+		"../terraform/README.md",
 	} {
 		if found[name] == "" {
 			t.Fatalf("%s was not found", name)
@@ -148,7 +149,8 @@ func TestEveryTestThatTheDocumentationNamesIsThere(t *testing.T) {
 		for _, name := range testName.FindAllString(text, -1) {
 			named++
 			begin, cut := strings.CutSuffix(name, "...")
-			if !slices.ContainsFunc(there, func(test string) bool { return test == begin || cut && strings.HasPrefix(test, begin) }) {
+			if !slices.ContainsFunc(there,
+				func(test string) bool { return test == begin || cut && strings.HasPrefix(test, begin) }) {
 				t.Errorf("%s: there is no %s", page, name)
 			}
 		}
@@ -241,7 +243,9 @@ func TestThePermissionForEveryOperationThatTheLibraryMakesIsNamed(t *testing.T) 
 }
 
 // units is what f costs on an embedded server, in virtual time.
-func units(t *testing.T, f func(ctx context.Context, locks *dynalock.Client, srv *dynalocktest.Server)) (writes, reads float64) {
+func units(
+	t *testing.T, f func(ctx context.Context, locks *dynalock.Client, srv *dynalocktest.Server),
+) (writes, reads float64) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		srv := dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) { o.Latency = 5 * time.Millisecond })
@@ -270,7 +274,8 @@ func TestTheCostsInTheDocumentationAreThoseThatTheServerCounts(t *testing.T) {
 	const write, read, month = 0.625e-6, 0.125e-6, 30 * 24 * 6 // USD a unit; as many times 10 minutes
 	said := func(what string, usd float64, unit string) {
 		t.Helper()
-		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(what) + `.* \| ([0-9.]+) ` + unit + ` \|$`).FindStringSubmatch(page)
+		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(what) + `.* \| ([0-9.]+) ` + unit +
+			` \|$`).FindStringSubmatch(page)
 		if row == nil {
 			t.Errorf("no row for %q", what)
 			return

@@ -19,7 +19,9 @@ import (
 )
 
 // onWeekdays is the replica of docs/jobs.md.
-func onWeekdays(ctx context.Context, locks *dynalock.Client, report func(ctx context.Context, due time.Time) error) error {
+func onWeekdays(
+	ctx context.Context, locks *dynalock.Client, report func(ctx context.Context, due time.Time) error,
+) error {
 	zone, err := time.LoadLocation("Europe/Berlin")
 	if err != nil {
 		return err
@@ -200,12 +202,28 @@ func TestWhatOnceReturnsTellsWhatBecameOfThePeriod(t *testing.T) {
 		fn          func(ctx context.Context, l *dynalock.Lock, srv *dynalocktest.Server) error
 		first, then string
 	}{
-		"a success":      {func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return nil }, "done", "done"},
-		"an error":       {func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return boom }, "failed", "failed"},
-		"a panic":        {func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { panic(boom) }, "failed", "failed"},
-		"a release":      {func(ctx context.Context, l *dynalock.Lock, _ *dynalocktest.Server) error { return l.Release(ctx) }, "open", "exhausted"},
-		"not done":       {func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return dynalock.ErrNotDone }, "open", "exhausted"},
-		"of other locks": {func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return dynalock.ErrLost }, "failed", "failed"},
+		"a success": {func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return nil }, "done", "done"},
+		"an error": {
+			func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return boom }, "failed",
+			"failed",
+		},
+		"a panic": {
+			func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { panic(boom) }, "failed",
+			"failed",
+		},
+		"a release": {func(ctx context.Context, l *dynalock.Lock,
+			_ *dynalocktest.Server,
+		) error {
+			return l.Release(ctx)
+		}, "open", "exhausted"},
+		"not done": {
+			func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return dynalock.ErrNotDone },
+			"open", "exhausted",
+		},
+		"of other locks": {
+			func(context.Context, *dynalock.Lock, *dynalocktest.Server) error { return dynalock.ErrLost },
+			"failed", "failed",
+		},
 		"a loss": {func(ctx context.Context, _ *dynalock.Lock, srv *dynalocktest.Server) error {
 			srv.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "one"})
 			<-ctx.Done()
@@ -222,7 +240,8 @@ func TestWhatOnceReturnsTellsWhatBecameOfThePeriod(t *testing.T) {
 				once := func(c *dynalock.Client, fn func(context.Context, *dynalock.Lock) error) (dynalock.Run, error) {
 					return c.Once(t.Context(), "invoices", "2026-11", fn, func(o *dynalock.OnceOptions) { o.MaxAttempts = 1 })
 				}
-				run, err := once(replica(t, srv, "one"), func(ctx context.Context, l *dynalock.Lock) error { return tt.fn(ctx, l, srv) })
+				run, err := once(replica(t, srv, "one"),
+					func(ctx context.Context, l *dynalock.Lock) error { return tt.fn(ctx, l, srv) })
 				if got := became(run, err); got != tt.first || !run.Ran {
 					t.Errorf("%+v, %v: %s, want %s", run, err, got, tt.first)
 				}
@@ -265,7 +284,9 @@ func TestWhoDoesNotGetThePeriodIsToldWhy(t *testing.T) {
 }
 
 // ticks has replicas tick until ctx ends, one for each schedule.
-func ticks(ctx context.Context, t *testing.T, srv *dynalocktest.Server, run func(due time.Time), schedules ...dynalock.Schedule) {
+func ticks(
+	ctx context.Context, t *testing.T, srv *dynalocktest.Server, run func(due time.Time), schedules ...dynalock.Schedule,
+) {
 	t.Helper()
 	ended := make(chan error)
 	for _, s := range schedules {
@@ -377,7 +398,9 @@ func TestATickThatWasReopenedIsBegunByAReplicaThatStartsOrByItsName(t *testing.T
 }
 
 // consume works on a message of a queue, once. An error says that the message has to be delivered again.
-func consume(ctx context.Context, locks *dynalock.Client, id string, work func(context.Context, *dynalock.Lock) error) error {
+func consume(
+	ctx context.Context, locks *dynalock.Client, id string, work func(context.Context, *dynalock.Lock) error,
+) error {
 	_, err := locks.Once(ctx, "payments", id, func(ctx context.Context, l *dynalock.Lock) (err error) {
 		defer func() {
 			if v := recover(); v != nil {
@@ -408,7 +431,8 @@ func TestAMessageIsDeliveredUntilItIsDoneAndThenNeverWorkedOnAgain(t *testing.T)
 			case worked < 6:
 				return errors.New("no answer from the bank")
 			}
-			err := consume(t.Context(), two, "4711", func(context.Context, *dynalock.Lock) error { return errors.New("it ran twice") })
+			err := consume(t.Context(), two, "4711",
+				func(context.Context, *dynalock.Lock) error { return errors.New("it ran twice") })
 			if !errors.Is(err, dynalock.ErrHeld) {
 				t.Errorf("a second delivery at the same time: %v", err)
 			}

@@ -18,7 +18,8 @@ import (
 // outage is one that a holder meets at the worst moment: it begins with a heartbeat that comes as late as heartbeats
 // come, and ends as soon as it has swallowed one more attempt.
 type outage struct {
-	silence time.Duration // the attempt that is the last one to be swallowed comes so long after the last acknowledged one, or later
+	// the attempt that is the last one to be swallowed comes so long after the last acknowledged one, or later
+	silence time.Duration
 	begun   chan struct{} // closed
 	held    bool          // the holder outlived it
 
@@ -121,12 +122,14 @@ func TestTheTableOfLeasesNamesTheLongestOutageThatEveryHolderOutlives(t *testing
 				lost++
 			}
 		}
-		t.Logf("lease %v: %d outages of up to %v were outlived, %d of up to %v more were not", lease, outlived, named, lost, hardly)
+		t.Logf("lease %v: %d outages of up to %v were outlived, %d of up to %v more were not", lease, outlived, named, lost,
+			hardly)
 		if outlived == 0 {
 			t.Errorf("lease %v: no outage of up to %v was outlived", lease, named)
 		}
 		if lost == 0 {
-			t.Errorf("lease %v: an outage of %v is said to be the longest that is always outlived, and so is one of %v", lease, named, named+hardly)
+			t.Errorf("lease %v: an outage of %v is said to be the longest that is always outlived, and so is one of %v", lease,
+				named, named+hardly)
 		}
 		for _, o := range outages(t, 12, lease, lease*4/5, lease*4/5) {
 			if o.held {
@@ -154,7 +157,8 @@ func TestTheErrorOfAWaitTellsAnOutageFromALockThatIsHeld(t *testing.T) {
 		from        time.Duration // when the outage begins; 0: before the wait
 		held, store bool
 	}{
-		"answered until the end": {time.Hour, true, false}, "answered at first": {5 * time.Second, true, true}, "never answered": {0, false, true},
+		"answered until the end": {time.Hour, true, false}, "answered at first": {5 * time.Second, true, true},
+		"never answered": {0, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -181,7 +185,8 @@ func TestTheErrorOfAWaitTellsAnOutageFromALockThatIsHeld(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 				defer cancel()
 				_, err = waiter.Acquire(ctx, "import")
-				if errors.Is(err, dynalock.ErrHeld) != tt.held || errors.Is(err, dynalock.ErrStore) != tt.store || !errors.Is(err, ctx.Err()) {
+				if errors.Is(err, dynalock.ErrHeld) != tt.held || errors.Is(err, dynalock.ErrStore) != tt.store ||
+					!errors.Is(err, ctx.Err()) {
 					t.Errorf("it matches ErrHeld: %v, ErrStore: %v, the context's: %v", errors.Is(err, dynalock.ErrHeld),
 						errors.Is(err, dynalock.ErrStore), errors.Is(err, ctx.Err()))
 				}

@@ -193,7 +193,8 @@ func TestTheNightlyReportWaitsForADeadHolder(t *testing.T) {
 		if waited := time.Since(start); waited < 10*time.Second {
 			t.Errorf("it ran after %v, while the dead holder's lease lasted", waited)
 		}
-		if err := dead.Close(t.Context()); err != nil { // it knows by itself that its lock is lost: nothing is left to release
+		if err := dead.Close(t.Context()); err != nil {
+			// it knows by itself that its lock is lost: nothing is left to release
 			t.Error(err)
 		}
 	})

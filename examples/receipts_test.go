@@ -83,7 +83,8 @@ func (d delivery) receipts(t *testing.T) (n int) {
 }
 
 func TestTheReceiptsThatALockWithHeartbeatsCostsAreThoseOfThePage(t *testing.T) {
-	row := regexp.MustCompile(`(?m)^\| (is held for|its holder died, lease) (\d+ (?:s|min)) \| (\d+) \| (\d+) \| (\d+) \|$`)
+	row := regexp.MustCompile(
+		`(?m)^\| (is held for|its holder died, lease) (\d+ (?:s|min)) \| (\d+) \| (\d+) \| (\d+) \|$`)
 	rows := row.FindAllStringSubmatch(pages(t)["../docs/lambda.md"], -1)
 	if len(rows) < 4 {
 		t.Fatalf("%d rows were found: %q", len(rows), rows)

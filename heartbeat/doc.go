@@ -38,8 +38,8 @@
 //
 // # What is not promised
 //
-// No clock shows everything. A process that is descheduled, or a machine that is paused and whose three clocks all stand
-// still, may act on a Valid that was true when it was asked and is not any more; a store that is reached late
+// No clock shows everything. A process that is descheduled, or a machine that is paused and whose three clocks all
+// stand still, may act on a Valid that was true when it was asked and is not any more; a store that is reached late
 // applies a request when the lease has passed to another. Only the store or the resource can refuse that: with a
 // fencing token that grows from holder to holder. A lease says when to stop; it does not stop anybody.
 package heartbeat

@@ -26,7 +26,8 @@ func TestARenewalThatPanickedCountsAsFailedAndTheLossShowsIt(t *testing.T) {
 			w.Errorf("%d attempts, want it to be tried again", n)
 		}
 		p, ok := errors.AsType[*PanicError](lost.ended[0])
-		if !ok || p.Value != "boom" || !bytes.Contains(p.Stack, []byte("panic_test.go")) || !strings.Contains(p.Error(), "boom") {
+		if !ok || p.Value != "boom" || !bytes.Contains(p.Stack, []byte("panic_test.go")) ||
+			!strings.Contains(p.Error(), "boom") {
 			w.Errorf("the news is %v", lost.ended[0])
 		}
 		once.wantAlive()

@@ -275,7 +275,8 @@ func TestCloseStopsEverythingWithoutAWordAndJoinsIt(t *testing.T) {
 			}
 		}
 		var refused *Lease
-		if _, err := w.Add(Config{Trust: trust, Acked: w.clock.Now(), Bind: func(l *Lease) { refused = l }}); !errors.Is(err, ErrClosed) {
+		if _, err := w.Add(Config{Trust: trust, Acked: w.clock.Now(), Bind: func(l *Lease) { refused = l }}); !errors.Is(err,
+			ErrClosed) {
 			w.Errorf("Add after Close: %v", err)
 		}
 		if refused.Valid() {

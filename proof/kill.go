@@ -14,14 +14,17 @@ import (
 // runFlags are those that kill and soak share.
 func runFlags(name string, o *options) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
-	flags.StringVar(&o.Endpoint, "endpoint", os.Getenv("DYNALOCK_TEST_ENDPOINT"), "`URL` of a DynamoDB that is not AWS; none: the embedded server. The default is $DYNALOCK_TEST_ENDPOINT")
+	flags.StringVar(&o.Endpoint, "endpoint", os.Getenv("DYNALOCK_TEST_ENDPOINT"),
+		"`URL` of a DynamoDB that is not AWS; none: the embedded server. The default is $DYNALOCK_TEST_ENDPOINT")
 	flags.StringVar(&o.Dir, "dir", "", "where the histories are kept (default: nowhere)")
 	flags.IntVar(&o.Workers, "workers", 10, "processes at a time, 2 to 20; the first of them is never disturbed")
 	flags.IntVar(&o.Keys, "keys", 8, "locks at a time")
 	flags.DurationVar(&o.Lease, "lease", time.Second, "of the locks")
-	flags.DurationVar(&o.Round, "round", 30*time.Second, "after this time all go on to new locks, and the old ones are checked")
+	flags.DurationVar(&o.Round, "round", 30*time.Second,
+		"after this time all go on to new locks, and the old ones are checked")
 	flags.Uint64Var(&o.Seed, "seed", 1, "of all that is random in harness and workers; what the machine adds is not")
-	flags.BoolVar(&o.Namespaces, "netns", false, "give every worker a network namespace whose link is taken down for partitions; needs root and iproute2")
+	flags.BoolVar(&o.Namespaces, "netns", false,
+		"give every worker a network namespace whose link is taken down for partitions; needs root and iproute2")
 	return flags
 }
 

@@ -23,7 +23,8 @@ type network struct {
 	space  *namespace // nil: the worker shares the network of the harness
 }
 
-// newNetwork starts the proxy of one worker. In a namespace of its own the worker reaches it over a pair of virtual devices.
+// newNetwork starts the proxy of one worker. In a namespace of its own the worker reaches it over a pair of virtual
+// devices.
 func newNetwork(ctx context.Context, slot int, server string, own bool) (*network, error) {
 	n := &network{server: strings.TrimPrefix(server, "http://")}
 	host := "127.0.0.1"
@@ -47,8 +48,8 @@ func (n *network) start(address string) error {
 	return n.proxy.Start()
 }
 
-// renew stops the proxy with all its connections and faults, and starts another one at its address. toxiproxy can remove
-// a fault from a living connection, but hangs when the client is killed at that moment.
+// renew stops the proxy with all its connections and faults, and starts another one at its address. toxiproxy can
+// remove a fault from a living connection, but hangs when the client is killed at that moment.
 func (n *network) renew() error {
 	address := n.proxy.Listen
 	bounded(n.proxy.Stop)

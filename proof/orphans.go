@@ -44,9 +44,9 @@ func (o *orphanage) add(p orphanage) {
 // afterFailure is for how long the library may pause after a request without an answer.
 const afterFailure = time.Second
 
-// orphans finds the locks that a dead process held for longer than bound while an undisturbed one waited. What the waiter
-// measured itself does not count: the requests that were slow, and the times in which it did not run. Where either took as
-// long as an attempt may, the waiter was disturbed.
+// orphans finds the locks that a dead process held for longer than bound while an undisturbed one waited. What the
+// waiter measured itself does not count: the requests that were slow, and the times in which it did not run. Where
+// either took as long as an attempt may, the waiter was disturbed.
 func orphans(stands []stand, f fleet, events []history.Event, bound, attempt time.Duration) (o orphanage) {
 	late, failed := map[string][]span{}, map[string][]span{}
 	waits := map[string][]history.Event{}
@@ -90,8 +90,9 @@ func orphans(stands []stand, f fleet, events []history.Event, bound, attempt tim
 				}
 				o.Longest, o.Net = max(o.Longest, waited), max(o.Net, net)
 				if net > bound {
-					o.Violations = append(o.Violations, fmt.Errorf("%s waited undisturbed for %v, %v of it late, for %s, held as %s by %s, which was dead; allowed: %v",
-						e.Client, waited, waited-net, s.key, s.version, s.owner, bound))
+					o.Violations = append(o.Violations,
+						fmt.Errorf("%s waited undisturbed for %v, %v of it late, for %s, held as %s by %s, which was dead; allowed: %v",
+							e.Client, waited, waited-net, s.key, s.version, s.owner, bound))
 				}
 			}
 		}

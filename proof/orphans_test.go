@@ -7,7 +7,8 @@ import (
 	"github.com/dynalock/dynalock/proof/history"
 )
 
-// Times are in milliseconds. "w1.1" dies at 1000 with a lock that was last written at 900; the lease is 1000, a poll 250.
+// Times are in milliseconds. "w1.1" dies at 1000 with a lock that was last written at 900; the lease is 1000, a poll
+// 250.
 func judge(last int64, trouble []span, events ...history.Event) orphanage {
 	const ms = int64(time.Millisecond)
 	for i := range trouble {
@@ -17,7 +18,8 @@ func judge(last int64, trouble []span, events ...history.Event) orphanage {
 		events[i].Call, events[i].Return = events[i].Call*ms, events[i].Return*ms
 	}
 	f := fleet{map[string]int64{}, map[string]int64{"w1.1": 1000 * ms}, map[string][]span{"w2": trouble}}
-	return orphans([]stand{{"k", "w1.1", "id-7", 900 * ms, last * ms}}, f, events, 1300*time.Millisecond, 300*time.Millisecond)
+	return orphans([]stand{{"k", "w1.1", "id-7", 900 * ms, last * ms}}, f, events, 1300*time.Millisecond,
+		300*time.Millisecond)
 }
 
 func waits(from, to int64) history.Event {
@@ -53,7 +55,8 @@ func TestAnOrphanForWhichNobodyWaitsIsNone(t *testing.T) {
 }
 
 func TestAWaiterThatWasStoppedOrLateIsNoWitness(t *testing.T) {
-	if o := judge(3000, []span{{1500, 2000}}, waits(500, 3050)); len(o.Violations) != 0 || o.Judged != 0 || o.Longest != time.Second {
+	if o := judge(3000, []span{{1500, 2000}}, waits(500, 3050)); len(o.Violations) != 0 || o.Judged != 0 ||
+		o.Longest != time.Second {
 		t.Errorf("stopped: %+v", o)
 	}
 	if o := judge(3600, []span{{1500, 2000}}, waits(500, 3650)); len(o.Violations) != 1 {

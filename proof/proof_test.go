@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 }
 
 func TestNoGuardedUpdateIsLostAndNoOrphanStaysWhenProcessesAreKilledAndStopped(t *testing.T) {
-	// Which locks a dead process leaves behind is up to the machine: a run without one for which somebody waited is repeated.
+	// Which locks a dead process leaves behind is up to the machine: a run without one for which somebody waited is
+	// repeated.
 	for seed := uint64(1); ; seed++ {
 		if killAndStop(t, seed).Orphans.Judged > 0 {
 			return
@@ -83,7 +84,8 @@ func TestAShortSoakHarmsAllItMayBreaksNothingAndLooksAtMemory(t *testing.T) {
 		t.Errorf("%d workers were looked at: %v", len(series), out)
 	}
 	for name, all := range series {
-		if len(all) < 5 || slices.ContainsFunc(all, func(m memory) bool { return m.Heap == 0 || m.RSS == 0 || m.Goroutines == 0 }) {
+		if len(all) < 5 || slices.ContainsFunc(all,
+			func(m memory) bool { return m.Heap == 0 || m.RSS == 0 || m.Goroutines == 0 }) {
 			t.Errorf("%s: %+v", name, all)
 		}
 	}
@@ -124,7 +126,8 @@ func TestTheCheckerReadsWhatTheSimulationWrites(t *testing.T) {
 		t.Fatal(err)
 	}
 	files, _ := filepath.Glob(filepath.Join(dir, "*.jsonl"))
-	if len(files) != 20 || len(r.Violations) > 0 || r.Tenures == 0 || r.Guarded.Acknowledged == 0 || r.Unguarded.Acknowledged == 0 || r.Unknown == 0 {
+	if len(files) != 20 || len(r.Violations) > 0 || r.Tenures == 0 || r.Guarded.Acknowledged == 0 ||
+		r.Unguarded.Acknowledged == 0 || r.Unknown == 0 {
 		t.Errorf("%d files: %v %q", len(files), r, r.Violations)
 	}
 }
@@ -164,7 +167,8 @@ func TestBeyondTheAssumptionAboutClocksNothingButLocksHeldTwiceIsForgiven(t *tes
 func TestTheHistoriesOfASimulationStayOnlyIfTheyAreWrong(t *testing.T) {
 	t.Setenv("TMPDIR", t.TempDir())
 	const right = `{"op":"acquire","client":"a","id":1,"key":"k","call":1,"return":2,"outcome":"ok","tenure":"a","token":1}` + "\n"
-	const twice = right + `{"op":"acquire","client":"b","id":1,"key":"k","call":3,"return":4,"outcome":"ok","tenure":"b","token":1}` + "\n"
+	const twice = right +
+		`{"op":"acquire","client":"b","id":1,"key":"k","call":3,"return":4,"outcome":"ok","tenure":"b","token":1}` + "\n"
 	simulated := func(text string) (said, dir string, err error) {
 		var out bytes.Buffer
 		err = sim(&out, "", func(temp string) error {
@@ -178,7 +182,8 @@ func TestTheHistoriesOfASimulationStayOnlyIfTheyAreWrong(t *testing.T) {
 		t.Errorf("right: %v; the folder: %v\n%s", err, there, said)
 	}
 	said, dir, err = simulated(twice)
-	if left, there := os.ReadFile(filepath.Join(dir, "TestSimulation-1.jsonl")); err == nil || there != nil || string(left) != twice || !strings.Contains(said, "the histories are in "+dir) {
+	if left, there := os.ReadFile(filepath.Join(dir, "TestSimulation-1.jsonl")); err == nil || there != nil ||
+		string(left) != twice || !strings.Contains(said, "the histories are in "+dir) {
 		t.Errorf("wrong: %v; the file: %v\n%s", err, there, said)
 	}
 }
@@ -205,7 +210,13 @@ func TestOnlyAFailedConditionOfTheLockIsARefusalByTheLock(t *testing.T) {
 }
 
 func TestOptionsOutOfRangeAreNamed(t *testing.T) {
-	for _, args := range [][]string{{"-workers", "1"}, {"-workers", "21"}, {"-keys", "0"}, {"-lease", "1ms"}, {"-round", "5s"}} {
+	for _, args := range [][]string{
+		{"-workers", "1"},
+		{"-workers", "21"},
+		{"-keys", "0"},
+		{"-lease", "1ms"},
+		{"-round", "5s"},
+	} {
 		if err := killCommand(t.Context(), args); err == nil || !strings.Contains(err.Error(), args[0]) {
 			t.Errorf("%v: %v", args, err)
 		}
@@ -241,7 +252,8 @@ func TestWhatGrowsIsNotFlatAndAWarmUpDoesNotCount(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	if flat(io.Discard, nil) == nil || flat(io.Discard, map[string][]memory{"w1": memoryOf(5, func(int, *memory) {})}) == nil {
+	if flat(io.Discard, nil) == nil ||
+		flat(io.Discard, map[string][]memory{"w1": memoryOf(5, func(int, *memory) {})}) == nil {
 		t.Error("too little to tell is flat")
 	}
 }

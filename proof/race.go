@@ -2,5 +2,6 @@
 
 package main
 
-// raceDetector: it keeps memory of its own for what the program has used once, so that RSS says nothing about the program.
+// raceDetector: it keeps memory of its own for what the program has used once, so that RSS says nothing about the
+// program.
 const raceDetector = true

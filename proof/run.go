@@ -66,7 +66,8 @@ func (o outcome) String() string {
 %s
 orphans: %d versions of locks were held by a dead process, %d of them while an undisturbed one waited all the time; it waited at most %v, of which %v at most were not its own measured lateness (allowed: %v); %d longer than allowed`,
 		o.Kills, o.Stops, total, strings.Join(faults, ", "), o.Processes, o.Rounds, o.Took.Round(time.Second),
-		o.Result, o.Orphans.Orphans, o.Orphans.Judged, o.Orphans.Longest.Round(time.Millisecond), o.Orphans.Net.Round(time.Millisecond), o.Bound, len(o.Orphans.Violations))
+		o.Result, o.Orphans.Orphans, o.Orphans.Judged, o.Orphans.Longest.Round(time.Millisecond),
+		o.Orphans.Net.Round(time.Millisecond), o.Bound, len(o.Orphans.Violations))
 }
 
 // harness runs the processes, harms them, and watches the table.
@@ -130,7 +131,8 @@ func (h *harness) serve(ctx context.Context) (stop func(), err error) {
 		h.server = "http://" + listener.Addr().String()
 	}
 	h.db = dynamodb.New(dynamodb.Options{
-		BaseEndpoint: &h.server, Region: "us-east-1", Credentials: credentials.NewStaticCredentialsProvider("proof", "proof", ""),
+		BaseEndpoint: &h.server, Region: "us-east-1",
+		Credentials: credentials.NewStaticCredentialsProvider("proof", "proof", ""),
 	})
 	h.Table = fmt.Sprintf("proof-%d-%d", os.Getpid(), monotonic())
 	tables := []string{h.Table, h.registers()}
@@ -230,7 +232,8 @@ func sleep(ctx context.Context, d time.Duration) bool {
 func (h *harness) progress(ctx context.Context) {
 	for sleep(ctx, 30*time.Second) {
 		h.mu.Lock()
-		line := fmt.Sprintf("%v: %d kills, %d stops, %d tenures checked, %d violations", time.Duration(monotonic()-h.Began).Round(time.Second),
+		line := fmt.Sprintf("%v: %d kills, %d stops, %d tenures checked, %d violations",
+			time.Duration(monotonic()-h.Began).Round(time.Second),
 			h.out.Kills, h.out.Stops, h.out.Tenures, len(h.out.Violations)+len(h.out.Orphans.Violations))
 		h.mu.Unlock()
 		fmt.Fprintln(h.Out, line)
@@ -240,7 +243,8 @@ func (h *harness) progress(ctx context.Context) {
 // look is how often the table is looked at.
 const look = 50 * time.Millisecond
 
-// watch follows the locks of this round in the table, and those of the one before while somebody may still wait for them.
+// watch follows the locks of this round in the table, and those of the one before while somebody may still wait for
+// them.
 func (h *harness) watch(ctx context.Context) error {
 	last, answered := map[string]dynalock.Record{}, monotonic()
 	for sleep(ctx, look) {
@@ -281,7 +285,8 @@ func (h *harness) saw(round int, r, before dynalock.Record, from, to int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if r.Token < before.Token {
-		h.out.Violations = append(h.out.Violations, fmt.Errorf("the token of %s went back from %d to %d", r.Key, before.Token, r.Token))
+		h.out.Violations = append(h.out.Violations,
+			fmt.Errorf("the token of %s went back from %d to %d", r.Key, before.Token, r.Token))
 	}
 	if r.State != dynalock.Held {
 		return
@@ -312,7 +317,10 @@ func (h *harness) checkRound(ctx context.Context, round int) error {
 	var reads []history.Event
 	for i := range h.Keys {
 		for _, guarded := range []bool{true, false} {
-			e := history.Event{Op: history.Read, Client: "end", ID: len(reads), Key: h.key(round, i), Guarded: guarded, Call: monotonic(), Outcome: history.OK}
+			e := history.Event{
+				Op: history.Read, Client: "end", ID: len(reads), Key: h.key(round, i), Guarded: guarded,
+				Call: monotonic(), Outcome: history.OK,
+			}
 			var err error
 			if e.Read, err = readRegister(ctx, h.db, h.registers(), e.Key, guarded); err != nil {
 				return err
@@ -360,7 +368,8 @@ func (h *harness) checkRound(ctx context.Context, round int) error {
 	}
 	delete(h.stands, round)
 	for slot, spans := range h.fleet.trouble {
-		h.fleet.trouble[slot] = slices.DeleteFunc(spans, func(s span) bool { return s.to < h.Began+int64(round-1)*int64(h.Round) })
+		h.fleet.trouble[slot] = slices.DeleteFunc(spans,
+			func(s span) bool { return s.to < h.Began+int64(round-1)*int64(h.Round) })
 	}
 	h.mu.Unlock()
 	o := orphans(stands, f, events, h.out.Bound, h.attempt()-slow)
@@ -375,8 +384,8 @@ func (h *harness) checkRound(ctx context.Context, round int) error {
 	return nil
 }
 
-// bound is how long an undisturbed waiter may wait for the lock of a dead process: its lease, one poll, and two requests
-// and the timers between them, as far as they are not slow enough for the worker to write them down.
+// bound is how long an undisturbed waiter may wait for the lock of a dead process: its lease, one poll, and two
+// requests and the timers between them, as far as they are not slow enough for the worker to write them down.
 func (h *harness) bound() time.Duration { return h.Lease + h.maxPoll() + 5*slow }
 
 // checkLedger reads the register's elements: what was added, under which token.

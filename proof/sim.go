@@ -27,7 +27,8 @@ const (
 // simCommand has the simulation write its histories, and checks them.
 func simCommand(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("sim", flag.ContinueOnError)
-	schedules := flags.Int("schedules", 1000, "how many `schedules` to simulate; a twentieth more, 50 at least, with pauses between check and use, and beyond what a lease can bear")
+	schedules := flags.Int("schedules", 1000,
+		"how many `schedules` to simulate; a twentieth more, 50 at least, with pauses between check and use, and beyond what a lease can bear")
 	first := flags.Uint64("first", 1, "the first `seed`")
 	dir := flags.String("dir", "", "where the histories are kept (default: nowhere)")
 	if err := flags.Parse(args); err != nil {

@@ -28,7 +28,10 @@ func (h *harness) newSlot(ctx context.Context, i int) (*slot, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &slot{harness: h, name: fmt.Sprint("w", i), index: i, network: n, dice: rand.New(rand.NewPCG(h.Seed, uint64(2*i+1)))}, nil
+	return &slot{
+		harness: h, name: fmt.Sprint("w", i), index: i, network: n,
+		dice: rand.New(rand.NewPCG(h.Seed, uint64(2*i+1))),
+	}, nil
 }
 
 // calm: nothing is done to the first.
@@ -42,8 +45,8 @@ func upTo(d *rand.Rand, n int, lease time.Duration) time.Duration {
 	return time.Duration(d.Int64N(int64(n) * int64(lease)))
 }
 
-// live runs the processes of the slot: they are harmed until there are no kills and stops left, or faulty ends, and told to
-// end when over is closed. unharmed is called when no more is done to them.
+// live runs the processes of the slot: they are harmed until there are no kills and stops left, or faulty ends, and
+// told to end when over is closed. unharmed is called when no more is done to them.
 func (s *slot) live(faulty context.Context, over <-chan struct{}, unharmed func()) error {
 	defer s.network.close()
 	healing, heal := context.WithCancel(faulty)
@@ -125,8 +128,8 @@ func (s *slot) stopFor(ctx context.Context, p *process, d time.Duration) error {
 	return err
 }
 
-// troubled takes note of a trouble that is over. It is felt for a while: an attempt has to time out, and there is a pause
-// after failures.
+// troubled takes note of a trouble that is over. It is felt for a while: an attempt has to time out, and there is a
+// pause after failures.
 func (s *slot) troubled(from int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

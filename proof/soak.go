@@ -28,9 +28,11 @@ func soakCommand(ctx context.Context, args []string) error {
 	o := options{Out: os.Stdout, Kills: math.MaxInt32, Stops: math.MaxInt32}
 	flags := runFlags("soak", &o)
 	flags.DurationVar(&o.For, "for", 3*time.Hour, "how long")
-	flags.DurationVar(&o.Sample, "sample", 0, "between two looks at the memory of a worker (default: 300 looks in all, 1s at least)")
+	flags.DurationVar(&o.Sample, "sample", 0,
+		"between two looks at the memory of a worker (default: 300 looks in all, 1s at least)")
 	picture := flags.String("plot", "soak.png", "`file` for the plot of heap, RSS and goroutines")
-	race := flags.Bool("race", true, "build the workers with the race detector, but for every other one of those whose memory is looked at")
+	race := flags.Bool("race", true,
+		"build the workers with the race detector, but for every other one of those whose memory is looked at")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -202,7 +204,10 @@ func draws(series map[string][]memory, file string) error {
 		rows[i] = []*plot.Plot{p}
 	}
 	image := vgimg.New(width, height*vg.Length(len(rows)))
-	tiles := draw.Tiles{Rows: len(rows), Cols: 1, PadX: vg.Centimeter, PadY: vg.Centimeter / 2, PadTop: vg.Centimeter / 4, PadBottom: vg.Centimeter / 4, PadLeft: vg.Centimeter / 4, PadRight: vg.Centimeter / 2}
+	tiles := draw.Tiles{
+		Rows: len(rows), Cols: 1, PadX: vg.Centimeter, PadY: vg.Centimeter / 2, PadTop: vg.Centimeter / 4,
+		PadBottom: vg.Centimeter / 4, PadLeft: vg.Centimeter / 4, PadRight: vg.Centimeter / 2,
+	}
 	for i, canvases := range plot.Align(rows, tiles, draw.New(image)) {
 		rows[i][0].Draw(canvases[0])
 	}

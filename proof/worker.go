@@ -126,7 +126,10 @@ func workerCommand(ctx context.Context, args []string) error {
 		n = w.Keys
 	}
 	for i := range n {
-		a := &actor{worker: w, name: fmt.Sprintf("%s.%d", w.name, i), rand: rand.New(rand.NewPCG(seed.Sum64(), uint64(i))), key: -1}
+		a := &actor{
+			worker: w, name: fmt.Sprintf("%s.%d", w.name, i), rand: rand.New(rand.NewPCG(seed.Sum64(), uint64(i))),
+			key: -1,
+		}
 		if *sweep {
 			a.key = i
 		}
@@ -139,7 +142,8 @@ func workerCommand(ctx context.Context, args []string) error {
 	all.Wait()
 	over, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*w.Lease)
 	defer cancel()
-	if err := w.lock.Close(over); err != nil && !errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, dynalock.ErrLost) {
+	if err := w.lock.Close(over); err != nil && !errors.Is(err, dynalock.ErrStore) &&
+		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, dynalock.ErrLost) {
 		return err
 	}
 	return w.log.err()
@@ -262,7 +266,8 @@ func (w *worker) sample(ctx context.Context) {
 			pages, err = strconv.ParseUint(strings.Fields(string(stat))[1], 10, 64)
 		}
 		if err == nil {
-			err = json.NewEncoder(f).Encode(memory{monotonic(), m.HeapAlloc, pages * uint64(os.Getpagesize()), runtime.NumGoroutine(), raceDetector})
+			err = json.NewEncoder(f).Encode(
+				memory{monotonic(), m.HeapAlloc, pages * uint64(os.Getpagesize()), runtime.NumGoroutine(), raceDetector})
 		}
 		if err != nil {
 			fmt.Fprintln(os.Stderr, w.name, err)
@@ -369,7 +374,8 @@ func (a *actor) release(ctx context.Context, t *tenure) {
 	}
 }
 
-// held asks the lock, and writes down what it says. Held may be false for a while and true again; Done does not open again.
+// held asks the lock, and writes down what it says. Held may be false for a while and true again; Done does not open
+// again.
 func (a *actor) held(t *tenure) bool {
 	e := history.Event{Op: history.Held, Client: a.name, ID: a.log.id(), Key: t.Key(), Tenure: t.id, Call: monotonic()}
 	held := t.Held()
@@ -406,8 +412,8 @@ func (a *actor) watch(t *tenure, over <-chan struct{}) {
 }
 
 // add is the read-modify-write of a register: it reads, thinks, and writes back what was read with an element more. The
-// guarded register is written through Transact; for the other one, that the lock was held before the read has to do. false:
-// what became of it is not known, or the lock is lost; then nothing more is built on this tenure.
+// guarded register is written through Transact; for the other one, that the lock was held before the read has to do.
+// false: what became of it is not known, or the lock is lost; then nothing more is built on this tenure.
 func (a *actor) add(ctx context.Context, t *tenure, guarded bool) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 4*a.Lease)
 	defer cancel()
@@ -449,7 +455,10 @@ func (a *actor) force(ctx context.Context, t *tenure, began int64, set []string)
 	item, e := a.update(t, true, began, set)
 	e.Forced = true
 	done := a.begin(t.round, e)
-	items := []types.TransactWriteItem{{Put: &types.Put{TableName: aws.String(a.registers()), Item: item}}, t.ConditionCheck()}
+	items := []types.TransactWriteItem{
+		{Put: &types.Put{TableName: aws.String(a.registers()), Item: item}},
+		t.ConditionCheck(),
+	}
 	_, err := a.db.TransactWriteItems(ctx, &dynamodb.TransactWriteItemsInput{TransactItems: items})
 	switch {
 	case err == nil:
@@ -461,8 +470,8 @@ func (a *actor) force(ctx context.Context, t *tenure, began int64, set []string)
 	}
 }
 
-// refusedBy: the condition of the i-th item failed. A transaction may be cancelled for other reasons, conflicts for one,
-// which say nothing of the lock.
+// refusedBy: the condition of the i-th item failed. A transaction may be cancelled for other reasons, conflicts for
+// one, which say nothing of the lock.
 func refusedBy(err error, i int) bool {
 	var cancelled *types.TransactionCanceledException
 	return errors.As(err, &cancelled) && i < len(cancelled.CancellationReasons) &&
@@ -470,7 +479,9 @@ func refusedBy(err error, i int) bool {
 }
 
 // update makes the item of a register with one more element, and the event that says so.
-func (a *actor) update(t *tenure, guarded bool, began int64, set []string) (map[string]types.AttributeValue, history.Event) {
+func (a *actor) update(
+	t *tenure, guarded bool, began int64, set []string,
+) (map[string]types.AttributeValue, history.Event) {
 	e := history.Event{
 		Op: history.Write, Key: t.Key(), Tenure: t.id, Token: t.Token(), Guarded: guarded, Call: began,
 		Read: set, Add: fmt.Sprintf("%s-%d@%d", a.name, a.log.id(), t.Token()),

@@ -65,7 +65,8 @@ func TestATickThatIsSkippedComesAtTheChangeAndOneThatRepeatsComesOnce(t *testing
 		}
 		s := parse(t, tt.expression, "Europe/Berlin")
 		for _, from := range []time.Time{from, from.In(time.FixedZone("", -5*3600))} {
-			if got := strings.Join(ticks(s, from, from.Add(time.Duration(tt.hours)*time.Hour), "Europe/Berlin"), "|"); got != tt.want {
+			if got := strings.Join(ticks(s, from, from.Add(time.Duration(tt.hours)*time.Hour), "Europe/Berlin"),
+				"|"); got != tt.want {
 				t.Errorf("%q after %v: %s, want %s", tt.expression, from, got, tt.want)
 			}
 		}
@@ -101,7 +102,8 @@ func TestTheTicksAroundAChangeOfClocksAreThoseThatCountingMinutesFinds(t *testin
 					for i < min(len(got), len(want)) && got[i] == want[i] {
 						i++
 					}
-					t.Fatalf("%q in %s from tick %d: %q, want %q", expression, zone, i, got[i:min(i+3, len(got))], want[i:min(i+3, len(want))])
+					t.Fatalf("%q in %s from tick %d: %q, want %q", expression, zone, i, got[i:min(i+3, len(got))],
+						want[i:min(i+3, len(want))])
 				}
 			}
 		}
@@ -147,7 +149,8 @@ func counted(t *testing.T, expression string, hourly bool, from, to time.Time, l
 func TestABadExpressionOrTimeZoneIsToldWithWhatIsAllowed(t *testing.T) {
 	t.Parallel()
 	for _, expression := range []string{
-		"", "* * * *", "* * * * * *", "61 * * * *", "* * 30 2 *", "@every 5m", "@reboot", "TZ=Europe/Berlin * * * * *", "TZ=", "CRON_TZ=", "*/0 * * * *", "a b c d e",
+		"", "* * * *", "* * * * * *", "61 * * * *", "* * 30 2 *", "@every 5m", "@reboot", "TZ=Europe/Berlin * * * * *", "TZ=",
+		"CRON_TZ=", "*/0 * * * *", "a b c d e",
 	} {
 		if s, err := cron.Parse(expression, nil); err == nil || !strings.Contains(err.Error(), "allowed: five fields") {
 			t.Errorf("%q: %v, %v", expression, s, err)
@@ -162,7 +165,10 @@ func TestABadExpressionOrTimeZoneIsToldWithWhatIsAllowed(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	for _, seed := range []string{"*/5 * * * *", "0 2 29 2 *", "@daily", "TZ=", "1-59/7,3 */2 1-31 jan-dec sun", "? ? ? ? ?"} {
+	for _, seed := range []string{
+		"*/5 * * * *", "0 2 29 2 *", "@daily", "TZ=", "1-59/7,3 */2 1-31 jan-dec sun",
+		"? ? ? ? ?",
+	} {
 		f.Add(seed)
 	}
 	loc, err := time.LoadLocation("America/Havana")
@@ -184,7 +190,8 @@ func FuzzParse(f *testing.F) {
 				t.Fatalf("%q after %v: %v", expression, at, next)
 			}
 			if again := s.Next(next.Add(-time.Nanosecond)); !again.Equal(next) {
-				t.Fatalf("%q: %v is the tick after %v, and not after the instant before it, which has %v", expression, next, at, again)
+				t.Fatalf("%q: %v is the tick after %v, and not after the instant before it, which has %v", expression, next, at,
+					again)
 			}
 			at = next
 		}

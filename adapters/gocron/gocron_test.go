@@ -81,7 +81,8 @@ func TestOnlyTheLeaderSchedules(t *testing.T) {
 		var electors []*gocron.Elector
 		ended := make(chan error, 2)
 		for _, name := range []string{"a", "b"} {
-			e := gocron.NewElector(client(t, srv).Election("scheduler", func(o *dynalock.ElectionOptions) { o.Candidate = name }))
+			e := gocron.NewElector(
+				client(t, srv).Election("scheduler", func(o *dynalock.ElectionOptions) { o.Candidate = name }))
 			electors = append(electors, e)
 			go func() { ended <- e.Run(ctx) }()
 		}

@@ -87,7 +87,8 @@ func TestEveryKeyHasAFenceOfItsOwnOnTheWire(t *testing.T) {
 		t.Fatal(err)
 	}
 	store := recorder{}
-	service := httptest.NewServer(httpfence.Middleware(store, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
+	service := httptest.NewServer(
+		httpfence.Middleware(store, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})))
 	t.Cleanup(service.Close)
 	keys := []string{"key", "key ", " key", "key\n", "a\x00b", "a+b", "a b", "50%", "orders/42", "ключ"}
 	for _, key := range keys {
@@ -130,14 +131,17 @@ func (r recorder) Advance(_ context.Context, key string, token uint64) error {
 
 type broken struct{}
 
-func (broken) UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error) {
+func (broken) UpdateItem(
+	context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options),
+) (*dynamodb.UpdateItemOutput, error) {
 	return nil, errors.New("no network")
 }
 
 func TestNothingPassesUnchecked(t *testing.T) {
-	h := httpfence.Middleware(&httpfence.Table{DB: broken{}, Name: "fences"}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		t.Error("the handler was called")
-	}))
+	h := httpfence.Middleware(&httpfence.Table{DB: broken{}, Name: "fences"},
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			t.Error("the handler was called")
+		}))
 	if got := send(t, h, func(r *http.Request) {
 		r.Header.Set(httpfence.HeaderKey, "key")
 		r.Header.Set(httpfence.HeaderToken, "7")

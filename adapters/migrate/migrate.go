@@ -44,7 +44,9 @@ type driver struct {
 // database.ErrLocked where locking took too long, dynalock.ErrInvalid for a wait out of range, or is one of
 // [dynalock.Client.Acquire]. The error of its Unlock matches dynalock.ErrLost if the lock was lost while migrations
 // ran. Its Close ends a wait, closes d, and then releases a lock that is still held.
-func Wrap(d database.Driver, c *dynalock.Client, key string, wait time.Duration, optFns ...func(*dynalock.AcquireOptions)) database.Driver {
+func Wrap(
+	d database.Driver, c *dynalock.Client, key string, wait time.Duration, optFns ...func(*dynalock.AcquireOptions),
+) database.Driver {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &driver{Driver: d, c: c, key: key, wait: wait, options: optFns, ctx: ctx, cancel: cancel}
 }
@@ -53,7 +55,8 @@ func Wrap(d database.Driver, c *dynalock.Client, key string, wait time.Duration,
 func (d *driver) Lock() error {
 	start, patience := time.Now(), migrate.DefaultLockTimeout*9/10
 	if d.wait > patience {
-		return fmt.Errorf("%w: migrate: wait is %v, allowed: at most %v (nine tenths of migrate.DefaultLockTimeout)", dynalock.ErrInvalid, d.wait, patience)
+		return fmt.Errorf("%w: migrate: wait is %v, allowed: at most %v (nine tenths of migrate.DefaultLockTimeout)",
+			dynalock.ErrInvalid, d.wait, patience)
 	}
 	held, err := d.acquire()
 	if errors.Is(err, dynalock.ErrHeld) {
@@ -88,7 +91,8 @@ func (d *driver) keep(held *dynalock.Lock, took, patience time.Duration) error {
 	case d.closed:
 		return fmt.Errorf("%w: the driver was closed", database.ErrLocked)
 	case took > patience:
-		return fmt.Errorf("%w: it took %v, allowed: up to %v (nine tenths of migrate.DefaultLockTimeout)", database.ErrLocked, took, patience)
+		return fmt.Errorf("%w: it took %v, allowed: up to %v (nine tenths of migrate.DefaultLockTimeout)", database.ErrLocked,
+			took, patience)
 	}
 	d.held = held
 	return nil

@@ -124,7 +124,8 @@ func TestAWaitBeyondThePatienceOfMigrateIsRefused(t *testing.T) {
 			start := time.Now()
 			err := w.migrations(w.open(wait, 0)).Up()
 			if !errors.Is(err, dynalock.ErrInvalid) || time.Since(start) != 0 {
-				w.Errorf("a wait of %v gives %v after %v, want an error that matches dynalock.ErrInvalid at once", wait, err, time.Since(start))
+				w.Errorf("a wait of %v gives %v after %v, want an error that matches dynalock.ErrInvalid at once", wait, err,
+					time.Since(start))
 			}
 			w.wantFree()
 		}
@@ -191,8 +192,10 @@ func TestWithoutAWaitAFreeLockIsTakenAndAHeldOneIsToldAtOnce(t *testing.T) {
 				w.Fatal(err)
 			}
 			start := time.Now()
-			if err := second.Lock(); !errors.Is(err, database.ErrLocked) || !errors.Is(err, dynalock.ErrHeld) || time.Since(start) != 0 {
-				w.Errorf("error is %v after %v, want one that matches database.ErrLocked and dynalock.ErrHeld at once", err, time.Since(start))
+			if err := second.Lock(); !errors.Is(err, database.ErrLocked) || !errors.Is(err, dynalock.ErrHeld) ||
+				time.Since(start) != 0 {
+				w.Errorf("error is %v after %v, want one that matches database.ErrLocked and dynalock.ErrHeld at once", err,
+					time.Since(start))
 			}
 			if err := first.Unlock(); err != nil {
 				w.Error(err)

@@ -22,8 +22,9 @@ func (a *app) electCommand() *cobra.Command {
 		Long: `Campaign, and run the command whenever this candidate leads. When the command exits while its term lasts, the
 leadership is given up, and its exit code is ours. When the term ends before that, the command is ended and the campaign
 goes on: after a loss it is killed before the lease ends, as by "run"; when the leader is asked to hand over, it gets
-SIGTERM, and SIGKILL after --kill-after, and the lease is kept until it is dead. A signal ends a campaign, and is passed on
-to a command that runs. If dynalock-admin itself is killed or stopped, its guardian kills the command, as said of "run".
+SIGTERM, and SIGKILL after --kill-after, and the lease is kept until it is dead. A signal ends a campaign, and is passed
+on to a command that runs. If dynalock-admin itself is killed or stopped, its guardian kills the command, as said of
+"run".
 
 The command finds DYNALOCK_TOKEN, the term, in its environment, and the rest of what "run" gives it; DYNALOCK_OWNER is
 the candidate.

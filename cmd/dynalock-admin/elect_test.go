@@ -105,12 +105,14 @@ func TestACommandThatDoesNotHeedAHandOverIsKilled(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	line := w.lifeline()
-	p := w.start([]string{"LIFELINE=" + line.path}, "elect", key, "--candidate", "ann", "--kill-after", "100ms", "--", "sh", "-c", stubborn)
+	p := w.start([]string{"LIFELINE=" + line.path}, "elect", key, "--candidate", "ann", "--kill-after", "100ms", "--",
+		"sh", "-c", stubborn)
 	p.expect("ready")
 	handOver := w.start(nil, "hand-over", key, "nobody", "--timeout", "10s")
 	p.expect("leadership is handed over")
 	line.await(t)
-	if said := handOver.expect("dynalock-admin:"); !strings.HasPrefix(said, `dynalock-admin: "nobody" does not lead "the key" after 10s`) {
+	if said := handOver.expect("dynalock-admin:"); !strings.HasPrefix(said,
+		`dynalock-admin: "nobody" does not lead "the key" after 10s`) {
 		t.Errorf("it says %q", said)
 	}
 	handOver.exits(77)

@@ -50,10 +50,16 @@ func TestAMessageIsOneLineThatTellsTheLockBeforeTheStore(t *testing.T) {
 		want string
 	}{
 		{store, `heartbeat "k" on table "t": first second`},
-		{&dynalock.LostError{Key: "k", Reason: fmt.Errorf("%w: %w", heartbeat.ErrDeadline, store)}, `lost "k": no heartbeat was acknowledged in time: first second`},
+		{
+			&dynalock.LostError{Key: "k", Reason: fmt.Errorf("%w: %w", heartbeat.ErrDeadline, store)},
+			`lost "k": no heartbeat was acknowledged in time: first second`,
+		},
 		{&dynalock.LostError{Key: "k", Reason: heartbeat.ErrDeadline}, `lost "k": no heartbeat was acknowledged in time`},
 		{&dynalock.LostError{Key: "k", Reason: heartbeat.ErrLimit}, `lost "k": it was held for as long as --max-hold allows`},
-		{&dynalock.LostError{Key: "k", Reason: fmt.Errorf("%w: it was taken over", heartbeat.ErrGone), By: successor}, `lost "k": it was taken over; now held by "evil\n\x1b[0m"`},
+		{
+			&dynalock.LostError{Key: "k", Reason: fmt.Errorf("%w: it was taken over", heartbeat.ErrGone), By: successor},
+			`lost "k": it was taken over; now held by "evil\n\x1b[0m"`,
+		},
 		{&dynalock.HeldError{Record: dynalock.Record{Key: "k"}}, `"k" is held`},
 		{fmt.Errorf("%w: gone", dynalock.ErrChanged), `lock is no longer in the tenure shown: gone`},
 	} {
@@ -71,7 +77,8 @@ func TestAHeldLockIsToldWithWhoSinceWhenAndWhy(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 	r.AcquiredAt, r.ExpiresAt, r.Reason = now.Add(-time.Minute), now.Add(time.Second), "deploy"
-	if got, want := heldMessage(r, now), `"k" is held by "w" since 2026-11-22T11:59:00Z (1m ago), reason "deploy"`; got != want {
+	if got, want := heldMessage(r, now),
+		`"k" is held by "w" since 2026-11-22T11:59:00Z (1m ago), reason "deploy"`; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

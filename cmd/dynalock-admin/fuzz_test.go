@@ -25,8 +25,9 @@ import (
 
 // documented are the exit codes of the help text, but for those that are a command's own: the fuzzed one never starts.
 var documented = map[int]bool{
-	exitOK: true, exitOther: true, exitUsage: true, exitForeign: true, exitStore: true, exitHeld: true, exitLost: true, exitChanged: true,
-	exitUnfit: true, exitFailed: true, exitPaused: true, exitTooSoon: true, exitNotExecutable: true, exitNotFound: true,
+	exitOK: true, exitOther: true, exitUsage: true, exitForeign: true, exitStore: true, exitHeld: true, exitLost: true,
+	exitChanged: true,
+	exitUnfit:   true, exitFailed: true, exitPaused: true, exitTooSoon: true, exitNotExecutable: true, exitNotFound: true,
 }
 
 // furnished is a table with something of everything: free, held, dead and foreign items, a leader, a paused job, runs.
@@ -47,13 +48,15 @@ func furnished(tb testing.TB) *dynalocktest.Server {
 	try(err)
 	tb.Cleanup(func() { _ = locks.Close(context.WithoutCancel(ctx)) })
 	try(locks.Do(ctx, "free", func(context.Context, *dynalock.Lock) error { return nil }))
-	_, err = locks.Acquire(ctx, "held", func(o *dynalock.AcquireOptions) { o.Reason, o.Data = "two\nlines \x1b[31m", []byte{0xff, 0} })
+	_, err = locks.Acquire(ctx, "held",
+		func(o *dynalock.AcquireOptions) { o.Reason, o.Data = "two\nlines \x1b[31m", []byte{0xff, 0} })
 	try(err)
 	_, err = locks.Acquire(ctx, "once/busy/p")
 	try(err)
 	_, err = locks.Once(ctx, "job", "done", func(context.Context, *dynalock.Lock) error { return nil })
 	try(err)
-	if _, err = locks.Once(ctx, "job", "failed", func(context.Context, *dynalock.Lock) error { return errors.New("no\nluck") }); err == nil {
+	if _, err = locks.Once(ctx, "job", "failed",
+		func(context.Context, *dynalock.Lock) error { return errors.New("no\nluck") }); err == nil {
 		tb.Fatal("no error")
 	}
 	try(locks.Pause(ctx, "paused", "two\nlines"))
@@ -136,7 +139,8 @@ func (got invoked) check(t *testing.T, args []string) {
 	if !documented[got.code] && !heldCode(args) {
 		t.Errorf("%q: exit code %d", args, got.code)
 	}
-	if clean(strings.TrimRight(got.err, "\n")) != strings.TrimRight(got.err, "\n") && !got.noisy && !shell && len(said) == 1 {
+	if clean(strings.TrimRight(got.err, "\n")) != strings.TrimRight(got.err, "\n") && !got.noisy && !shell &&
+		len(said) == 1 {
 		t.Errorf("%q: standard error is not one printable line: %q", args, got.err)
 	}
 	if want := 1; got.code != exitOK && !heldCode(args) && len(said) != want {
@@ -179,9 +183,12 @@ func help(out string) bool {
 // another one stand for a word of it: so a mutation makes another command line more often than another misspelling.
 func vocabulary() []string {
 	words := []string{
-		"", "--", "-", "free", "held", "dead", "foreign", "once/job/done", "job", "done", "failed", "busy", "p", "paused", "true",
-		"0", "1", "-1", "1s", "-1s", "1ms", "24h", "1e9", "18446744073709551615", "json", "table", "awslabs", "dynamolock", "locks", "sorted",
-		"sk", "pk", "n/", "two\nlines", "\x1b[31m", "\xff", "\u202e", "ü 日本", strings.Repeat("k", 2048), "http://127.0.0.1:1", "bash", "--help",
+		"", "--", "-", "free", "held", "dead", "foreign", "once/job/done", "job", "done", "failed", "busy", "p", "paused",
+		"true",
+		"0", "1", "-1", "1s", "-1s", "1ms", "24h", "1e9", "18446744073709551615", "json", "table", "awslabs", "dynamolock",
+		"locks", "sorted",
+		"sk", "pk", "n/", "two\nlines", "\x1b[31m", "\xff", "\u202e", "ü 日本", strings.Repeat("k", 2048), "http://127.0.0.1:1",
+		"bash", "--help",
 	}
 	flag := regexp.MustCompile(`--[a-z-]+`)
 	root := newApp(nil, nil, nil).rootCommand()

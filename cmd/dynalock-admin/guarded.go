@@ -27,8 +27,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// patience is how long an ending waits for a store that does not answer, where a lock was held. What is left undone then
-// ends with its lease.
+// patience is how long an ending waits for a store that does not answer, where a lock was held. What is left undone
+// then ends with its lease.
 const patience = 5 * time.Second
 
 // guarded is one invocation of run, once or elect: a command that runs while a lock is held.
@@ -62,9 +62,12 @@ func (r *guarded) lockFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.DurationVar(&r.lease, "lease", 0, "how long the lock outlives its last heartbeat (default 10s)")
 	f.DurationVar(&r.heartbeat, "heartbeat", 0, "time between heartbeats (default a fifth of the lease)")
-	f.DurationVar(&r.margin, "safety-margin", 0, "how long before the lease ends the lock counts as lost (default a fifth of the lease)")
-	f.DurationVar(&r.skew, "max-clock-skew", 0, "take a lock at first sight whose stored expiry passed longer ago than this; clocks must agree that well (default: never)")
-	f.DurationVar(&r.killAfter, "kill-after", 5*time.Second, "time from SIGTERM to SIGKILL for what the command left behind")
+	f.DurationVar(&r.margin, "safety-margin", 0,
+		"how long before the lease ends the lock counts as lost (default a fifth of the lease)")
+	f.DurationVar(&r.skew, "max-clock-skew", 0,
+		"take a lock at first sight whose stored expiry passed longer ago than this; clocks must agree that well (default: never)")
+	f.DurationVar(&r.killAfter, "kill-after", 5*time.Second,
+		"time from SIGTERM to SIGKILL for what the command left behind")
 }
 
 // waitFlags are those of everything that can do without the lock.
@@ -181,7 +184,10 @@ func (r *guarded) prepare(ctx context.Context, cmd *cobra.Command, command []str
 		r.warn("warning: " + text + ": it may work on when the lock is lost; run dynalock-admin under sudo, not the command")
 	}
 	r.signals = make(chan os.Signal, 16)
-	for _, s := range []os.Signal{syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2} {
+	for _, s := range []os.Signal{
+		syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1,
+		syscall.SIGUSR2,
+	} {
 		if !signal.Ignored(s) { // as by nohup: then it stays ignored, here and in the command
 			signal.Notify(r.signals, s)
 		}
@@ -243,13 +249,15 @@ func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, w
 	}
 	short := !r.forever && time.Until(until) < cmp.Or(r.options.AttemptTimeout, time.Second)
 	err = try(ctx, true)
-	if errors.As(err, &last) && last.Record.Version == "" || short && errors.Is(err, dynalock.ErrStore) { // too short to look again
+	if errors.As(err, &last) && last.Record.Version == "" || short && errors.Is(err, dynalock.ErrStore) {
+		// too short to look again
 		return first
 	}
 	return err
 }
 
-// first makes the first attempt, for which there is as much time as for anything that is asked, and no more than to wait.
+// first makes the first attempt, for which there is as much time as for anything that is asked, and no more than to
+// wait.
 func (r *guarded) first(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
 	limit := r.a.timeout
 	if wait := time.Duration(r.wait); wait > 0 && (limit == 0 || wait < limit) {
@@ -258,7 +266,8 @@ func (r *guarded) first(ctx context.Context, try func(ctx context.Context, wait 
 	limited, cancel := within(ctx, limit)
 	defer cancel()
 	err := try(limited, false)
-	if err == nil || r.won || limited.Err() == nil || ctx.Err() != nil || errors.Is(err, dynalock.ErrHeld) || errors.Is(err, dynalock.ErrStore) {
+	if err == nil || r.won || limited.Err() == nil || ctx.Err() != nil || errors.Is(err, dynalock.ErrHeld) ||
+		errors.Is(err, dynalock.ErrStore) {
 		return err
 	}
 	return &exitError{exitStore, fmt.Errorf("no answer from table %q within %v", r.a.table, limit)}
@@ -298,7 +307,8 @@ func (r *guarded) work(duty context.Context, l *dynalock.Lock, owner string, env
 	cmd := exec.Command(r.path, r.command[1:]...)
 	cmd.Args[0] = r.command[0]
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = r.a.in, r.a.out, r.a.err
-	cmd.Env = append(slices.Clone(r.env), "DYNALOCK_KEY="+l.Key(), "DYNALOCK_TOKEN="+strconv.FormatUint(l.Token(), 10), "DYNALOCK_OWNER="+owner)
+	cmd.Env = append(slices.Clone(r.env), "DYNALOCK_KEY="+l.Key(), "DYNALOCK_TOKEN="+strconv.FormatUint(l.Token(), 10),
+		"DYNALOCK_OWNER="+owner)
 	cmd.Env = append(cmd.Env, env...)
 	if r.ownOutput {
 		cmd.Stdout = r.a.err
@@ -460,7 +470,8 @@ func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 	_, _ = untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Close(ctx) })
 }
 
-// hush keeps back what is said after the command's end if it takes long to tell DynamoDB: that is done, or not begun yet.
+// hush keeps back what is said after the command's end if it takes long to tell DynamoDB: that is done, or not begun
+// yet.
 func (r *guarded) hush() {
 	if r.quiet != nil {
 		r.quiet()

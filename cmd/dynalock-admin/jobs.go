@@ -78,8 +78,9 @@ type runJSON struct {
 
 func runToJSON(run dynalock.Run, status string) runJSON {
 	return runJSON{
-		Job: run.Job, Period: run.Period, Status: status, By: run.By, StartedAt: utc(run.StartedAt), FinishedAt: utc(run.FinishedAt),
-		Attempt: run.Attempt, Token: run.Token, Error: run.Err,
+		Job: run.Job, Period: run.Period, Status: status, By: run.By, StartedAt: utc(run.StartedAt),
+		FinishedAt: utc(run.FinishedAt),
+		Attempt:    run.Attempt, Token: run.Token, Error: run.Err,
 	}
 }
 
@@ -118,12 +119,13 @@ A run is
   expired       its lock is held, but the lease has run out by this machine's clock: its process may be dead
   interrupted   it gave its lock back, or an operator freed it, and it did not finish
 
-An expired or interrupted run is begun again by whoever asks for the period, who first watches the lock of an expired one
-for its lease. It is not begun again
+An expired or interrupted run is begun again by whoever asks for the period, who first watches the lock of an expired
+one for its lease. It is not begun again
 
   - when it was begun as often as its program allows (--attempts, MaxAttempts; 3 by default), which is not known here.
     ATTEMPT says how often it was begun; runs that were told to stop, and those before a rerun, are in it but do not
-    count. "rerun" gives it all its attempts again; free the lock of an expired one first, with "release once/JOB/PERIOD".
+    count. "rerun" gives it all its attempts again; free the lock of an expired one first, with "release
+once/JOB/PERIOD".
   - when it is of a tick, and a later tick has begun.
 
 Times are those of the runs' clocks.
@@ -206,7 +208,10 @@ func (a *app) showRuns(name string, job dynalock.Job, runs []runJSON, now time.T
 	}
 	rows := [][]string{{"PERIOD", "STATUS", "BY", "STARTED", "TOOK", "ATTEMPT", "TOKEN", "ERROR"}}
 	for _, r := range runs {
-		row := []string{quoted(r.Period), r.Status, r.By, relative(r.StartedAt, now), "", strconv.Itoa(r.Attempt), strconv.FormatUint(r.Token, 10), r.Error}
+		row := []string{
+			quoted(r.Period), r.Status, r.By, relative(r.StartedAt, now), "", strconv.Itoa(r.Attempt),
+			strconv.FormatUint(r.Token, 10), r.Error,
+		}
 		if !r.FinishedAt.IsZero() {
 			row[4] = took(dynalock.Run{StartedAt: r.StartedAt, FinishedAt: r.FinishedAt}).String()
 		}
@@ -259,9 +264,9 @@ func (a *app) pauseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause JOB",
 		Short: "Keep a job from starting",
-		Long: `Keep a job from starting: "once" says that it is paused, by whom and why, and exits with 80. A run under way goes on.
-A job that is paused already is paused by you from now on, for your reason. The JSON output has job, paused, pausedBy,
-reason, pausedAt, lastStart, lastPeriod and lastTick.`,
+		Long: `Keep a job from starting: "once" says that it is paused, by whom and why, and exits with 80. A run under way
+goes on. A job that is paused already is paused by you from now on, for your reason. The JSON output has job, paused,
+pausedBy, reason, pausedAt, lastStart, lastPeriod and lastTick.`,
 		Args: oneJob,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			if !utf8.ValidString(reason) {

@@ -25,7 +25,10 @@ func leaderToJSON(r dynalock.Record, now time.Time) leaderJSON {
 	if r.State == dynalock.Free {
 		return leaderJSON{Key: r.Key}
 	}
-	return leaderJSON{Key: r.Key, Led: true, Candidate: r.Owner, Term: r.Token, Since: utc(r.AcquiredAt), Expired: expired(r, now), Value: r.Data}
+	return leaderJSON{
+		Key: r.Key, Led: true, Candidate: r.Owner, Term: r.Token, Since: utc(r.AcquiredAt),
+		Expired: expired(r, now), Value: r.Data,
+	}
 }
 
 func (a *app) leaderCommand() *cobra.Command {
@@ -33,8 +36,8 @@ func (a *app) leaderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "leader KEY",
 		Short: "Show who leads an election, since when, in which term, and the value published",
-		Long: `Show who leads an election, since when, in which term, and the value that the leader has published. That nobody leads
-is success, too. A leader that died is shown, as expired, until another one was elected.
+		Long: `Show who leads an election, since when, in which term, and the value that the leader has published. That nobody
+leads is success, too. A leader that died is shown, as expired, until another one was elected.
 
 With --exit-code the exit code tells the state: 0 somebody leads, 66 nobody does, 82 the leader's lease has run out. The
 output is the same. A key that is no lock is an error (65) in any case.
@@ -147,7 +150,11 @@ func (a *app) showLeader(r dynalock.Record, now time.Time) error {
 	}
 	rows := [][]string{{"leader", r.Owner}, {"term", token(r)}, {"since", absolute(r.AcquiredAt, now)}}
 	if expired(r, now) {
-		rows = append(rows, []string{"expired", absolute(r.ExpiresAt, now) + ": it may be dead; the next candidate who watches it for " + r.Lease.String() + " leads"})
+		rows = append(rows, []string{
+			"expired",
+			absolute(r.ExpiresAt, now) + ": it may be dead; the next candidate who watches it for " + r.Lease.String() +
+				" leads",
+		})
 	}
 	if len(r.Data) > 0 {
 		rows = append(rows, []string{"value", showData(r.Data)})
@@ -159,12 +166,13 @@ func (a *app) handOverCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "hand-over KEY CANDIDATE",
 		Short: "Have the leader of an election hand over to another candidate",
-		Long: `Have the leader of an election hand over to another candidate, which has to campaign already. The leader ends its
-work, and then the candidate leads before anybody else can. Where it has not come to that within --timeout, or somebody
-else leads in the end, that is an error; a leader that was asked still hands over when it can. The output is that of leader.
+		Long: `Have the leader of an election hand over to another candidate, which has to campaign already. The leader ends
+its work, and then the candidate leads before anybody else can. Where it has not come to that within --timeout, or
+somebody else leads in the end, that is an error; a leader that was asked still hands over when it can. The output is
+that of leader.
 
-Candidates are nowhere listed, so a name that none of them has is not refused: the leader ends its work all the same, and
-nobody leads until its lease is over and one of the candidates has looked (with the defaults 10 to 11 s), or until
+Candidates are nowhere listed, so a name that none of them has is not refused: the leader ends its work all the same,
+and nobody leads until its lease is over and one of the candidates has looked (with the defaults 10 to 11 s), or until
 hand-over is repeated with the right name, which leads at its next look.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
@@ -193,7 +201,11 @@ hand-over is repeated with the right name, which leads at its next look.`,
 			case err != nil:
 				return err
 			case asked != nil && (r.State != dynalock.Held || r.Owner != args[1]): // time is up, and not for the store's sake
-				return &exitError{exitChanged, fmt.Errorf("%q does not lead %q after %v: does it campaign, and does the leader end its work?", args[1], args[0], a.timeout)}
+				return &exitError{
+					exitChanged,
+					fmt.Errorf("%q does not lead %q after %v: does it campaign, and does the leader end its work?", args[1], args[0],
+						a.timeout),
+				}
 			}
 			return a.showLeader(r, time.Now())
 		}),

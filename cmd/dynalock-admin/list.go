@@ -55,8 +55,8 @@ says who freed it where that was not its holder. Times are those of the holder's
 or begins or ends with a space, is in double quotes, as in Go. A held lock that is expired has run out of its lease,
 but is free only once somebody takes it. WAITERS is an estimate made when the lock was acquired.
 
-What is kept of jobs and of their runs that are over is no free lock: under keys that begin with once/ only what is held,
-or foreign, is listed, unless --jobs or a --prefix asks for the rest; "runs" says what became of it.
+What is kept of jobs and of their runs that are over is no free lock: under keys that begin with once/ only what is
+held, or foreign, is listed, unless --jobs or a --prefix asks for the rest; "runs" says what became of it.
 
 The JSON output is one document, {"locks": [...]}, each lock with key, state (free, held, foreign), owner, token,
 reason, leaseMillis, acquiredAt, renewedAt, expiresAt (RFC 3339), expired, waiters, releasedAt and releasedBy (of a free
@@ -79,7 +79,11 @@ period where it is of a job; what is not known is left out.`,
 					return err
 				}
 				if r.Key == "" && a.namespace == "" {
-					return &exitError{exitUnfit, fmt.Errorf("table %q has no string %q in its items, so that is not its partition key: see table check", c.Table(), a.partitionKey)}
+					return &exitError{
+						exitUnfit,
+						fmt.Errorf("table %q has no string %q in its items, so that is not its partition key: see table check", c.Table(),
+							a.partitionKey),
+					}
 				}
 				if f.match(r, now) {
 					found = append(found, r)
@@ -115,7 +119,10 @@ func (a *app) showList(found []dynalock.Record, now time.Time) error {
 }
 
 func listRow(r dynalock.Record, now time.Time) []string {
-	row := []string{quoted(r.Key), r.State.String(), r.Owner, token(r), relative(r.AcquiredAt, now), relative(r.RenewedAt, now), relative(r.ExpiresAt, now), "", r.Reason}
+	row := []string{
+		quoted(r.Key), r.State.String(), r.Owner, token(r), relative(r.AcquiredAt, now),
+		relative(r.RenewedAt, now), relative(r.ExpiresAt, now), "", r.Reason,
+	}
 	switch r.State {
 	case dynalock.Held:
 		row[7] = strconv.Itoa(r.Waiters)

@@ -194,7 +194,8 @@ func cmdDrop(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	db := ts.Value("db").(*dynamodb.Client)
 	unprotected := false
-	_, err := db.UpdateTable(context.Background(), &dynamodb.UpdateTableInput{TableName: &args[0], DeletionProtectionEnabled: &unprotected})
+	_, err := db.UpdateTable(context.Background(),
+		&dynamodb.UpdateTableInput{TableName: &args[0], DeletionProtectionEnabled: &unprotected})
 	ts.Check(err)
 	_, err = db.DeleteTable(context.Background(), &dynamodb.DeleteTableInput{TableName: &args[0]})
 	ts.Check(err)

@@ -21,7 +21,8 @@ func (r *guarded) nested(ctx context.Context, c *dynalock.Client, key string) er
 		return r.a.look(ctx, c, key)
 	})
 	if err == nil && held.State == dynalock.Held && held.Token == token {
-		return usagef("%q is held by the dynalock-admin that this one runs under (token %d): it would wait for itself", key, token)
+		return usagef("%q is held by the dynalock-admin that this one runs under (token %d): it would wait for itself", key,
+			token)
 	}
 	return err
 }

@@ -32,10 +32,10 @@ func (a *app) onceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "once JOB [PERIOD] -- COMMAND [ARGS...]",
 		Short: "Run a command unless it has run for this period, anywhere, or at each tick",
-		Long: `Run the command, and exit with its exit code, unless it has run for this period already, anywhere. PERIOD is the
-logical tick, the same text on all machines: a date, a deploy's id. Whoever comes while it runs waits for the result;
-whoever comes later has it at once: says who ran it, when and with what result, and exits with 0, or with 79 if that
-run failed.
+		Long: `Run the command, and exit with its exit code, unless it has run for this period already, anywhere. PERIOD is
+the logical tick, the same text on all machines: a date, a deploy's id. Whoever comes while it runs waits for the
+result; whoever comes later has it at once: says who ran it, when and with what result, and exits with 0, or with 79 if
+that run failed.
 
 A command that exits has finished the period: an exit code other than 0 is recorded as a failure, after --retries more
 tries, and not repeated, unless "rerun" opens the period again. What did not finish is begun again by whoever asks for
@@ -74,14 +74,18 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 	r.lockFlags(cmd)
 	r.waitFlags(cmd)
 	f := cmd.Flags()
-	f.IntVar(&r.once.MaxAttempts, "attempts", usualAttempts, "how often a period may be begun, if it did not finish, 1 to 1000")
+	f.IntVar(&r.once.MaxAttempts, "attempts", usualAttempts,
+		"how often a period may be begun, if it did not finish, 1 to 1000")
 	allow(cmd, "attempts", "1 to 1000")
-	f.IntVar(&r.once.RetryOnError, "retries", 0, "how often a command that failed is tried again before that counts, 0 to 1000")
+	f.IntVar(&r.once.RetryOnError, "retries", 0,
+		"how often a command that failed is tried again before that counts, 0 to 1000")
 	allow(cmd, "retries", "0 to 1000")
 	f.DurationVar(&r.once.RetryPause, "retry-pause", 0, "time before each retry, while the lock is held")
 	r.ticks.flags(cmd)
-	f.DurationVar(&r.once.AtLeast, "at-least", 0, "do not start within this time of the job's last start, for another period (default: no limit)")
-	f.DurationVar(&r.once.Keep, "keep", 7*24*time.Hour, "how long a finished run stays known, where the table has DynamoDB's TTL; else for ever")
+	f.DurationVar(&r.once.AtLeast, "at-least", 0,
+		"do not start within this time of the job's last start, for another period (default: no limit)")
+	f.DurationVar(&r.once.Keep, "keep", 7*24*time.Hour,
+		"how long a finished run stays known, where the table has DynamoDB's TTL; else for ever")
 	f.StringVar(&r.once.Reason, "reason", "", "shown to those who wait")
 	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
 		r.job, r.ownOutput = args[0], a.output == formatJSON
@@ -89,7 +93,8 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 			return err
 		}
 		if r.once.MaxAttempts == 0 || r.once.Keep == 0 { // which the library takes for its defaults
-			return usagef("--attempts is %d and --keep is %v, allowed: 1 to 1000, and 15m to 10 years", r.once.MaxAttempts, r.once.Keep)
+			return usagef("--attempts is %d and --keep is %v, allowed: 1 to 1000, and 15m to 10 years", r.once.MaxAttempts,
+				r.once.Keep)
 		}
 		args = args[1:]
 		if r.ticks.schedule == nil {
@@ -139,7 +144,11 @@ func (r *onceRun) attempt(ctx context.Context, c *dynalock.Client, wait bool) (d
 			if wait || r.wait > 0 {
 				code = r.heldCode
 			}
-			r.refused = cmp.Or(err, error(&exitError{code, fmt.Errorf("the time for %q of %q was over as it was won: it was given back", r.period, r.job)}))
+			r.refused = cmp.Or(err,
+				error(&exitError{
+					code,
+					fmt.Errorf("the time for %q of %q was over as it was won: it was given back", r.period, r.job),
+				}))
 			return r.giveBack(l)
 		}
 		return r.do(l, cancel)
@@ -202,14 +211,16 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	case r.ended == nil:
 		return r.reportOthers(run, err, heard)
 	}
-	end, recorded := *r.ended, !errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+	end, recorded := *r.ended,
+		!errors.Is(err, dynalock.ErrStore) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
 	open := errors.Is(err, dynalock.ErrNotDone)
 	switch {
 	case !end.lost && errors.Is(err, dynalock.ErrLost): // which the end of the run noticed
 		end.lost = true
 		r.warn(message(err))
 	case !end.lost && !recorded && !open:
-		r.warn(fmt.Sprintf("warning: what became of %q of %q was not recorded, and it may be begun again: %s", r.period, r.job, message(err)))
+		r.warn(fmt.Sprintf("warning: what became of %q of %q was not recorded, and it may be begun again: %s", r.period,
+			r.job, message(err)))
 	}
 	if end.lost || end.killed || open || !recorded {
 		run.FinishedAt, run.Err = time.Time{}, ""
@@ -224,9 +235,16 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	case open && heard != nil && !end.lost: // it came between two tries
 		return heard
 	case open && !end.killed && !end.lost:
-		return &exitError{end.code, fmt.Errorf("exit code %d: %q of %q is not finished, and %s", end.code, r.period, r.job, r.again(run))}
+		return &exitError{
+			end.code,
+			fmt.Errorf("exit code %d: %q of %q is not finished, and %s", end.code, r.period, r.job, r.again(run)),
+		}
 	case end.killed && !end.lost:
-		return &exitError{end.code, fmt.Errorf("the command was killed (%v): %q of %q is not finished, and may be begun again", syscall.Signal(end.code-exitSignal), r.period, r.job)}
+		return &exitError{
+			end.code,
+			fmt.Errorf("the command was killed (%v): %q of %q is not finished, and may be begun again",
+				syscall.Signal(end.code-exitSignal), r.period, r.job),
+		}
 	case err != nil || recorded:
 		return err
 	}
@@ -246,7 +264,10 @@ func (r *onceRun) reportOthers(run dynalock.Run, err, heard error) error {
 	}
 	switch {
 	case errors.Is(err, dynalock.ErrRunFailed):
-		return &exitError{exitFailed, fmt.Errorf("%q of %q failed: %s: %s", run.Period, run.Job, ranBy(run, time.Now()), run.Err)}
+		return &exitError{
+			exitFailed,
+			fmt.Errorf("%q of %q failed: %s: %s", run.Period, run.Job, ranBy(run, time.Now()), run.Err),
+		}
 	case err != nil:
 		return cmp.Or(heard, r.heldError(err))
 	case r.a.output == formatJSON:

@@ -60,7 +60,13 @@ func (w *world) underWay(job, period string) {
 func TestTheKeysOfAJobAreThoseOfTheLibraryAndLeadBackToIt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	for _, name := range [][2]string{{"plain", "2026-11"}, {"a/b %", "x/y/z"}, {"ü\n", " "}, {"..", "/"}, {"once/j", "once/k"}} {
+	for _, name := range [][2]string{
+		{"plain", "2026-11"},
+		{"a/b %", "x/y/z"},
+		{"ü\n", " "},
+		{"..", "/"},
+		{"once/j", "once/k"},
+	} {
 		job, period := name[0], name[1]
 		if err := w.other.Pause(t.Context(), job, ""); err != nil {
 			t.Fatal(err)
@@ -94,13 +100,15 @@ func TestWhoComesSecondWaitsForTheResult(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	wake, letGo := w.wake()
-	first := w.start([]string{wake}, "once", "j", "p", "--owner", "first", "--", "sh", "-c", `echo ready; `+untilWoke+`exit 3`)
+	first := w.start([]string{wake}, "once", "j", "p", "--owner", "first", "--", "sh", "-c",
+		`echo ready; `+untilWoke+`exit 3`)
 	first.expect("ready")
 	second := w.start(nil, "once", "j", "p", "-v", "--", "echo", "ran")
 	second.expect("lock waiting")
 	letGo()
 	first.exits(3)
-	if said := second.expect("dynalock-admin:"); !strings.HasPrefix(said, `dynalock-admin: "p" of "j" failed: by "first", `) || !strings.HasSuffix(said, ": exit code 3") {
+	if said := second.expect("dynalock-admin:"); !strings.HasPrefix(said,
+		`dynalock-admin: "p" of "j" failed: by "first", `) || !strings.HasSuffix(said, ": exit code 3") {
 		t.Errorf("it says %q", said)
 	}
 	second.exits(79)
@@ -148,7 +156,8 @@ func TestARunThatLosesItsLockIsEndedAndBegunAgain(t *testing.T) {
 	if err := w.other.ForceRelease(t.Context(), w.runRecord("j", "p")); err != nil {
 		t.Fatal(err)
 	}
-	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "once/j/p": it was freed by "the other"; ending the command` {
+	if said := p.expect("dynalock-admin:",
+		"got TERM"); said != `dynalock-admin: lost "once/j/p": it was freed by "the other"; ending the command` {
 		t.Errorf("it says %q", said)
 	}
 	p.exits(76)
@@ -162,7 +171,8 @@ func TestASuccessorBeginsTheRunOfACutOffHolderOnlyWhenItsCommandIsDead(t *testin
 	t.Parallel()
 	w := newWorld(t)
 	gate, line := w.gate(), w.lifeline()
-	p := w.start([]string{"LIFELINE=" + line.path}, guarding([]string{"once", "j", "p"}, unguarded, "sh", "-c", stubborn)...)
+	p := w.start([]string{"LIFELINE=" + line.path},
+		guarding([]string{"once", "j", "p"}, unguarded, "sh", "-c", stubborn)...)
 	p.expect("ready")
 	gate.shut.Store(true)
 	run, err := w.other.Once(t.Context(), "j", "p", nothing)
@@ -190,7 +200,8 @@ func TestAResultThatCannotBeRecordedIsToldAndNoSuccess(t *testing.T) {
 			w := newWorld(t)
 			gate := w.gate()
 			wake, letGo := w.wake()
-			p := w.start([]string{wake}, "once", "j", tt.period, "--lease", "10s", "--", "sh", "-c", `echo ready; `+untilWoke+`exit `+tt.exit)
+			p := w.start([]string{wake}, "once", "j", tt.period, "--lease", "10s", "--", "sh", "-c",
+				`echo ready; `+untilWoke+`exit `+tt.exit)
 			p.expect("ready")
 			gate.shut.Store(true)
 			letGo()
@@ -238,8 +249,14 @@ func TestACommandThatWasToldToStopLeavesThePeriodOpenUnlessItExitsWith0(t *testi
 		exit int
 		said string
 	}{
-		"exits":     {`trap "exit 143" TERM; `, 143, `dynalock-admin: exit code 143: "exits" of "j" is not finished, and is begun again by whoever asks`},
-		"is killed": {``, 143, `dynalock-admin: the command was killed (terminated): "is killed" of "j" is not finished, and may be begun again`},
+		"exits": {
+			`trap "exit 143" TERM; `, 143,
+			`dynalock-admin: exit code 143: "exits" of "j" is not finished, and is begun again by whoever asks`,
+		},
+		"is killed": {
+			``, 143,
+			`dynalock-admin: the command was killed (terminated): "is killed" of "j" is not finished, and may be begun again`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -280,10 +297,16 @@ func TestASignalBetweenTwoTriesLeavesThePeriodOpen(t *testing.T) {
 func TestAJobTicksUntilASignalComes(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct{ flag, value, command string }{
-		"while it waits":          {"--cron", "* * * * *", "true"},
-		"while its command runs":  {"--every", "1s", `trap "exit 5" TERM; echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; ` + idle},
-		"which exits with 0 then": {"--every", "1s", `trap "exit 0" TERM; echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; ` + idle},
-		"between ticks":           {"--every", "1s", `echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; exit 3`},
+		"while it waits": {"--cron", "* * * * *", "true"},
+		"while its command runs": {
+			"--every", "1s",
+			`trap "exit 5" TERM; echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; ` + idle,
+		},
+		"which exits with 0 then": {
+			"--every", "1s",
+			`trap "exit 0" TERM; echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; ` + idle,
+		},
+		"between ticks": {"--every", "1s", `echo ready $DYNALOCK_JOB $DYNALOCK_PERIOD; exit 3`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

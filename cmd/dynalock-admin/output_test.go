@@ -71,7 +71,8 @@ func FuzzCleanTextIsPrintableAndStaysAsItIs(f *testing.F) {
 func TestColumnsAreAlignedAndRowsEndWithTheirText(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	if err := writeTable(&b, [][]string{{"KEY", "OWNER", "REASON"}, {"öffnung", "", ""}, {"a\tb", "x", "why"}}); err != nil {
+	if err := writeTable(&b,
+		[][]string{{"KEY", "OWNER", "REASON"}, {"öffnung", "", ""}, {"a\tb", "x", "why"}}); err != nil {
 		t.Fatal(err)
 	}
 	want := "KEY      OWNER  REASON\nöffnung  -\na\\tb     x      why\n"
@@ -81,7 +82,10 @@ func TestColumnsAreAlignedAndRowsEndWithTheirText(t *testing.T) {
 }
 
 func FuzzJSONIsPrintableAndSaysTheSame(f *testing.F) {
-	for _, s := range []string{"", "plain", "ü\n\x00\x7f", "\u009b31m", "\u2028\u202e\U000e0001", `\x1b <&>`, "\U0001f44d"} {
+	for _, s := range []string{
+		"", "plain", "ü\n\x00\x7f", "\u009b31m", "\u2028\u202e\U000e0001", `\x1b <&>`,
+		"\U0001f44d",
+	} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
@@ -94,7 +98,8 @@ func FuzzJSONIsPrintableAndSaysTheSame(f *testing.F) {
 				t.Errorf("%q is written as %q, which is not printable", s, b.String())
 			}
 			var read map[string]string
-			if err := json.Unmarshal([]byte(b.String()), &read); err != nil || read["text"] != strings.ToValidUTF8(s, "\ufffd") && utf8.ValidString(s) {
+			if err := json.Unmarshal([]byte(b.String()), &read); err != nil ||
+				read["text"] != strings.ToValidUTF8(s, "\ufffd") && utf8.ValidString(s) {
 				t.Errorf("%q became %q: %v", s, read["text"], err)
 			}
 		}

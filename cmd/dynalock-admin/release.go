@@ -31,11 +31,12 @@ func (a *app) releaseCommand() *cobra.Command {
 		Short: "Free a lock whose holder is gone or is to be overruled",
 		Long: `Free a lock whose holder is gone or is to be overruled. Shows what it would free and asks, or is told --yes. It
 frees exactly the tenure that it has shown: where the lock has changed hands or was released in the meantime it
-changes nothing (exit code 77). A lock that is free already is success; a key that was never locked is an error (66), as it
-is probably a mistyped one.
+changes nothing (exit code 77). A lock that is free already is success; a key that was never locked is an error (66), as
+it is probably a mistyped one.
 
 A holder that is alive learns of this with its next heartbeat and may go on until then: only what checks the fencing
-token, or the lock itself in its transactions, refuses it at once. Who freed it is stored: "get" shows it to whoever asks.`,
+token, or the lock itself in its transactions, refuses it at once. Who freed it is stored: "get" shows it to whoever
+asks.`,
 		Args: oneKey,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.client(ctx, operator(owner))
@@ -50,7 +51,8 @@ token, or the lock itself in its transactions, refuses it at once. Who freed it 
 			case r.State == dynalock.Free && r.Version == "":
 				return a.neverLocked(r.Key)
 			case token != 0 && (r.State != dynalock.Held || r.Token != token):
-				return fmt.Errorf("%w: %q is %v with token %d, not held with token %d", dynalock.ErrChanged, r.Key, r.State, r.Token, token)
+				return fmt.Errorf("%w: %q is %v with token %d, not held with token %d", dynalock.ErrChanged, r.Key, r.State,
+					r.Token, token)
 			case r.State == dynalock.Foreign:
 				return &dynalock.ForeignError{Key: r.Key, Problem: r.Problem}
 			case r.State == dynalock.Free:

@@ -19,13 +19,15 @@ func (a *app) rerunCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rerun JOB PERIOD",
 		Short: "Have a period run again that failed, is done, or was begun as often as allowed",
-		Long: `Have a period run again that failed, is done, or was begun as often as allowed. Shows its run and asks, or is told
---yes. It runs nothing itself: whoever asks for the period next ("once", or Client.Once in a program) begins it, with all
-its attempts. Processes that tick ("once --every", Client.Tick) do not look again at a tick that they know to be over:
-run it by its name, with "once JOB PERIOD".
+		Long: `Have a period run again that failed, is done, or was begun as often as allowed. Shows its run and asks, or is
+told
+--yes. It runs nothing itself: whoever asks for the period next ("once", or Client.Once in a program) begins it, with
+all its attempts. Processes that tick ("once --every", Client.Tick) do not look again at a tick that they know to be
+over: run it by its name, with "once JOB PERIOD".
 
-It opens exactly the run that it has shown: where the period was begun or opened in the meantime it changes nothing (exit
-code 77). A run under way is left alone (75); "release" frees its lock. A period of which nothing is known exits with 66.
+It opens exactly the run that it has shown: where the period was begun or opened in the meantime it changes nothing
+(exit code 77). A run under way is left alone (75); "release" frees its lock. A period of which nothing is known exits
+with 66.
 
 The JSON output is one document: reopened, and was, the run as "runs" shows it.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -59,7 +61,8 @@ The JSON output is one document: reopened, and was, the run as "runs" shows it.`
 					Was      runJSON `json:"was"`
 				}{true, runToJSON(run, status)})
 			}
-			_, err = fmt.Fprintf(a.out, "%q of %q may be run again, was %s in attempt %d by %q\n", run.Period, run.Job, status, run.Attempt, run.By)
+			_, err = fmt.Fprintf(a.out, "%q of %q may be run again, was %s in attempt %d by %q\n", run.Period, run.Job, status,
+				run.Attempt, run.By)
 			return err
 		}),
 	}
@@ -69,7 +72,9 @@ The JSON output is one document: reopened, and was, the run as "runs" shows it.`
 }
 
 // readRun reads a run that is not under way, and its status.
-func (a *app) readRun(ctx context.Context, c *dynalock.Client, job, period string) (run dynalock.Run, status string, err error) {
+func (a *app) readRun(
+	ctx context.Context, c *dynalock.Client, job, period string,
+) (run dynalock.Run, status string, err error) {
 	ctx, cancel := a.bounded(ctx)
 	defer cancel()
 	run, err = c.GetRun(ctx, job, period)
@@ -77,7 +82,10 @@ func (a *app) readRun(ctx context.Context, c *dynalock.Client, job, period strin
 	case err != nil:
 		return run, "", err
 	case run.Attempt == 0:
-		return run, "", &exitError{exitNothing, fmt.Errorf("%q of %q was never begun, or is not known any more: see runs %[2]q", period, job)}
+		return run, "", &exitError{
+			exitNothing,
+			fmt.Errorf("%q of %q was never begun, or is not known any more: see runs %[2]q", period, job),
+		}
 	case !run.FinishedAt.IsZero():
 		return run, statusOf(run), nil
 	}

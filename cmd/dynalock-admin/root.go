@@ -143,8 +143,8 @@ Where the locks are is said by global flags or, in place of each, by the variabl
 Region and endpoint come from where the AWS SDK takes them, unless these say otherwise. With an endpoint on the loopback
 interface and no credentials configured, dummy ones are used.
 
-A KEY, JOB, PERIOD or CANDIDATE that is in double quotes in the output may be given in them (in the shell: '"a\nb"'); any
-other is taken as it is. Patterns are not taken: list --prefix shows what begins with a text.
+A KEY, JOB, PERIOD or CANDIDATE that is in double quotes in the output may be given in them (in the shell: '"a\nb"');
+any other is taken as it is. Patterns are not taken: list --prefix shows what begins with a text.
 
 ` + exitCodes,
 		Example: `  dynalock-admin list --table locks --state held    who holds what
@@ -192,7 +192,8 @@ other is taken as it is. Patterns are not taken: list --prefix shows what begins
 	f.StringVar(&a.sortValue, "sort-value", "", "what all locks have in the sort key (or $DYNALOCK_SORT_VALUE)")
 	f.Var(&a.dialect, "dialect", "how leases are written into new items: awslabs or dynamolock (or $DYNALOCK_DIALECT)")
 	f.VarP(&a.output, "output", "o", "table or json")
-	f.DurationVar(&a.timeout, "timeout", time.Minute, "bounds what is asked of DynamoDB, of run, once and elect the first attempt: to wait for a lock that is held is bounded by --wait; 0: no bound")
+	f.DurationVar(&a.timeout, "timeout", time.Minute,
+		"bounds what is asked of DynamoDB, of run, once and elect the first attempt: to wait for a lock that is held is bounded by --wait; 0: no bound")
 	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
 
 	root.AddCommand(a.tableCommand(), a.listCommand(), a.getCommand(), a.releaseCommand(), a.runCommand(),
@@ -233,7 +234,8 @@ var variables = []struct{ flag, name string }{
 	{"dialect", "DYNALOCK_DIALECT"},
 }
 
-// fromEnvironment sets the flags that the command line leaves out. A flag that is given, be it as "", has the last word.
+// fromEnvironment sets the flags that the command line leaves out. A flag that is given, be it as "", has the last
+// word.
 func fromEnvironment(f *pflag.FlagSet) error {
 	for _, v := range variables {
 		text := os.Getenv(v.name)
@@ -251,7 +253,8 @@ func fromEnvironment(f *pflag.FlagSet) error {
 // dynalock-admin addresses the same one.
 func (a *app) environ(f *pflag.FlagSet) []string {
 	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
-		return slices.ContainsFunc(variables, func(v struct{ flag, name string }) bool { return strings.HasPrefix(entry, v.name+"=") })
+		return slices.ContainsFunc(variables,
+			func(v struct{ flag, name string }) bool { return strings.HasPrefix(entry, v.name+"=") })
 	})
 	set := func(name, value string) {
 		if value != "" {
@@ -304,7 +307,8 @@ func allowed(f *pflag.Flag) string {
 
 // completes tells the shell what a flag may be.
 func completes(cmd *cobra.Command, flag string, values ...string) {
-	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)) // the flag exists
+	// the flag exists
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // helpCommand is cobra's but for unknown commands, which are an error.
@@ -432,13 +436,18 @@ func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 		return a.connectLocal(ctx)
 	}
 	if _, err := cfg.Credentials.Retrieve(ctx); err != nil {
-		return nil, &exitError{exitStore, fmt.Errorf("no AWS credentials (set --profile or AWS_PROFILE, or run with a role): %s", cause(err))}
+		return nil, &exitError{
+			exitStore,
+			fmt.Errorf("no AWS credentials (set --profile or AWS_PROFILE, or run with a role): %s", cause(err)),
+		}
 	}
 	return db, nil
 }
 
 // load reads the SDK's configuration; it asks nobody.
-func (a *app) load(ctx context.Context, optFns ...func(*config.LoadOptions) error) (aws.Config, *dynamodb.Client, error) {
+func (a *app) load(
+	ctx context.Context, optFns ...func(*config.LoadOptions) error,
+) (aws.Config, *dynamodb.Client, error) {
 	if a.region != "" {
 		optFns = append(optFns, config.WithRegion(a.region))
 	}

@@ -19,8 +19,8 @@ func (a *app) runCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "run KEY -- COMMAND [ARGS...]",
 		Short: "Run a command while holding a lock",
-		Long: `Wait for the lock, run the command while holding it, release the lock once the command is dead, and exit with the
-command's exit code.
+		Long: `Wait for the lock, run the command while holding it, release the lock once the command is dead, and exit with
+the command's exit code.
 
 The command finds DYNALOCK_KEY, DYNALOCK_TOKEN (the fencing token) and DYNALOCK_OWNER in its environment, and all that
 says where the lock is: DYNALOCK_TABLE, DYNALOCK_NAMESPACE and the other variables of the global flags, AWS_REGION and
@@ -52,7 +52,8 @@ check the token.
 	r.lockFlags(cmd)
 	r.waitFlags(cmd)
 	f := cmd.Flags()
-	f.DurationVar(&options.MaxHold, "max-hold", 0, "give the lock up, and end the command, after this long (default: never)")
+	f.DurationVar(&options.MaxHold, "max-hold", 0,
+		"give the lock up, and end the command, after this long (default: never)")
 	f.StringVar(&options.Reason, "reason", "", "shown to those who wait")
 	f.StringVar(&data, "data", "", "payload to store in the lock (default: what is there stays)")
 	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
@@ -114,7 +115,8 @@ func (r *guarded) release(ctx context.Context, l *dynalock.Lock, lost bool) erro
 		ctx, cancel = context.WithTimeout(ctx, courtesy)
 		defer cancel()
 	}
-	_, err := untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, l.Release(ctx) })
+	_, err := untilSignal(ctx, r.signals,
+		func(ctx context.Context) (struct{}, error) { return struct{}{}, l.Release(ctx) })
 	switch {
 	case err == nil || lost:
 		return nil

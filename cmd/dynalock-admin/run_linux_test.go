@@ -17,7 +17,8 @@ func TestTheCommandDiesWithDynalockAdmin(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	line := w.lifeline()
-	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--", "sh", "-c", hold+`trap "" INT TERM HUP; echo ready; exec sleep 1000`)
+	p := w.start([]string{"LIFELINE=" + line.path}, "run", key, "--", "sh", "-c",
+		hold+`trap "" INT TERM HUP; echo ready; exec sleep 1000`)
 	p.expect("ready")
 	p.signal(syscall.SIGKILL)
 	line.await(t)

@@ -267,8 +267,8 @@ func (w *world) wake() (env string, letGo func()) {
 	}
 }
 
-// hangupIgnored: by whoever started the tests, as nohup does; then it stays so for all commands. Asked before a test has
-// had a command listen to it.
+// hangupIgnored: by whoever started the tests, as nohup does; then it stays so for all commands. Asked before a test
+// has had a command listen to it.
 var hangupIgnored = signal.Ignored(syscall.SIGHUP)
 
 func TestEverySignalIsPassedOnAndTheCommandsAnswerIsOurs(t *testing.T) {
@@ -318,7 +318,8 @@ func TestASignalThatWasIgnoredFromTheStartStaysSo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	// As nohup does it.
-	p := w.follow(w.command(nil, "sh", "-c", `trap "" HUP; exec dynalock-admin run "$KEY" -- sh -c 'trap "exit 3" TERM; echo ready; `+idle+`'`))
+	p := w.follow(w.command(nil, "sh", "-c",
+		`trap "" HUP; exec dynalock-admin run "$KEY" -- sh -c 'trap "exit 3" TERM; echo ready; `+idle+`'`))
 	p.expect("ready")
 	p.signal(syscall.SIGHUP)
 	p.signal(syscall.SIGTERM)
@@ -441,7 +442,8 @@ const stubborn = hold + `
 	trap "echo got TERM" TERM; echo ready; ` + idle
 
 // unguarded are the flags of a lock whose command is killed, when it has lost it, 7.5 s after that and 2.5 s before the
-// lease ends: a machine that is ten times slower than usual still begins, notices and ends in time what a test waits for.
+// lease ends: a machine that is ten times slower than usual still begins, notices and ends in time what a test waits
+// for.
 var unguarded = []string{"--lease", "20s", "--safety-margin", "10s", "--heartbeat", "1s"}
 
 // freed are the flags of a lock whose loss is noticed soon, and not before a heartbeat by the lease's end; its command
@@ -462,7 +464,8 @@ func TestALockThatAnOperatorFreesEndsTheCommandsWholeGroup(t *testing.T) {
 	if err := w.other.ForceRelease(t.Context(), w.record()); err != nil {
 		t.Fatal(err)
 	}
-	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "the key": it was freed by "the other"; ending the command` {
+	if said := p.expect("dynalock-admin:",
+		"got TERM"); said != `dynalock-admin: lost "the key": it was freed by "the other"; ending the command` {
 		t.Errorf("it says %q", said)
 	}
 	p.exits(76)
@@ -481,7 +484,8 @@ func TestACommandIsEndedThoughNobodyReadsWhatIsSaid(t *testing.T) {
 	}
 	defer func() { _ = broken.Close() }()
 	_ = reader.Close()
-	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", guarding([]string{"run", key}, freed, "sh", "-c", stubborn)...)
+	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin",
+		guarding([]string{"run", key}, freed, "sh", "-c", stubborn)...)
 	cmd.Stderr = broken
 	p := w.follow(cmd)
 	p.expect("ready")
@@ -516,7 +520,8 @@ func TestACommandIsEndedThoughWhatIsSaidIsHeldUp(t *testing.T) {
 			t.Fatal(err, full)
 		}
 	}
-	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin", guarding([]string{"run", key}, freed, "sh", "-c", stubborn)...)
+	cmd := w.command([]string{"LIFELINE=" + line.path}, "dynalock-admin",
+		guarding([]string{"run", key}, freed, "sh", "-c", stubborn)...)
 	cmd.Stderr = full
 	p := w.follow(cmd)
 	p.expect("ready")
@@ -574,8 +579,10 @@ func TestMaxHoldEndsTheCommandAndFreesTheLockOnceItIsDead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	line := w.lifeline()
-	p := w.start([]string{"LIFELINE=" + line.path}, guarding([]string{"run", key, "--max-hold", "4s"}, freed, "sh", "-c", stubborn)...)
-	if said := p.expect("dynalock-admin:", "got TERM"); said != `dynalock-admin: lost "the key": it was held for as long as --max-hold allows; ending the command` {
+	p := w.start([]string{"LIFELINE=" + line.path},
+		guarding([]string{"run", key, "--max-hold", "4s"}, freed, "sh", "-c", stubborn)...)
+	if said := p.expect("dynalock-admin:",
+		"got TERM"); said != `dynalock-admin: lost "the key": it was held for as long as --max-hold allows; ending the command` {
 		t.Errorf("it says %q", said)
 	}
 	p.exits(76)
@@ -645,7 +652,8 @@ func TestASuccessorGetsTheLockOfACutOffHolderOnlyWhenTheCommandIsDead(t *testing
 	if l.Token() <= held.Token {
 		t.Errorf("the successor's token is %d, that of the holder was %d", l.Token(), held.Token)
 	}
-	if said := p.expect("dynalock-admin:", "got TERM"); !strings.HasPrefix(said, `dynalock-admin: lost "the key": no heartbeat was acknowledged in time: no answer in time; ending`) {
+	if said := p.expect("dynalock-admin:", "got TERM"); !strings.HasPrefix(said,
+		`dynalock-admin: lost "the key": no heartbeat was acknowledged in time: no answer in time; ending`) {
 		t.Errorf("it says %q", said)
 	}
 	p.exits(76)
@@ -733,16 +741,20 @@ func TestTheTokenGuardsAWriteAsTheReadmeSays(t *testing.T) {
 	p := w.start([]string{wake}, "run", key, "--lease", "10m", "--", "sh", "-c", `echo token=$DYNALOCK_TOKEN; `+untilWoke)
 	_, token, _ := strings.Cut(p.expect("token="), "=")
 	guarded := func() error {
-		_, err := w.server.Client().TransactWriteItems(t.Context(), &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
-			{ConditionCheck: &types.ConditionCheck{
-				TableName: &w.table, Key: map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: key}},
-				ConditionExpression: aws.String("fencingToken = :token AND NOT isReleased = :one"),
-				ExpressionAttributeValues: map[string]types.AttributeValue{
-					":token": &types.AttributeValueMemberN{Value: token}, ":one": &types.AttributeValueMemberS{Value: "1"},
-				},
-			}},
-			{Put: &types.Put{TableName: &w.table, Item: map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: "result"}}}},
-		}})
+		_, err := w.server.Client().TransactWriteItems(t.Context(),
+			&dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{
+				{ConditionCheck: &types.ConditionCheck{
+					TableName: &w.table, Key: map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: key}},
+					ConditionExpression: aws.String("fencingToken = :token AND NOT isReleased = :one"),
+					ExpressionAttributeValues: map[string]types.AttributeValue{
+						":token": &types.AttributeValueMemberN{Value: token}, ":one": &types.AttributeValueMemberS{Value: "1"},
+					},
+				}},
+				{Put: &types.Put{
+					TableName: &w.table,
+					Item:      map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: "result"}},
+				}},
+			}})
 		return err
 	}
 	refused := func(when string) {

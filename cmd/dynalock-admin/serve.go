@@ -53,7 +53,8 @@ func (a *app) serve(ctx context.Context, addr string) error {
 		return usagef("--addr is %q, allowed: HOST:PORT: %s", addr, bad.Err)
 	}
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w: another serve, or DynamoDB Local, may have it: use that, or --addr %s for any free port", err, freePort(addr))
+		return fmt.Errorf("%w: another serve, or DynamoDB Local, may have it: use that, or --addr %s for any free port", err,
+			freePort(addr))
 	}
 	if err != nil {
 		return err
@@ -102,7 +103,8 @@ func (a *app) announce(endpoint, table string, addr net.Addr) error {
 	if _, err := fmt.Fprintln(a.out, endpoint); err != nil {
 		return err
 	}
-	a.say("serving an embedded DynamoDB, in memory, until it is interrupted; to use it:\n  export DYNALOCK_ENDPOINT_URL=" + endpoint)
+	a.say("serving an embedded DynamoDB, in memory, until it is interrupted; to use it:\n  export DYNALOCK_ENDPOINT_URL=" +
+		endpoint)
 	if table != "" {
 		a.say("  export DYNALOCK_TABLE=" + clean(table))
 	}

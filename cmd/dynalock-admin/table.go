@@ -28,8 +28,8 @@ func (a *app) tableCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create the table with on-demand billing, and wait until it can be used",
-		Long: `Create the table with on-demand billing, and wait until it can be used. A table that exists and fits is success;
-one that does not fit, or lacks the protection asked for, is left as it is (exit code 78).`,
+		Long: `Create the table with on-demand billing, and wait until it can be used. A table that exists and fits is
+success; one that does not fit, or lacks the protection asked for, is left as it is (exit code 78).`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			table, err := a.tableName()
@@ -65,18 +65,23 @@ one that does not fit, or lacks the protection asked for, is left as it is (exit
 		}),
 	}
 	cmd.Flags().BoolVar(&ttl, "ttl", false, `enable DynamoDB's TTL on the attribute "ttl", for clients with a retention`)
-	cmd.Flags().BoolVar(&protect, "deletion-protection", false, "protect the new table against deletion; one that exists has to be protected already")
+	cmd.Flags().BoolVar(&protect, "deletion-protection", false,
+		"protect the new table against deletion; one that exists has to be protected already")
 	return cmd
 }
 
-// checkProtection tells a table that existed, and is not protected against deletion as it should be: nobody has changed it.
+// checkProtection tells a table that existed, and is not protected against deletion as it should be: nobody has changed
+// it.
 func checkProtection(ctx context.Context, db *dynamodb.Client, table string) error {
 	out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
 	if err != nil {
 		return &dynalock.StoreError{Op: "describe table", Table: table, Err: err}
 	}
 	if !aws.ToBool(out.Table.DeletionProtectionEnabled) {
-		return &exitError{exitUnfit, fmt.Errorf("table %q exists and is not protected against deletion; to protect it: aws dynamodb update-table --table-name %s --deletion-protection-enabled", table, table)}
+		return &exitError{
+			exitUnfit,
+			fmt.Errorf("table %q exists and is not protected against deletion; to protect it: aws dynamodb update-table --table-name %s --deletion-protection-enabled", table, table),
+		}
 	}
 	return nil
 }
@@ -121,7 +126,8 @@ work on this table, or not safely: exit code 78), a warning (they work, but some
 			}
 			ctx, cancel := a.bounded(ctx)
 			defer cancel()
-			found, err := dynalock.CheckTable(ctx, db, table, a.tableOptions, func(o *dynalock.TableOptions) { o.TimeToLive = ttl })
+			found, err := dynalock.CheckTable(ctx, db, table, a.tableOptions,
+				func(o *dynalock.TableOptions) { o.TimeToLive = ttl })
 			if err != nil {
 				return err
 			}
@@ -135,7 +141,10 @@ work on this table, or not safely: exit code 78), a warning (they work, but some
 				}
 			}
 			if fatal > 0 {
-				return &exitError{exitUnfit, fmt.Errorf("table %q does not fit: %d of %d findings are fatal", table, fatal, len(found))}
+				return &exitError{
+					exitUnfit,
+					fmt.Errorf("table %q does not fit: %d of %d findings are fatal", table, fatal, len(found)),
+				}
 			}
 			return nil
 		}),

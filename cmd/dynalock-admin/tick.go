@@ -26,14 +26,14 @@ type ticks struct {
 	schedule dynalock.Schedule // nil: the job runs for one period
 }
 
-const ticksHelp = `With --every or --cron there is no PERIOD: it stays, and runs the command at each tick, which one of all that were
-started for the job does. The tick's time (UTC, RFC 3339) is the period. Ticks are due by DynamoDB's clock: the machine's
-may be off. --every 5m is due at each multiple of 5 minutes since midnight UTC; --cron takes five fields in the time zone
---tz, where a tick that the clocks skip comes at their change, and one that they repeat comes once. Ticks never run at the
-same time; --catch-up says what becomes of those that become due while one runs, while the job is paused, or while nothing
-is there to run them: the latest runs late, all do (the oldest first, at most 100), or none. A command that fails is told
-on standard error (with -o json a document of each run is written), and the next tick comes. A signal that tells to stop
-ends the command, if one runs, and then dynalock-admin, with 128+n.`
+const ticksHelp = `With --every or --cron there is no PERIOD: it stays, and runs the command at each tick, which one
+of all that were started for the job does. The tick's time (UTC, RFC 3339) is the period. Ticks are due by DynamoDB's
+clock: the machine's may be off. --every 5m is due at each multiple of 5 minutes since midnight UTC; --cron takes five
+fields in the time zone --tz, where a tick that the clocks skip comes at their change, and one that they repeat comes
+once. Ticks never run at the same time; --catch-up says what becomes of those that become due while one runs, while
+the job is paused, or while nothing is there to run them: the latest runs late, all do (the oldest first, at most
+100), or none. A command that fails is told on standard error (with -o json a document of each run is written), and
+the next tick comes. A signal that tells to stop ends the command, if one runs, and then dynalock-admin, with 128+n.`
 
 func (t *ticks) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
@@ -134,7 +134,8 @@ func (r *onceRun) reportTick(run dynalock.Run, err error) {
 	case r.refused != nil:
 		r.warn(what + "is not finished, and " + r.again(run) + ": " + message(r.refused))
 	case r.ended != nil && r.ended.killed && run.FinishedAt.IsZero():
-		r.warn(fmt.Sprintf("%sis not finished, and %s: the command was killed (%v)", what, r.again(run), syscall.Signal(r.ended.code-exitSignal)))
+		r.warn(fmt.Sprintf("%sis not finished, and %s: the command was killed (%v)", what, r.again(run),
+			syscall.Signal(r.ended.code-exitSignal)))
 	case errors.Is(err, dynalock.ErrExhausted):
 		text := what + "was begun as often as allowed, and did not finish"
 		if run.Err != "" {

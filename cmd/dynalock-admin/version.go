@@ -25,9 +25,11 @@ func (a *app) versionCommand() *cobra.Command {
 		Args:  noArgs,
 		RunE: a.do(func(context.Context, []string) error {
 			if a.output == formatJSON {
-				return writeJSON(a.out, map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
+				return writeJSON(a.out,
+					map[string]string{"version": version(), "go": runtime.Version(), "platform": runtime.GOOS + "/" + runtime.GOARCH})
 			}
-			_, err := fmt.Fprintf(a.out, "dynalock-admin %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(a.out, "dynalock-admin %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS,
+				runtime.GOARCH)
 			return err
 		}),
 	}

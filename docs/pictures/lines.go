@@ -38,8 +38,11 @@ func lanes(s *scene, names ...string) {
 
 // leaseLine shows a lease from its acquire to the take-over.
 func leaseLine(l lease) *scene {
-	s := &scene{height: lineHeight, name: "A holder renews its lease of 10 s until it is cut off from the network. 8 s after its last " +
-		"acknowledged heartbeat was sent it stops. A waiter that has seen the version stand still for 10 s takes over."}
+	s := &scene{
+		height: lineHeight,
+		name: "A holder renews its lease of 10 s until it is cut off from the network. 8 s after its last " +
+			"acknowledged heartbeat was sent it stops. A waiter that has seen the version stand still for 10 s takes over.",
+	}
 	x := func(t float64) float64 { return left + t*45.5 }
 	last := l.cutOff - mod(l.cutOff, l.heartbeat)
 	stop := last + l.length - l.margin
@@ -151,13 +154,17 @@ func readStory(file string) (story, error) {
 
 // staleLine shows a holder that is cut off, and comes back when its lock has been taken over.
 func staleLine(r story) *scene {
-	s := &scene{height: lineHeight, name: fmt.Sprintf("%s is cut off while it holds the lock, and stops after %.2f s. %s takes over at %.2f s. "+
-		"The write that %[1]s sends at %.2[5]f s is rejected by DynamoDB.", r.holder, r.stopped, r.waiter, r.taken, r.late)}
+	s := &scene{
+		height: lineHeight,
+		name: fmt.Sprintf("%s is cut off while it holds the lock, and stops after %.2f s. %s takes over at %.2f s. "+
+			"The write that %[1]s sends at %.2[5]f s is rejected by DynamoDB.", r.holder, r.stopped, r.waiter, r.taken, r.late),
+	}
 	begin := r.acquired - 0.05
 	x := func(t float64) float64 { return left + (t-begin)*143 }
 	end := r.late + 0.38
 
-	s.text(16, 30, "start", "title", "A write that comes too late is rejected: one run of the quickstart, with a lease of 4 s")
+	s.text(16, 30, "start", "title",
+		"A write that comes too late is rejected: one run of the quickstart, with a lease of 4 s")
 	lanes(s, r.holder, "item", r.waiter)
 	s.box(x(r.acquired), holderLane-14, x(r.stopped), holderLane+14, "fill", "good")
 	s.text(x(r.acquired), holderLane-24, "start", "small", at(r.acquired, "acquires"))

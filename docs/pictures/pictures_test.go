@@ -75,7 +75,8 @@ func TestThePagesStateTheFiguresOfThePictures(t *testing.T) {
 	}
 	figures := page("../figures.md")
 	for _, r := range runs {
-		if row := fmt.Sprintf("| %s | %s | %s |", r.library, thousands(r.locks), thousands(r.lost)); !strings.Contains(figures, row) {
+		if row := fmt.Sprintf("| %s | %s | %s |", r.library, thousands(r.locks),
+			thousands(r.lost)); !strings.Contains(figures, row) {
 			t.Errorf("docs/figures.md has no row %q", row)
 		}
 	}

@@ -152,7 +152,11 @@ func lostPlot(runs []run) ([]byte, error) {
 	p.NominalY(rows...)
 	p.Y.Padding = 12
 	p.X.Tick.Marker = plot.ConstantTicks{
-		{Value: 0, Label: "0 %"}, {Value: 25, Label: "25 %"}, {Value: 50, Label: "50 %"}, {Value: 75, Label: "75 %"}, {Value: 100, Label: "100 %"},
+		{Value: 0, Label: "0 %"},
+		{Value: 25, Label: "25 %"},
+		{Value: 50, Label: "50 %"},
+		{Value: 75, Label: "75 %"},
+		{Value: 100, Label: "100 %"},
 	}
 	s.text(16, 30, "start", "title", "Locks lost while their holder was alive and connected")
 	s.text(16, 52, "start", "small soft",
@@ -242,10 +246,12 @@ func costPlot() ([]byte, error) {
 		words.TextStyle[i].Font.Size = 13
 	}
 	p.Add(grid, line, dots, words)
-	p.X.Tick.Marker = ticks(map[float64]string{1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min", 600: "10 min"})
+	p.X.Tick.Marker = ticks(
+		map[float64]string{1: "1 s", 2: "2 s", 5: "5 s", 10: "10 s", 30: "30 s", 60: "1 min", 300: "5 min", 600: "10 min"})
 	p.Y.Tick.Marker = ticks(map[float64]string{0.01: "0.01", 0.1: "0.10", 1: "1.00", 10: "10.00"})
 	s.text(16, 30, "start", "title", "What it costs to hold a lock for a month, by its lease")
-	s.text(16, 52, "start", "small soft", "One write unit a heartbeat, on demand, at 0.625 USD a million; both axes are logarithmic.")
+	s.text(16, 52, "start", "small soft",
+		"One write unit a heartbeat, on demand, at 0.625 USD a million; both axes are logarithmic.")
 	if err := embed(s, p, 66); err != nil {
 		return nil, err
 	}

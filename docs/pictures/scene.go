@@ -71,7 +71,8 @@ func (s *scene) dot(x, y float64, colour string) {
 }
 
 func (s *scene) circle(x, y float64, colour string) {
-	s.add(`<circle cx="%.1f" cy="%.1f" r="4.5" style="fill: var(--ground); stroke: var(--%s); stroke-width: 1.5"/>`, x, y, colour)
+	s.add(`<circle cx="%.1f" cy="%.1f" r="4.5" style="fill: var(--ground); stroke: var(--%s); stroke-width: 1.5"/>`, x, y,
+		colour)
 }
 
 // cross marks what gets nowhere.
@@ -91,7 +92,8 @@ func (s *scene) arrow(x, from, to float64, colour string) {
 
 // span measures the time between two points.
 func (s *scene) span(x1, x2, y float64, class, text string) {
-	s.add(`<path d="M%.1f,%.1fv10m0,-5H%.1fm0,-5v10" style="stroke: var(--soft); stroke-width: 1.5; fill: none"/>`, x1, y-5, x2)
+	s.add(`<path d="M%.1f,%.1fv10m0,-5H%.1fm0,-5v10" style="stroke: var(--soft); stroke-width: 1.5; fill: none"/>`, x1,
+		y-5, x2)
 	s.text((x1+x2)/2, y+18, "middle", class, text)
 }
 

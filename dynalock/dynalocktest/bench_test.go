@@ -23,7 +23,8 @@ func BenchmarkHeartbeat(b *testing.B) {
 			for i := range keys {
 				keys[i] = item{"key": str(fmt.Sprintf("lock-%d", i))}
 				if _, err := db.PutItem(b.Context(), &dynamodb.PutItemInput{TableName: aws.String("locks"), Item: item{
-					"key": keys[i]["key"], "ownerName": str("host/1"), "leaseDuration": str("10000"), "recordVersionNumber": str("id-0"), "fencingToken": num("1700000000000000"),
+					"key": keys[i]["key"], "ownerName": str("host/1"), "leaseDuration": str("10000"),
+					"recordVersionNumber": str("id-0"), "fencingToken": num("1700000000000000"),
 				}}); err != nil {
 					b.Fatal(err)
 				}
@@ -34,8 +35,11 @@ func BenchmarkHeartbeat(b *testing.B) {
 				if _, err := db.UpdateItem(b.Context(), &dynamodb.UpdateItemInput{
 					TableName: aws.String("locks"), Key: keys[n%locks],
 					UpdateExpression: aws.String("SET #v = :next"), ConditionExpression: aws.String("#v = :last"),
-					ExpressionAttributeNames:            map[string]string{"#v": "recordVersionNumber"},
-					ExpressionAttributeValues:           item{":last": str(fmt.Sprintf("id-%d", n/locks)), ":next": str(fmt.Sprintf("id-%d", n/locks+1))},
+					ExpressionAttributeNames: map[string]string{"#v": "recordVersionNumber"},
+					ExpressionAttributeValues: item{
+						":last": str(fmt.Sprintf("id-%d", n/locks)),
+						":next": str(fmt.Sprintf("id-%d", n/locks+1)),
+					},
 					ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 				}); err != nil {
 					b.Fatal(err)

@@ -17,8 +17,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/engine"
 )
 
-// Client makes an SDK client that calls the server in process, without a socket, named "client" in faults and requests. Its retries
-// and timeouts are the SDK's defaults.
+// Client makes an SDK client that calls the server in process, without a socket, named "client" in faults and requests.
+// Its retries and timeouts are the SDK's defaults.
 func (s *Server) Client() *dynamodb.Client { return s.ClientFor("client") }
 
 // ClientFor is Client under a name of its own, so that faults and Requests can tell the processes of a test apart.
@@ -39,8 +39,8 @@ type wire struct {
 	client string
 }
 
-// Do sends a request. When the request's context ends first, Do returns at once while the request goes on its way and may still be
-// applied, as on a real network. Its errors are those of an http.Client.
+// Do sends a request. When the request's context ends first, Do returns at once while the request goes on its way and
+// may still be applied, as on a real network. Its errors are those of an http.Client.
 func (w *wire) Do(r *http.Request) (*http.Response, error) {
 	response, err := w.roundTrip(r)
 	if err != nil {
@@ -105,7 +105,8 @@ func (r reply) response(request *http.Request) *http.Response {
 	header := http.Header{}
 	r.header(header)
 	return &http.Response{
-		Status: strconv.Itoa(r.status) + " " + http.StatusText(r.status), StatusCode: r.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Status: strconv.Itoa(r.status) + " " + http.StatusText(r.status), StatusCode: r.status, Proto: "HTTP/1.1",
+		ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Body: io.NopCloser(bytes.NewReader(r.body)), ContentLength: int64(len(r.body)), Request: request,
 	}
 }

@@ -243,7 +243,10 @@ var sameMessage = []struct {
 	settled string
 }{
 	// The service: "Requested resource not found", for table operations with the table's name.
-	{regexp.MustCompile(`^(Cannot do operations on a non-existent table|Requested resource not found.*)$`), "no such table"},
+	{
+		regexp.MustCompile(`^(Cannot do operations on a non-existent table|Requested resource not found.*)$`),
+		"no such table",
+	},
 	// The service: "Table already exists: NAME".
 	{regexp.MustCompile(`^(Cannot create preexisting table|Table already exists: .*)$`), "table exists"},
 	// The service names the parameter and the rule that the name breaks.
@@ -253,7 +256,8 @@ var sameMessage = []struct {
 	{regexp.MustCompile(`^(DynamoDB only supports precision up to 38 digits|Attempting to store more than 38 significant digits in a Number)$`), "too many digits"},
 	// DynamoDB Local ends the sentence with a full stop in a transaction's ConditionCheck, the service nowhere.
 	{regexp.MustCompile(`^The conditional request failed\.$`), "The conditional request failed"},
-	// Of several overlapping paths the pair that is named follows the order of a sort, not of the text, and may even not overlap.
+	// Of several overlapping paths the pair that is named follows the order of a sort, not of the text, and may even not
+	// overlap.
 	{regexp.MustCompile(`; path one: .*$`), ""},
 }
 

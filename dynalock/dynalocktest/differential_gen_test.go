@@ -105,12 +105,15 @@ var (
 	oddNumbers = []string{
 		"1.0", "0.10", "007", "-0", "0.0", "1e2", "1E+2", "1e-5", "1E2", "123e-2", "+5", ".5", "5.", "-.5", "00", "0e10",
 		"12345678901234567890123456789012345678", "1234567890123456789012345678901234567.8",
-		"0.12345678901234567890123456789012345678", "-12345678901234567890123456789012345678", "100000000000000000000000000000000000000",
+		"0.12345678901234567890123456789012345678", "-12345678901234567890123456789012345678",
+		"100000000000000000000000000000000000000",
 		"9999999999999999999999999999999999999900000", "9.9999999999999999999999999999999999999E+125", "1E125", "-1E125",
-		"1e-130", "-1e-130", "1e-129", "9.9e-130", "1000000000000000000000", "10000000000000000000000000000000000000000", "0.000001", "0.0000001", "1.23e-10", "9007199254740993",
+		"1e-130", "-1e-130", "1e-129", "9.9e-130", "1000000000000000000000", "10000000000000000000000000000000000000000",
+		"0.000001", "0.0000001", "1.23e-10", "9007199254740993",
 	}
 	badNumbers = []string{
-		"123456789012345678901234567890123456789", "1e126", "-1e126", "1E-131", "", " ", "abc", "1a", " 1", "1 ", "1e", "e5", "--1", "0x10", "1,5", "NaN", "Infinity", "1_000",
+		"123456789012345678901234567890123456789", "1e126", "-1e126", "1E-131", "", " ", "abc", "1a", " 1", "1 ", "1e", "e5",
+		"--1", "0x10", "1,5", "NaN", "Infinity", "1_000",
 	}
 	plainBytes = [][]byte{[]byte("a"), {}, []byte("ab"), {0}, {255, 0}, []byte("some data")}
 )
@@ -477,7 +480,8 @@ func (x *expressions) condition(depth int) string {
 		return size + " " + pick(t, "=", "<", ">=", "<>") + " " + x.operand("N")
 	default:
 		// What the grammar knows but the function does not take, and what it does not know.
-		function := pick(t, "size", "contains", "begins_with", "attribute_exists", "attribute_type", "if_not_exists", "list_append", "nosuch", "ATTRIBUTE_EXISTS")
+		function := pick(t, "size", "contains", "begins_with", "attribute_exists", "attribute_type", "if_not_exists",
+			"list_append", "nosuch", "ATTRIBUTE_EXISTS")
 		args := []string{}
 		for range upTo(t, 3) {
 			args = append(args, x.operand(pick(t, allKinds...)))
@@ -612,7 +616,9 @@ func (x *expressions) keyCondition() string {
 		case 2:
 			parts = append(parts, "begins_with("+name+", "+value()+")")
 		default:
-			parts = append(parts, pick(t, name+" <> "+value(), name+" IN ("+value()+")", "attribute_exists("+name+")", "size("+name+") > "+value(), "NOT "+name+" = "+value(), value()+" = "+name))
+			parts = append(parts,
+				pick(t, name+" <> "+value(), name+" IN ("+value()+")", "attribute_exists("+name+")", "size("+name+") > "+value(),
+					"NOT "+name+" = "+value(), value()+" = "+name))
 		}
 	}
 	if t.mistake(2) {
@@ -636,7 +642,11 @@ func (x *expressions) keyCondition() string {
 	return strings.Join(parts, glue)
 }
 
-var scraps = []string{"(", ")", ",", ".", "[", "]", "=", "<>", "<", "#", ":", "#n0", ":v0", "AND", "or", "NOT", "SET", "REMOVE", "BETWEEN", "IN", "+", "-", "1", "0", "'a'", "\"", "&", "%", "!", "\n", "a", "size", "größe", "[1]", "[-1]", "[99999999999]"}
+var scraps = []string{
+	"(", ")", ",", ".", "[", "]", "=", "<>", "<", "#", ":", "#n0", ":v0", "AND", "or", "NOT", "SET",
+	"REMOVE", "BETWEEN", "IN", "+", "-", "1", "0", "'a'", "\"", "&", "%", "!", "\n", "a", "size", "größe", "[1]", "[-1]",
+	"[99999999999]",
+}
 
 // valueInPath is a value's placeholder as a part of a path: DynamoDB Local's grammar lets it
 // pass, and then answers with an internal error.

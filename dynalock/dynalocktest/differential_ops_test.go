@@ -28,7 +28,10 @@ func (op operation) GoString() string {
 	return op.name + " " + text(tree(reflect.ValueOf(op.input)))
 }
 
-func call[I, O any](name string, input I, method func(*dynamodb.Client, context.Context, I, ...func(*dynamodb.Options)) (O, error), settle func(map[string]any)) operation {
+func call[I, O any](
+	name string, input I, method func(*dynamodb.Client, context.Context, I, ...func(*dynamodb.Options)) (O, error),
+	settle func(map[string]any),
+) operation {
 	return operation{name, input, func(ctx context.Context, db *dynamodb.Client) any {
 		output, err := method(db, ctx, input)
 		if err != nil {
@@ -47,14 +50,16 @@ func call[I, O any](name string, input I, method func(*dynamodb.Client, context.
 }
 
 func genCapacity(t *source) types.ReturnConsumedCapacity {
-	return pick(t, types.ReturnConsumedCapacityTotal, types.ReturnConsumedCapacityTotal, types.ReturnConsumedCapacityIndexes, types.ReturnConsumedCapacityNone, "")
+	return pick(t, types.ReturnConsumedCapacityTotal, types.ReturnConsumedCapacityTotal,
+		types.ReturnConsumedCapacityIndexes, types.ReturnConsumedCapacityNone, "")
 }
 
 func genOnFailure(t *source) types.ReturnValuesOnConditionCheckFailure {
 	if t.mistake(1) {
 		return "BOTH"
 	}
-	return pick(t, types.ReturnValuesOnConditionCheckFailureAllOld, types.ReturnValuesOnConditionCheckFailureAllOld, types.ReturnValuesOnConditionCheckFailureNone, "")
+	return pick(t, types.ReturnValuesOnConditionCheckFailureAllOld, types.ReturnValuesOnConditionCheckFailureAllOld,
+		types.ReturnValuesOnConditionCheckFailureNone, "")
 }
 
 func genReturnValues(t *source, usual ...types.ReturnValue) types.ReturnValue {
@@ -87,7 +92,8 @@ func (w *world) genCondition(t *source, x *expressions) string {
 	}
 	if chance(t, 40) {
 		// The shapes of lock clients: no item, or released, or the version that was seen.
-		key, version, released := x.alias(x.tb.hash), func() string { return x.alias("recordVersionNumber") }, func() string { return x.alias("isReleased") }
+		key, version, released := x.alias(x.tb.hash), func() string { return x.alias("recordVersionNumber") },
+			func() string { return x.alias("isReleased") }
 		value := func() string { return x.value(genValue(t, "S", 0)) }
 		switch upTo(t, 4) {
 		case 0:
@@ -95,7 +101,8 @@ func (w *world) genCondition(t *source, x *expressions) string {
 		case 1:
 			return "attribute_exists(" + key + ") AND " + version() + " = " + value()
 		case 2:
-			return "attribute_not_exists(" + key + ") OR (" + released() + " = " + value() + " AND NOT begins_with(" + version() + ", " + value() + "))"
+			return "attribute_not_exists(" + key + ") OR (" + released() + " = " + value() + " AND NOT begins_with(" +
+				version() + ", " + value() + "))"
 		case 3:
 			return "attribute_exists(" + key + ") AND (" + version() + " IN (" + value() + ", " + value() + "))"
 		default:
@@ -120,7 +127,10 @@ func (w *world) genPut(t *source) operation {
 func (w *world) genGet(t *source) operation {
 	tb := w.genTable(t)
 	x := newExpressions(t, tb)
-	in := &dynamodb.GetItemInput{TableName: w.named(t, tb), Key: genKey(t, tb), ConsistentRead: pick(t, aws.Bool(true), aws.Bool(false), nil)}
+	in := &dynamodb.GetItemInput{
+		TableName: w.named(t, tb), Key: genKey(t, tb),
+		ConsistentRead: pick(t, aws.Bool(true), aws.Bool(false), nil),
+	}
 	if chance(t, 50) {
 		in.ProjectionExpression = optional(mangle(t, x.projection()))
 	}
@@ -137,7 +147,8 @@ func (w *world) genUpdate(t *source) operation {
 		in.UpdateExpression = optional(mangle(t, x.update()))
 	}
 	in.ConditionExpression = optional(w.genCondition(t, x))
-	in.ReturnValues = genReturnValues(t, types.ReturnValueAllNew, types.ReturnValueAllOld, types.ReturnValueUpdatedNew, types.ReturnValueUpdatedOld, types.ReturnValueNone, "")
+	in.ReturnValues = genReturnValues(t, types.ReturnValueAllNew, types.ReturnValueAllOld, types.ReturnValueUpdatedNew,
+		types.ReturnValueUpdatedOld, types.ReturnValueNone, "")
 	in.ReturnValuesOnConditionCheckFailure = genOnFailure(t)
 	in.ReturnConsumedCapacity = genCapacity(t)
 	in.ExpressionAttributeNames, in.ExpressionAttributeValues = x.finish()
@@ -151,7 +162,8 @@ func (w *world) genUpdate(t *source) operation {
 // names is any of them; of a single action the message is compared as it is.
 func settleUnfitting(answer map[string]any, updates ...string) {
 	failed, ok := answer["Error"].(map[string]any)
-	if !ok || !slices.ContainsFunc(updates, func(update string) bool { return len(actions.FindAllString(update, 2)) > 1 }) {
+	if !ok || !slices.ContainsFunc(updates,
+		func(update string) bool { return len(actions.FindAllString(update, 2)) > 1 }) {
 		return
 	}
 	switch failed["Message"] {
@@ -163,9 +175,9 @@ func settleUnfitting(answer map[string]any, updates ...string) {
 	}
 }
 
-// settleCancelledByUpdate turns the service's answer to a transaction with an update that does not fit its item into that of DynamoDB
-// Local: there the first such update refuses the whole request, without reasons or, for a key attribute, with that one alone.
-// An item that grows too large comes last.
+// settleCancelledByUpdate turns the service's answer to a transaction with an update that does not fit its item into
+// that of DynamoDB Local: there the first such update refuses the whole request, without reasons or, for a key
+// attribute, with that one alone. An item that grows too large comes last.
 func settleCancelledByUpdate(answer map[string]any) {
 	failed, _ := answer["Error"].(map[string]any)
 	reasons, _ := failed["CancellationReasons"].([]any)
@@ -175,7 +187,8 @@ func settleCancelledByUpdate(answer map[string]any) {
 		fields := reason.(map[string]any)
 		message := fmt.Sprint(fields["Message"])
 		switch {
-		case fields["Code"] != "ValidationError" || strings.HasSuffix(message, "Type mismatch for key") || strings.HasPrefix(message, "Hash primary key values"):
+		case fields["Code"] != "ValidationError" || strings.HasSuffix(message, "Type mismatch for key") ||
+			strings.HasPrefix(message, "Hash primary key values"):
 			others = others || fields["Code"] != "None"
 		case strings.Contains(message, "Cannot update attribute"):
 			failed["CancellationReasons"] = []any{reason}
@@ -202,7 +215,8 @@ func settleCancelledByUpdate(answer map[string]any) {
 	for i, reason := range reasons {
 		codes[i] = fmt.Sprint(reason.(map[string]any)["Code"])
 	}
-	failed["Message"] = "Transaction cancelled, please refer cancellation reasons for specific reasons [" + strings.Join(codes, ", ") + "]"
+	failed["Message"] = "Transaction cancelled, please refer cancellation reasons for specific reasons [" +
+		strings.Join(codes, ", ") + "]"
 }
 
 // actions finds the beginnings of an update expression's actions, and commas inside functions.
@@ -216,17 +230,23 @@ func (w *world) genLockUpdate(t *source) operation {
 	version := func() types.AttributeValue { return s(pick(t, "id-1", "id-2", "id-3")) }
 	in := &dynamodb.UpdateItemInput{
 		TableName: &tb.name, Key: genKey(t, tb),
-		ReturnValues: types.ReturnValueAllNew, ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
-		ReturnConsumedCapacity:    types.ReturnConsumedCapacityTotal,
-		ExpressionAttributeNames:  map[string]string{"#v": "recordVersionNumber", "#r": "isReleased"},
-		ExpressionAttributeValues: item{":v": version(), ":w": version()},
+		ReturnValues:                        types.ReturnValueAllNew,
+		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+		ReturnConsumedCapacity:              types.ReturnConsumedCapacityTotal,
+		ExpressionAttributeNames:            map[string]string{"#v": "recordVersionNumber", "#r": "isReleased"},
+		ExpressionAttributeValues:           item{":v": version(), ":w": version()},
 	}
 	switch upTo(t, 3) {
 	case 0, 1:
 		in.ConditionExpression = aws.String("attribute_not_exists(#v) OR #r = :one OR #v = :w")
 		in.UpdateExpression = aws.String("SET #v = :v, #o = :o, #l = :l, #t = if_not_exists(#t, :floor) + :n REMOVE #r")
-		maps.Copy(in.ExpressionAttributeNames, map[string]string{"#o": "ownerName", "#l": "leaseDuration", "#t": "fencingToken"})
-		maps.Copy(in.ExpressionAttributeValues, item{":one": s("1"), ":o": s(pick(t, "a", "b")), ":l": s(pick(t, "10000", "10s")), ":floor": genValue(t, "N", 0), ":n": &types.AttributeValueMemberN{Value: "1"}})
+		maps.Copy(in.ExpressionAttributeNames,
+			map[string]string{"#o": "ownerName", "#l": "leaseDuration", "#t": "fencingToken"})
+		maps.Copy(in.ExpressionAttributeValues,
+			item{
+				":one": s("1"), ":o": s(pick(t, "a", "b")), ":l": s(pick(t, "10000", "10s")), ":floor": genValue(t, "N", 0),
+				":n": &types.AttributeValueMemberN{Value: "1"},
+			})
 	case 2:
 		in.ConditionExpression = aws.String("#v IN (:v, :w) AND attribute_not_exists(#r)")
 		in.UpdateExpression = aws.String("SET #v = :next")
@@ -409,7 +429,10 @@ func (w *world) genScan(t *source) operation {
 func unitsByTable(answer map[string]any) { unordered(answer["ConsumedCapacity"]) }
 
 func (w *world) genBatchGet(t *source) operation {
-	in := &dynamodb.BatchGetItemInput{RequestItems: map[string]types.KeysAndAttributes{}, ReturnConsumedCapacity: genCapacity(t)}
+	in := &dynamodb.BatchGetItemInput{
+		RequestItems:           map[string]types.KeysAndAttributes{},
+		ReturnConsumedCapacity: genCapacity(t),
+	}
 	for range 1 + upTo(t, 1) {
 		tb := w.genTable(t)
 		x := newExpressions(t, tb)
@@ -437,7 +460,8 @@ func (w *world) genBatchGet(t *source) operation {
 		for name, items := range responses {
 			unordered(items) // "DynamoDB does not return items in any particular order"
 			if found, _ := items.([]any); len(found) < len(in.RequestItems[name].Keys) {
-				delete(answer, "ConsumedCapacity") // DynamoDB Local charges nothing for an item that is not there, the service a read
+				// DynamoDB Local charges nothing for an item that is not there, the service a read
+				delete(answer, "ConsumedCapacity")
 			}
 		}
 	})
@@ -458,7 +482,10 @@ func distinct(keys []item) []item {
 }
 
 func (w *world) genBatchWrite(t *source) operation {
-	in := &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{}, ReturnConsumedCapacity: genCapacity(t)}
+	in := &dynamodb.BatchWriteItemInput{
+		RequestItems:           map[string][]types.WriteRequest{},
+		ReturnConsumedCapacity: genCapacity(t),
+	}
 	for range 1 + upTo(t, 1) {
 		tb := w.genTable(t)
 		seen := map[string]bool{}
@@ -491,7 +518,10 @@ func (w *world) genBatchWrite(t *source) operation {
 }
 
 func (w *world) genTransactWrite(t *source) operation {
-	in := &dynamodb.TransactWriteItemsInput{ReturnConsumedCapacity: genCapacity(t), TransactItems: []types.TransactWriteItem{}}
+	in := &dynamodb.TransactWriteItemsInput{
+		ReturnConsumedCapacity: genCapacity(t),
+		TransactItems:          []types.TransactWriteItem{},
+	}
 	seen := map[string]bool{}
 	count := 1 + upTo(t, 3)
 	if t.mistake(1) {
@@ -524,15 +554,24 @@ func (w *world) genTransactWrite(t *source) operation {
 				delete(it, name)
 			}
 			maps.Copy(it, key)
-			put := &types.Put{TableName: w.named(t, tb), Item: it, ConditionExpression: condition, ReturnValuesOnConditionCheckFailure: genOnFailure(t)}
+			put := &types.Put{
+				TableName: w.named(t, tb), Item: it, ConditionExpression: condition,
+				ReturnValuesOnConditionCheckFailure: genOnFailure(t),
+			}
 			put.ExpressionAttributeNames, put.ExpressionAttributeValues = x.finish()
 			one.Put = put
 		case 1:
-			update := &types.Update{TableName: w.named(t, tb), Key: key, UpdateExpression: aws.String(mangle(t, x.update())), ConditionExpression: condition, ReturnValuesOnConditionCheckFailure: genOnFailure(t)}
+			update := &types.Update{
+				TableName: w.named(t, tb), Key: key, UpdateExpression: aws.String(mangle(t, x.update())),
+				ConditionExpression: condition, ReturnValuesOnConditionCheckFailure: genOnFailure(t),
+			}
 			update.ExpressionAttributeNames, update.ExpressionAttributeValues = x.finish()
 			one.Update = update
 		case 2:
-			del := &types.Delete{TableName: w.named(t, tb), Key: key, ConditionExpression: condition, ReturnValuesOnConditionCheckFailure: genOnFailure(t)}
+			del := &types.Delete{
+				TableName: w.named(t, tb), Key: key, ConditionExpression: condition,
+				ReturnValuesOnConditionCheckFailure: genOnFailure(t),
+			}
 			del.ExpressionAttributeNames, del.ExpressionAttributeValues = x.finish()
 			one.Delete = del
 			in.ReturnConsumedCapacity = "" // DynamoDB Local charges half for the transactional deletion of nothing
@@ -540,15 +579,18 @@ func (w *world) genTransactWrite(t *source) operation {
 			if condition == nil {
 				condition = aws.String("attribute_exists(" + x.alias(tb.hash) + ")")
 			}
-			check := &types.ConditionCheck{TableName: w.named(t, tb), Key: key, ConditionExpression: condition, ReturnValuesOnConditionCheckFailure: genOnFailure(t)}
+			check := &types.ConditionCheck{
+				TableName: w.named(t, tb), Key: key, ConditionExpression: condition,
+				ReturnValuesOnConditionCheckFailure: genOnFailure(t),
+			}
 			check.ExpressionAttributeNames, check.ExpressionAttributeValues = x.finish()
 			one.ConditionCheck = check
 		}
 		in.TransactItems = append(in.TransactItems, one)
 	}
 	if t.spoiled && count <= 10 {
-		// DynamoDB Local runs one action after the other, and an update that does not fit its item would come before the mistake
-		// of a later action: so one update, and last.
+		// DynamoDB Local runs one action after the other, and an update that does not fit its item would come before the
+		// mistake of a later action: so one update, and last.
 		isUpdate := func(one types.TransactWriteItem) bool { return one.Update != nil }
 		if i := slices.IndexFunc(in.TransactItems, isUpdate); i >= 0 {
 			last := in.TransactItems[i]
@@ -558,7 +600,10 @@ func (w *world) genTransactWrite(t *source) operation {
 	if len(in.TransactItems) > 0 && t.mistake(3) {
 		// Two actions on one item, without a condition: DynamoDB Local runs one action after the other, and a
 		// refused condition would come before this mistake.
-		put := types.TransactWriteItem{Put: &types.Put{TableName: &w.tables[0].name, Item: genKey(&source{T: t.T, spoiled: true}, w.tables[0])}}
+		put := types.TransactWriteItem{Put: &types.Put{
+			TableName: &w.tables[0].name,
+			Item:      genKey(&source{T: t.T, spoiled: true}, w.tables[0]),
+		}}
 		in.TransactItems = []types.TransactWriteItem{put, put}
 	}
 	if len(in.TransactItems) > 1 {

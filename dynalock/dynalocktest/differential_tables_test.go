@@ -27,7 +27,8 @@ func settleTable(table any) {
 	if fields["CreationDateTime"] != nil {
 		fields["CreationDateTime"] = "a time"
 	}
-	if billing, ok := fields["BillingModeSummary"].(map[string]any); ok && billing["LastUpdateToPayPerRequestDateTime"] != nil {
+	if billing, ok := fields["BillingModeSummary"].(map[string]any); ok &&
+		billing["LastUpdateToPayPerRequestDateTime"] != nil {
 		billing["LastUpdateToPayPerRequestDateTime"] = "a time"
 	}
 	// DynamoDB Local gives 1 January 1970 for what never happened; the service gives nothing.
@@ -88,7 +89,8 @@ func genThroughput(t *source) *types.ProvisionedThroughput {
 func (ts *tables) genCreate(t *source) operation {
 	in := &dynamodb.CreateTableInput{TableName: ts.name(t)}
 	define := func(name, kind string) {
-		in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: &name, AttributeType: types.ScalarAttributeType(kind)})
+		in.AttributeDefinitions = append(in.AttributeDefinitions,
+			types.AttributeDefinition{AttributeName: &name, AttributeType: types.ScalarAttributeType(kind)})
 	}
 	key := func(name string, kind types.KeyType) {
 		in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: &name, KeyType: kind})
@@ -157,7 +159,8 @@ func (ts *tables) genUpdate(t *source) operation {
 
 func (ts *tables) genDescribe(t *source) operation {
 	in := &dynamodb.DescribeTableInput{TableName: ts.name(t)}
-	return call("DescribeTable", in, (*dynamodb.Client).DescribeTable, func(answer map[string]any) { settleTable(answer["Table"]) })
+	return call("DescribeTable", in, (*dynamodb.Client).DescribeTable,
+		func(answer map[string]any) { settleTable(answer["Table"]) })
 }
 
 func (ts *tables) genDelete(t *source) operation {
@@ -170,7 +173,10 @@ func (ts *tables) genUpdateTTL(t *source) operation {
 	if t.mistake(3) {
 		attribute = pick(t, "", strings.Repeat("a", 256), "key")
 	}
-	in := &dynamodb.UpdateTimeToLiveInput{TableName: ts.name(t), TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: &attribute, Enabled: aws.Bool(chance(t, 60))}}
+	in := &dynamodb.UpdateTimeToLiveInput{
+		TableName:               ts.name(t),
+		TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: &attribute, Enabled: aws.Bool(chance(t, 60))},
+	}
 	return call("UpdateTimeToLive", in, (*dynamodb.Client).UpdateTimeToLive, nil)
 }
 
@@ -213,7 +219,8 @@ func (ts *tables) genList(t *source) operation {
 
 func (ts *tables) genOperation(rt *rapid.T) operation {
 	t := &source{T: rt}
-	return pick(t, ts.genCreate, ts.genDescribe, ts.genCreate, ts.genUpdateTTL, ts.genDescribeTTL, ts.genUpdate, ts.genList, ts.genDelete)(t)
+	return pick(t, ts.genCreate, ts.genDescribe, ts.genCreate, ts.genUpdateTTL, ts.genDescribeTTL, ts.genUpdate,
+		ts.genList, ts.genDelete)(t)
 }
 
 func TestTableOperationsAnswerAsOnDynamoDBLocal(t *testing.T) {

@@ -44,7 +44,8 @@ func newPair(t *testing.T) *pair {
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)
 	local := dynamodb.New(dynamodb.Options{
-		Region: "us-west-2", BaseEndpoint: &endpoint, Retryer: aws.NopRetryer{}, HTTPClient: &http.Client{Transport: transport},
+		Region: "us-west-2", BaseEndpoint: &endpoint, Retryer: aws.NopRetryer{},
+		HTTPClient:  &http.Client{Transport: transport},
 		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
 	})
 	server := dynalocktest.NewServer()
@@ -150,11 +151,15 @@ func (p *pair) newWorld(ctx context.Context, t *rapid.T, prefix string) *world {
 		w.tables = append(w.tables, tb)
 		in := &dynamodb.CreateTableInput{
 			TableName: &tb.name, BillingMode: types.BillingModePayPerRequest,
-			AttributeDefinitions: []types.AttributeDefinition{{AttributeName: &tb.hash, AttributeType: types.ScalarAttributeType(tb.hashType)}},
-			KeySchema:            []types.KeySchemaElement{{AttributeName: &tb.hash, KeyType: types.KeyTypeHash}},
+			AttributeDefinitions: []types.AttributeDefinition{{
+				AttributeName: &tb.hash,
+				AttributeType: types.ScalarAttributeType(tb.hashType),
+			}},
+			KeySchema: []types.KeySchemaElement{{AttributeName: &tb.hash, KeyType: types.KeyTypeHash}},
 		}
 		if tb.sort != "" {
-			in.AttributeDefinitions = append(in.AttributeDefinitions, types.AttributeDefinition{AttributeName: &tb.sort, AttributeType: types.ScalarAttributeType(tb.sortType)})
+			in.AttributeDefinitions = append(in.AttributeDefinitions,
+				types.AttributeDefinition{AttributeName: &tb.sort, AttributeType: types.ScalarAttributeType(tb.sortType)})
 			in.KeySchema = append(in.KeySchema, types.KeySchemaElement{AttributeName: &tb.sort, KeyType: types.KeyTypeRange})
 		}
 		for _, db := range []*dynamodb.Client{p.real, p.ours} {
@@ -197,7 +202,8 @@ func TestItemOperationsAnswerAsOnDynamoDBLocal(t *testing.T) {
 			if p.cut {
 				return
 			}
-			want, got := w.anonymous(text(settleNumbers(contents(ctx, p.real, tb)))), w.anonymous(text(contents(ctx, p.ours, tb)))
+			want, got := w.anonymous(text(settleNumbers(contents(ctx, p.real, tb)))),
+				w.anonymous(text(contents(ctx, p.ours, tb)))
 			if want != got {
 				t.Logf("%s on DynamoDB Local: %s", w.anonymous(tb.name), want)
 				t.Logf("%s on the embedded:   %s", w.anonymous(tb.name), got)

@@ -1,10 +1,11 @@
-// Package dynalocktest is an embedded DynamoDB for tests of code that holds locks, and for trying such code out. It speaks the
-// service's JSON protocol, so the real SDK client stands in front of it: in process and without a socket, or over HTTP.
+// Package dynalocktest is an embedded DynamoDB for tests of code that holds locks, and for trying such code out. It
+// speaks the service's JSON protocol, so the real SDK client stands in front of it: in process and without a socket, or
+// over HTTP.
 //
 //	db := dynalocktest.Start(t, "locks").Client() // a *dynamodb.Client, of a server with a table for the locks of a test
 //
-// Start closes the server when the test ends, and fails a test that has forgotten to release a lock or to close its client.
-// NewServer makes a server without a table, for programs that are no tests.
+// Start closes the server when the test ends, and fails a test that has forgotten to release a lock or to close its
+// client. NewServer makes a server without a table, for programs that are no tests.
 //
 // # Virtual time
 //
@@ -21,7 +22,9 @@
 // requests it hits, by operation, table, key and client, and how many of them:
 //
 //	// The first heartbeat of worker-2 is applied, but its answer is lost.
-//	server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostResponse, Operation: "UpdateItem", Client: "worker-2", Times: 1})
+//	server.Inject(dynalocktest.Fault{
+//		Kind: dynalocktest.LostResponse, Operation: "UpdateItem", Client: "worker-2", Times: 1,
+//	})
 //
 //	// worker-1 is cut off until heal is called.
 //	heal := server.Inject(dynalocktest.Fault{Kind: dynalocktest.LostRequest, Client: "worker-1"})
@@ -33,24 +36,25 @@
 //	server.Inject(dynalocktest.Fault{Kind: dynalocktest.ErrorAfter, Code: "ThrottlingException", Times: 1})
 //	server.Inject(dynalocktest.Fault{Kind: dynalocktest.Duplicated, Delay: 4 * time.Minute, Times: 1})
 //
-// Clients are told apart by the name given to ClientFor; over HTTP by the access key id that they sign with. In process a lost
-// answer leaves the caller waiting until its context ends. Over HTTP the connection stays open until the client closes it; a reset
-// closes it at once. What is random is seeded.
+// Clients are told apart by the name given to ClientFor; over HTTP by the access key id that they sign with. In process
+// a lost answer leaves the caller waiting until its context ends. Over HTTP the connection stays open until the client
+// closes it; a reset closes it at once. What is random is seeded.
 //
 // # Proofs
 //
-// Requests and ServerOptions.OnRequest tell every request with what it wrote, in the order in which requests were applied. Usage
-// counts requests and capacity units, whether or not a request asked for its units.
+// Requests and ServerOptions.OnRequest tell every request with what it wrote, in the order in which requests were
+// applied. Usage counts requests and capacity units, whether or not a request asked for its units.
 //
 // # What is faithful
 //
-// All operations apply one at a time: every history is linearizable, and a transaction is atomic. The expression grammar is the
-// service's own, with all functions, document paths, reserved words, limits and type rules; numbers have 38 digits; sizes and units are
-// counted byte by byte. Answers, items, errors and their texts, units and the order in which mistakes are found are compared with
-// DynamoDB Local 3.3.1 over random operations (TestItemOperationsAnswerAsOnDynamoDBLocal and its sibling). Where DynamoDB Local is
-// known to differ from the service, for instance in the units of a transaction and in the reasons for its cancellation, the server
-// does what the service does. The texts of validation messages are DynamoDB Local's, which differ from the service's in places:
-// match codes, not texts.
+// All operations apply one at a time: every history is linearizable, and a transaction is atomic. The expression
+// grammar is the service's own, with all functions, document paths, reserved words, limits and type rules; numbers have
+// 38 digits; sizes and units are counted byte by byte. Answers, items, errors and their texts, units and the order in
+// which mistakes are found are compared with DynamoDB Local 3.3.1 over random operations
+// (TestItemOperationsAnswerAsOnDynamoDBLocal and its sibling). Where DynamoDB Local is known to differ from the
+// service, for instance in the units of a transaction and in the reasons for its cancellation, the server does what the
+// service does. The texts of validation messages are DynamoDB Local's, which differ from the service's in places: match
+// codes, not texts.
 //
 // A signed request that arrives more than five minutes from the time in its signature (X-Amz-Date), by the server's
 // clock, is refused with InvalidSignatureException and applies nothing, as by the service, which DynamoDB Local does
@@ -59,8 +63,9 @@
 // or without X-Amz-Date is taken. A transaction with a ClientRequestToken applies once within ten minutes.
 //
 // Operations: CreateTable, DescribeTable, UpdateTable, DeleteTable, ListTables, UpdateTimeToLive, DescribeTimeToLive,
-// UpdateContinuousBackups, DescribeContinuousBackups, TagResource, UntagResource, ListTagsOfResource, DescribeLimits, GetItem,
-// PutItem, UpdateItem, DeleteItem, Query, Scan, BatchGetItem, BatchWriteItem, TransactGetItems and TransactWriteItems.
+// UpdateContinuousBackups, DescribeContinuousBackups, TagResource, UntagResource, ListTagsOfResource, DescribeLimits,
+// GetItem, PutItem, UpdateItem, DeleteItem, Query, Scan, BatchGetItem, BatchWriteItem, TransactGetItems and
+// TransactWriteItems.
 //
 // # What is not
 //

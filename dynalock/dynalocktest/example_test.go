@@ -19,10 +19,13 @@ import (
 // makeTable makes the table that the examples use.
 func makeTable(ctx context.Context, db *dynamodb.Client) {
 	if _, err := db.CreateTable(ctx, &dynamodb.CreateTableInput{
-		TableName:            aws.String("locks"),
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("key"), AttributeType: types.ScalarAttributeTypeS}},
-		BillingMode:          types.BillingModePayPerRequest,
+		TableName: aws.String("locks"),
+		KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{
+			AttributeName: aws.String("key"),
+			AttributeType: types.ScalarAttributeTypeS,
+		}},
+		BillingMode: types.BillingModePayPerRequest,
 	}); err != nil {
 		panic(err)
 	}
@@ -31,8 +34,11 @@ func makeTable(ctx context.Context, db *dynamodb.Client) {
 // take is what the examples do: they write an item that must not exist.
 func take(ctx context.Context, db *dynamodb.Client, key, owner string) error {
 	_, err := db.PutItem(ctx, &dynamodb.PutItemInput{
-		TableName:                           aws.String("locks"),
-		Item:                                map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: key}, "owner": &types.AttributeValueMemberS{Value: owner}},
+		TableName: aws.String("locks"),
+		Item: map[string]types.AttributeValue{
+			"key":   &types.AttributeValueMemberS{Value: key},
+			"owner": &types.AttributeValueMemberS{Value: owner},
+		},
 		ConditionExpression:                 aws.String("attribute_not_exists(#k)"),
 		ExpressionAttributeNames:            map[string]string{"#k": "key"},
 		ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
@@ -67,7 +73,9 @@ func ExampleStart() {
 	_ = locks.Close(ctx) // too late, but for the goroutines of this example
 	// Output:
 	// true <nil>
-	// the test fails: dynalocktest: at the end of the test the lock "nightly-report" of table "locks" is still held by "alice". Call Release on the lock or Close on its client; where a test leaves locks on purpose, set ServerOptions.LeaveLocks.
+	// the test fails: dynalocktest: at the end of the test the lock "nightly-report" of table "locks" is still held by
+	// "alice". Call Release on the lock or Close on its client; where a test leaves locks on purpose, set
+	// ServerOptions.LeaveLocks.
 }
 
 func ExampleNewServer() {

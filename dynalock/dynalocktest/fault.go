@@ -62,20 +62,21 @@ var kinds = []Kind{
 	StrangerBefore, StrangerAfter, Stripped, ResetBefore, ResetAfter, Throttled, Conflict,
 }
 
-// Fault says what goes wrong with which requests. Where several faults match one request their delays add up, and the first one
-// injected that decides its outcome does so alone.
+// Fault says what goes wrong with which requests. Where several faults match one request their delays add up, and the
+// first one injected that decides its outcome does so alone.
 type Fault struct {
 	Kind Kind // one of the constants; there is no default
 
-	// Which requests: the empty fields match all. Key is the partition key's value as text. Of a request on several items, one that
-	// matches Table and Key is enough. Match, if set, must agree too; it sees the request before it is applied.
+	// Which requests: the empty fields match all. Key is the partition key's value as text. Of a request on several items,
+	// one that matches Table and Key is enough. Match, if set, must agree too; it sees the request before it is applied.
 	Operation string // "UpdateItem"
 	Table     string
 	Key       string
 	Client    string // the name given to ClientFor, or the access key id on a socket
 	Match     func(Request) bool
 
-	// How many of those: the first Skip of them pass unharmed, then at most Times (0: all) are hit, each with Probability (0: always).
+	// How many of those: the first Skip of them pass unharmed, then at most Times (0: all) are hit, each with Probability
+	// (0: always).
 	Skip        int
 	Times       int
 	Probability float64
@@ -101,8 +102,9 @@ type injected struct {
 	seen, hit int
 }
 
-// Inject lets f happen from now on, until remove is called or f.Times is used up. Requests that it has hit already go their way.
-// It panics if f.Kind is none of the kinds: that is a mistake in the test, which would otherwise prove something else.
+// Inject lets f happen from now on, until remove is called or f.Times is used up. Requests that it has hit already go
+// their way. It panics if f.Kind is none of the kinds: that is a mistake in the test, which would otherwise prove
+// something else.
 func (s *Server) Inject(f Fault) (remove func()) {
 	if !slices.Contains(kinds, f.Kind) {
 		panic(fmt.Sprintf("dynalocktest: Fault.Kind is %q, want one of %q", f.Kind, kinds))

@@ -36,7 +36,8 @@ func count(ctx context.Context, db *dynamodb.Client, key string) error {
 // counter is how often count was applied.
 func counter(t *testing.T, s *dynalocktest.Server, key string) string {
 	t.Helper()
-	out, err := s.ClientFor("reader").GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("locks"), Key: item{"key": str(key)}})
+	out, err := s.ClientFor("reader").GetItem(t.Context(),
+		&dynamodb.GetItemInput{TableName: aws.String("locks"), Key: item{"key": str(key)}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +85,10 @@ func TestEachFaultDoesWhatItsKindSays(t *testing.T) {
 		{dynalocktest.Fault{Kind: dynalocktest.LostResponse, Delay: 20 * time.Second}, "deadline", deadline, "0", "1"},
 		{dynalocktest.Fault{Kind: dynalocktest.Duplicated, Delay: 20 * time.Second}, "ok", 0, "1", "2"},
 		{dynalocktest.Fault{Kind: dynalocktest.ErrorBefore}, "InternalServerError", 0, "0", "0"},
-		{dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Code: "ServiceUnavailable", Delay: time.Second}, "ServiceUnavailable", time.Second, "0", "0"},
+		{
+			dynalocktest.Fault{Kind: dynalocktest.ErrorBefore, Code: "ServiceUnavailable", Delay: time.Second},
+			"ServiceUnavailable", time.Second, "0", "0",
+		},
 		{dynalocktest.Fault{Kind: dynalocktest.ErrorAfter, Code: "ThrottlingException"}, "ThrottlingException", 0, "1", "1"},
 		{dynalocktest.Fault{Kind: dynalocktest.TimedOut, Delay: 20 * time.Second}, "timeout", 0, "0", "1"},
 		{dynalocktest.Fault{Kind: dynalocktest.StrangerBefore, Delay: time.Second}, "HTTP 502", time.Second, "0", "0"},
@@ -222,7 +226,8 @@ func TestAConflictInATransactionNamesTheItem(t *testing.T) {
 		s.Inject(dynalocktest.Fault{Kind: dynalocktest.Conflict, Key: "b", Times: 1})
 		in := &dynamodb.TransactWriteItemsInput{}
 		for _, key := range []string{"a", "b"} {
-			in.TransactItems = append(in.TransactItems, types.TransactWriteItem{Put: &types.Put{TableName: aws.String("locks"), Item: item{"key": str(key)}}})
+			in.TransactItems = append(in.TransactItems,
+				types.TransactWriteItem{Put: &types.Put{TableName: aws.String("locks"), Item: item{"key": str(key)}}})
 		}
 		_, err := db.TransactWriteItems(t.Context(), in)
 		var canceled *types.TransactionCanceledException
@@ -296,7 +301,10 @@ func TestAFaultOfNoKnownKindIsRefusedByNameAndHitsNothing(t *testing.T) {
 		func() {
 			defer func() {
 				said := fmt.Sprint(recover())
-				for _, want := range []string{fmt.Sprintf("Fault.Kind is %q", kind), `"slow request"`, `"error before"`, `"conflict"`} {
+				for _, want := range []string{
+					fmt.Sprintf("Fault.Kind is %q", kind), `"slow request"`, `"error before"`,
+					`"conflict"`,
+				} {
 					if !strings.Contains(said, want) {
 						t.Errorf("kind %q: it panics with %q, want %s in it", kind, said, want)
 					}

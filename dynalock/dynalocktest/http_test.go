@@ -29,7 +29,8 @@ func post(t *testing.T, url, accessKey, operation, body string) (*http.Response,
 	}
 	r.Header.Set("X-Amz-Target", "DynamoDB_20120810."+operation)
 	r.Header.Set("Content-Type", "application/x-amz-json-1.0")
-	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential="+accessKey+"/20261122/eu-west-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0")
+	r.Header.Set("Authorization",
+		"AWS4-HMAC-SHA256 Credential="+accessKey+"/20261122/eu-west-1/dynamodb/aws4_request, SignedHeaders=host, Signature=0")
 	response, err := http.DefaultClient.Do(r)
 	if err != nil {
 		t.Fatal(err)
@@ -65,14 +66,33 @@ func TestTheCommandsOfTheAWSCLIAreAnsweredOverHTTP(t *testing.T) {
 		{"ListTables", `{}`, "TableNames.0", "locks"},
 		{"ListTagsOfResource", `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/locks"}`, "Tags.0.Value", "x"},
 		{"TagResource", `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/locks","Tags":[{"Key":"team","Value":"y"}]}`, "", ""},
-		{"UntagResource", `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/locks","TagKeys":["nothing"]}`, "", ""},
+		{
+			"UntagResource", `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/locks","TagKeys":["nothing"]}`, "",
+			"",
+		},
 		{"ListTagsOfResource", `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/locks"}`, "Tags.0.Value", "y"},
-		{"UpdateTimeToLive", `{"TableName":"locks","TimeToLiveSpecification":{"AttributeName":"ttl","Enabled":true}}`, "TimeToLiveSpecification.AttributeName", "ttl"},
+		{
+			"UpdateTimeToLive", `{"TableName":"locks","TimeToLiveSpecification":{"AttributeName":"ttl","Enabled":true}}`,
+			"TimeToLiveSpecification.AttributeName", "ttl",
+		},
 		{"DescribeTimeToLive", `{"TableName":"locks"}`, "TimeToLiveDescription.TimeToLiveStatus", "ENABLED"},
-		{"DescribeContinuousBackups", `{"TableName":"locks"}`, "ContinuousBackupsDescription.PointInTimeRecoveryDescription.PointInTimeRecoveryStatus", "DISABLED"},
-		{"UpdateContinuousBackups", `{"TableName":"locks","PointInTimeRecoverySpecification":{"PointInTimeRecoveryEnabled":true}}`, "ContinuousBackupsDescription.PointInTimeRecoveryDescription.RecoveryPeriodInDays", "35"},
-		{"DescribeContinuousBackups", `{"TableName":"locks"}`, "ContinuousBackupsDescription.PointInTimeRecoveryDescription.PointInTimeRecoveryStatus", "ENABLED"},
-		{"PutItem", `{"TableName":"locks","Item":{"key":{"S":"a"},"n":{"N":"1.50"}},"ReturnConsumedCapacity":"TOTAL"}`, "ConsumedCapacity.CapacityUnits", "1"},
+		{
+			"DescribeContinuousBackups", `{"TableName":"locks"}`,
+			"ContinuousBackupsDescription.PointInTimeRecoveryDescription.PointInTimeRecoveryStatus", "DISABLED",
+		},
+		{
+			"UpdateContinuousBackups",
+			`{"TableName":"locks","PointInTimeRecoverySpecification":{"PointInTimeRecoveryEnabled":true}}`,
+			"ContinuousBackupsDescription.PointInTimeRecoveryDescription.RecoveryPeriodInDays", "35",
+		},
+		{
+			"DescribeContinuousBackups", `{"TableName":"locks"}`,
+			"ContinuousBackupsDescription.PointInTimeRecoveryDescription.PointInTimeRecoveryStatus", "ENABLED",
+		},
+		{
+			"PutItem", `{"TableName":"locks","Item":{"key":{"S":"a"},"n":{"N":"1.50"}},"ReturnConsumedCapacity":"TOTAL"}`,
+			"ConsumedCapacity.CapacityUnits", "1",
+		},
 		{"GetItem", key + `}`, "Item.n.N", "1.5"},
 		{"UpdateItem", key + `,"UpdateExpression":"SET n = n + :i","ExpressionAttributeValues":{":i":{"N":"1"}},"ReturnValues":"UPDATED_NEW"}`, "Attributes.n.N", "2.5"},
 		{"Query", `{"TableName":"locks","KeyConditionExpression":"#k = :a","ExpressionAttributeNames":{"#k":"key"},"ExpressionAttributeValues":{":a":{"S":"a"}}}`, "Count", "1"},
@@ -83,7 +103,10 @@ func TestTheCommandsOfTheAWSCLIAreAnsweredOverHTTP(t *testing.T) {
 		{"TransactWriteItems", `{"TransactItems":[{"Delete":{"TableName":"locks","Key":{"key":{"S":"b"}}}}]}`, "", ""},
 		{"DeleteItem", key + `,"ReturnValues":"ALL_OLD"}`, "Attributes.n.N", "2.5"},
 		{"UpdateTable", `{"TableName":"locks","BillingMode":"PROVISIONED","ProvisionedThroughput":{"ReadCapacityUnits":5,"WriteCapacityUnits":5}}`, "TableDescription.ProvisionedThroughput.ReadCapacityUnits", "5"},
-		{"UpdateTable", `{"TableName":"locks","SSESpecification":{"Enabled":true,"KMSMasterKeyId":"arn:key"}}`, "TableDescription.SSEDescription.KMSMasterKeyArn", "arn:key"},
+		{
+			"UpdateTable", `{"TableName":"locks","SSESpecification":{"Enabled":true,"KMSMasterKeyId":"arn:key"}}`,
+			"TableDescription.SSEDescription.KMSMasterKeyArn", "arn:key",
+		},
 		{"DescribeTable", `{"TableName":"locks"}`, "Table.SSEDescription.Status", "ENABLED"},
 		{"DescribeLimits", `{}`, "TableMaxReadCapacityUnits", "40000"},
 		{"DeleteTable", `{"TableName":"locks"}`, "TableDescription.TableName", "locks"},
@@ -141,21 +164,35 @@ func TestWhatTheServerDoesNotKnowIsRefusedWithAnErrorThatSaysSo(t *testing.T) {
 		{"ExecuteStatement", `{}`, "UnknownOperationException", "An unknown operation was requested."},
 		{"GetItem", `{"TableName":`, "SerializationException", "JSON"},
 		{"GetItem", `{"TableName":7}`, "SerializationException", "TableName"},
-		{"PutItem", `{"TableName":"locks","Item":{"key":{"S":"a"}},"Expected":{"a":{"Exists":false}}}`, "ValidationException", "Expected"},
-		{"UpdateItem", `{"TableName":"locks","Key":{"key":{"S":"a"}},"AttributeUpdates":{"a":{"Action":"DELETE"}}}`, "ValidationException", "AttributeUpdates"},
+		{
+			"PutItem", `{"TableName":"locks","Item":{"key":{"S":"a"}},"Expected":{"a":{"Exists":false}}}`, "ValidationException",
+			"Expected",
+		},
+		{
+			"UpdateItem", `{"TableName":"locks","Key":{"key":{"S":"a"}},"AttributeUpdates":{"a":{"Action":"DELETE"}}}`,
+			"ValidationException", "AttributeUpdates",
+		},
 		{"Query", `{"TableName":"locks","KeyConditions":{}}`, "ValidationException", "KeyConditions"},
 		{"Scan", `{"TableName":"locks","IndexName":"i"}`, "ValidationException", "index"},
 		{"CreateTable", create + `,"GlobalSecondaryIndexes":[{}]}`, "ValidationException", "indexes"},
 		{"CreateTable", create + `,"StreamSpecification":{"StreamEnabled":true}}`, "ValidationException", "streams"},
-		{"CreateTable", create + `,"ProvisionedThroughput":{"ReadCapacityUnits":1,"WriteCapacityUnits":1}}`, "ValidationException", "PAY_PER_REQUEST"},
+		{
+			"CreateTable", create + `,"ProvisionedThroughput":{"ReadCapacityUnits":1,"WriteCapacityUnits":1}}`,
+			"ValidationException", "PAY_PER_REQUEST",
+		},
 		{"UpdateTable", `{"TableName":"locks","GlobalSecondaryIndexUpdates":[{}]}`, "ValidationException", "indexes"},
 		{"UpdateTable", `{"TableName":"locks","ReplicaUpdates":[{}]}`, "ValidationException", "global tables"},
-		{"ListTagsOfResource", `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/none"}`, "ResourceNotFoundException", "none"},
+		{
+			"ListTagsOfResource", `{"ResourceArn":"arn:aws:dynamodb:us-east-1:000000000000:table/none"}`,
+			"ResourceNotFoundException", "none",
+		},
 	} {
 		response, answer := post(t, web.URL, "cli", tt.operation, tt.body)
 		kind, message := at(answer, "__type"), at(answer, "Message")
-		if response.StatusCode != http.StatusBadRequest || !strings.HasSuffix(kind, "#"+tt.code) || !strings.Contains(message, tt.message) {
-			t.Errorf("%s %s: %d %s %q, want %s with %q", tt.operation, tt.body, response.StatusCode, kind, message, tt.code, tt.message)
+		if response.StatusCode != http.StatusBadRequest || !strings.HasSuffix(kind, "#"+tt.code) ||
+			!strings.Contains(message, tt.message) {
+			t.Errorf("%s %s: %d %s %q, want %s with %q", tt.operation, tt.body, response.StatusCode, kind, message, tt.code,
+				tt.message)
 		}
 	}
 }

@@ -24,8 +24,9 @@ type ServerOptions struct {
 	Jitter time.Duration
 	// Seed of everything random: jitter and Fault.Probability. Default 0, which is a seed like any other.
 	Seed uint64
-	// History is how many of the last requests Requests remembers. Default 10,000; negative: none. Each remembered write holds its
-	// item as it was before and after in memory: 10,000 writes of 390 KB keep 4 GB. Where items are large, take fewer or none.
+	// History is how many of the last requests Requests remembers. Default 10,000; negative: none. Each remembered write
+	// holds its item as it was before and after in memory: 10,000 writes of 390 KB keep 4 GB. Where items are large, take
+	// fewer or none.
 	History int
 	// ClockOffset sets the server's clock apart from that of its clients: ahead of time.Now, or behind it. Default 0.
 	// The server dates its answers, judges signatures, tokens and times to live, and stamps tables by its own clock. For
@@ -33,12 +34,14 @@ type ServerOptions struct {
 	ClockOffset time.Duration
 	// LeaveLocks lets a test of Start end with locks that are held, as one does whose holder has died.
 	LeaveLocks bool
-	// OnRequest, if set, is called for every request in the order in which they were applied, one call at a time and before the
-	// answer leaves. It runs inside the server's lock: it must be short and must not use the server or a client of it.
+	// OnRequest, if set, is called for every request in the order in which they were applied, one call at a time and
+	// before the answer leaves. It runs inside the server's lock: it must be short and must not use the server or a client
+	// of it.
 	OnRequest func(Request)
 }
 
-// Server is an embedded DynamoDB. It is safe for concurrent use. Inside a testing/synctest bubble make it in the bubble.
+// Server is an embedded DynamoDB. It is safe for concurrent use. Inside a testing/synctest bubble make it in the
+// bubble.
 type Server struct {
 	opts   ServerOptions
 	engine *engine.Engine
@@ -87,15 +90,16 @@ func (s *Server) SetClockOffset(offset time.Duration) { s.offset.Store(int64(off
 // now is the time by the server's clock.
 func (s *Server) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
 
-// ExpireItems deletes the items whose time to live is over, in the tables for which it is enabled, and tells how many: what the
-// service does by itself some time after the expiry, usually within two days, the server does only here. Deletions are requests of
-// the operation "TimeToLive" without a client.
+// ExpireItems deletes the items whose time to live is over, in the tables for which it is enabled, and tells how many:
+// what the service does by itself some time after the expiry, usually within two days, the server does only here.
+// Deletions are requests of the operation "TimeToLive" without a client.
 func (s *Server) ExpireItems() int {
 	return s.engine.Expire(func(a engine.Applied) { s.noteApplied(&message{name: "TimeToLive"}, a) })
 }
 
-// Close ends every wait of the server and joins its goroutines: requests under way, late and duplicated writes. What has not been
-// applied by then never is. Later requests fail like those to a host that is gone. Close may be called more than once.
+// Close ends every wait of the server and joins its goroutines: requests under way, late and duplicated writes. What
+// has not been applied by then never is. Later requests fail like those to a host that is gone. Close may be called
+// more than once.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if !s.shut {

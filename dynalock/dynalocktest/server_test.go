@@ -30,10 +30,13 @@ func createLocks(t *testing.T, s *dynalocktest.Server) *dynamodb.Client {
 	t.Helper()
 	db := s.Client()
 	if _, err := db.CreateTable(t.Context(), &dynamodb.CreateTableInput{
-		TableName:            aws.String("locks"),
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("key"), AttributeType: types.ScalarAttributeTypeS}},
-		BillingMode:          types.BillingModePayPerRequest,
+		TableName: aws.String("locks"),
+		KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("key"), KeyType: types.KeyTypeHash}},
+		AttributeDefinitions: []types.AttributeDefinition{{
+			AttributeName: aws.String("key"),
+			AttributeType: types.ScalarAttributeTypeS,
+		}},
+		BillingMode: types.BillingModePayPerRequest,
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -59,12 +62,14 @@ func TestARefusedConditionCarriesTheItem(t *testing.T) {
 		db := createLocks(t, s)
 		update := &dynamodb.UpdateItemInput{
 			TableName: aws.String("locks"), Key: map[string]types.AttributeValue{"key": str("a")},
-			UpdateExpression: aws.String("SET #o = :o, #t = if_not_exists(#t, :z) + :one"), ConditionExpression: aws.String("attribute_not_exists(#o)"),
+			UpdateExpression:         aws.String("SET #o = :o, #t = if_not_exists(#t, :z) + :one"),
+			ConditionExpression:      aws.String("attribute_not_exists(#o)"),
 			ExpressionAttributeNames: map[string]string{"#o": "owner", "#t": "token"},
 			ExpressionAttributeValues: map[string]types.AttributeValue{
 				":o": str("me"), ":z": &types.AttributeValueMemberN{Value: "10"}, ":one": &types.AttributeValueMemberN{Value: "1"},
 			},
-			ReturnValues: types.ReturnValueAllNew, ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
+			ReturnValues:                        types.ReturnValueAllNew,
+			ReturnValuesOnConditionCheckFailure: types.ReturnValuesOnConditionCheckFailureAllOld,
 		}
 		out, err := db.UpdateItem(t.Context(), update)
 		if err != nil {
@@ -118,7 +123,8 @@ func TestOfManyWhoPutOneItemConditionallyOneWins(t *testing.T) {
 				t.Error(err)
 			}
 			_, err := db.PutItem(t.Context(), &dynamodb.PutItemInput{
-				TableName: aws.String("locks"), Item: item{"key": str("lock")}, ConditionExpression: aws.String("attribute_not_exists(#k)"),
+				TableName: aws.String("locks"), Item: item{"key": str("lock")},
+				ConditionExpression:      aws.String("attribute_not_exists(#k)"),
 				ExpressionAttributeNames: map[string]string{"#k": "key"},
 			})
 			if err == nil {
@@ -193,7 +199,8 @@ func TestItemsExpireWhenAskedToOnly(t *testing.T) {
 		defer s.Close()
 		db := createLocks(t, s)
 		if _, err := db.UpdateTimeToLive(t.Context(), &dynamodb.UpdateTimeToLiveInput{
-			TableName: aws.String("locks"), TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("ttl"), Enabled: aws.Bool(true)},
+			TableName:               aws.String("locks"),
+			TimeToLiveSpecification: &types.TimeToLiveSpecification{AttributeName: aws.String("ttl"), Enabled: aws.Bool(true)},
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -203,7 +210,8 @@ func TestItemsExpireWhenAskedToOnly(t *testing.T) {
 		for key, ttl := range map[string]types.AttributeValue{
 			"soon": at(time.Hour), "later": at(3 * time.Hour), "text": str("1"), "mistake": num("1"),
 		} {
-			if _, err := db.PutItem(t.Context(), &dynamodb.PutItemInput{TableName: aws.String("locks"), Item: item{"key": str(key), "ttl": ttl}}); err != nil {
+			if _, err := db.PutItem(t.Context(),
+				&dynamodb.PutItemInput{TableName: aws.String("locks"), Item: item{"key": str(key), "ttl": ttl}}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -216,7 +224,8 @@ func TestItemsExpireWhenAskedToOnly(t *testing.T) {
 			t.Errorf("%d items expired, want 1", n)
 		}
 		last := s.Requests()
-		if r := last[len(last)-1]; r.Operation != "TimeToLive" || r.Key != "soon" || len(r.Writes) != 1 || r.Writes[0].New() != nil {
+		if r := last[len(last)-1]; r.Operation != "TimeToLive" || r.Key != "soon" || len(r.Writes) != 1 ||
+			r.Writes[0].New() != nil {
 			t.Errorf("noted as %+v", r)
 		}
 	})

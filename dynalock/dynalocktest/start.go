@@ -21,16 +21,16 @@ type TB interface {
 	Fatalf(format string, args ...any)
 }
 
-// Start makes a server for a test, with an empty table of this name, whose partition key is a string called "key" and which
-// has no sort key. With an empty name it makes no table: dynalock.CreateTable makes one of another shape.
+// Start makes a server for a test, with an empty table of this name, whose partition key is a string called "key" and
+// which has no sort key. With an empty name it makes no table: dynalock.CreateTable makes one of another shape.
 //
 //	db := dynalocktest.Start(t, "locks").Client()
 //
-// When the test ends, after the cleanups that were registered later and after everything that was deferred, the server is
-// closed. A test that leaves a lock held fails then, with the lock's key and owner, unless ServerOptions.LeaveLocks is set
-// or the test has failed before: it has forgotten to call Release, or Close on its client, whose goroutines live on. A lock
-// counts as held until it is released or deleted, or until its lease is over since it was last written. It does not matter
-// which of the libraries that share the table's format wrote it.
+// When the test ends, after the cleanups that were registered later and after everything that was deferred, the server
+// is closed. A test that leaves a lock held fails then, with the lock's key and owner, unless ServerOptions.LeaveLocks
+// is set or the test has failed before: it has forgotten to call Release, or Close on its client, whose goroutines live
+// on. A lock counts as held until it is released or deleted, or until its lease is over since it was last written. It
+// does not matter which of the libraries that share the table's format wrote it.
 func Start(t TB, table string, optFns ...func(*ServerOptions)) *Server {
 	t.Helper()
 	s := NewServer(optFns...)
@@ -82,8 +82,8 @@ type heldLock struct {
 	at                time.Time // of the last write
 }
 
-// heldLockOf reads a written item as a lock that is held, by the attributes that dynalock, dynamolock and the AWS Labs Java
-// client share.
+// heldLockOf reads a written item as a lock that is held, by the attributes that dynalock, dynamolock and the AWS Labs
+// Java client share.
 func heldLockOf(w Write) (l heldLock, ok bool) {
 	text := func(name string) string {
 		if v := w.new[name]; v.Kind == attr.S {

@@ -93,7 +93,8 @@ func (f *fleet) command(endpoint, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(f.Context(), os.Args[0], args...)
 	cmd.Env = []string{
 		workerEnv + "=1", "DYNALOCK_TABLE=" + f.table, "DYNALOCK_NAMESPACE=" + namespace,
-		"AWS_ENDPOINT_URL_DYNAMODB=" + endpoint, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=worker" + strings.ReplaceAll(name, "-", ""), "AWS_SECRET_ACCESS_KEY=secret",
+		"AWS_ENDPOINT_URL_DYNAMODB=" + endpoint, "AWS_REGION=us-east-1",
+		"AWS_ACCESS_KEY_ID=worker" + strings.ReplaceAll(name, "-", ""), "AWS_SECRET_ACCESS_KEY=secret",
 		"GORACE=atexit_sleep_ms=0", // a race build would wait for 1 s at its end
 	}
 	return cmd
@@ -117,7 +118,8 @@ func (f *fleet) start(endpoint, name string) *task {
 		_ = k.cmd.Process.Kill()
 		<-k.ended
 	})
-	k.address = f.await("the start of "+name, func(r record) bool { return r.worker == name && r.Msg == "worker started" }).Addr
+	k.address = f.await("the start of "+name,
+		func(r record) bool { return r.worker == name && r.Msg == "worker started" }).Addr
 	must(f, k.health())
 	return k
 }
@@ -181,7 +183,8 @@ func (f *fleet) dump() {
 // leader waits for the first leader after a term and returns its record.
 func (f *fleet) leader(after uint64) record {
 	f.Helper()
-	return f.await(fmt.Sprintf("a leader after term %d", after), func(r record) bool { return r.Msg == "leading" && r.Token > after })
+	return f.await(fmt.Sprintf("a leader after term %d", after),
+		func(r record) bool { return r.Msg == "leading" && r.Token > after })
 }
 
 // health runs the health check as ECS does.
@@ -268,7 +271,8 @@ func (f *fleet) handOvers() []handOver {
 			unseen++
 		}
 		if r.Token < before.Token || unseen < 0 || unseen > 1 || unseen == 1 && before.Token == r.Token && r != done {
-			f.Errorf("work %d of term %d by %q comes after work %d of term %d by %q", r.N, r.Token, r.worker, before.N, before.Token, before.worker)
+			f.Errorf("work %d of term %d by %q comes after work %d of term %d by %q", r.N, r.Token, r.worker, before.N,
+				before.Token, before.worker)
 		}
 		before = r
 	}
@@ -297,7 +301,8 @@ func (k *task) kill() time.Time {
 func (f *fleet) ledger() (n int, term uint64) {
 	f.Helper()
 	out, err := f.srv.Client().GetItem(f.Context(), &dynamodb.GetItemInput{
-		TableName: &f.table, Key: map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: namespace + "ledger"}}, ConsistentRead: new(true),
+		TableName: &f.table, Key: map[string]types.AttributeValue{"key": &types.AttributeValueMemberS{Value: namespace +
+			"ledger"}}, ConsistentRead: new(true),
 	})
 	must(f, err)
 	for name, to := range map[string]any{"n": &n, "term": &term} {
@@ -340,7 +345,8 @@ func (n *network) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // its sender is gone
 	}
-	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, n.f.srv.Endpoint()+r.URL.Path, bytes.NewReader(body))
+	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, n.f.srv.Endpoint()+r.URL.Path,
+		bytes.NewReader(body))
 	if err != nil {
 		n.f.Error(err)
 		return

@@ -69,7 +69,8 @@ func (w *worker) work(ctx context.Context, term *dynalock.Lock) (n int, err erro
 	}
 	n++
 	values := map[string]types.AttributeValue{
-		":n": &types.AttributeValueMemberN{Value: strconv.Itoa(n)}, ":term": &types.AttributeValueMemberN{Value: strconv.FormatUint(term.Token(), 10)},
+		":n":    &types.AttributeValueMemberN{Value: strconv.Itoa(n)},
+		":term": &types.AttributeValueMemberN{Value: strconv.FormatUint(term.Token(), 10)},
 	}
 	if n > 1 {
 		values[":last"] = &types.AttributeValueMemberN{Value: last}

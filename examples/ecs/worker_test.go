@@ -160,7 +160,8 @@ func TestALeaderWithoutNetworkIsUnwellAndStopsBeforeTheNextOneLeads(t *testing.T
 	if other.health() != nil {
 		t.Error("the next leader is unwell")
 	}
-	t.Logf("unwell %.2f leases after the cut, followed after %.2f", float64(unwell.Sub(severed))/float64(f.lease), float64(next.Time.Sub(severed))/float64(f.lease))
+	t.Logf("unwell %.2f leases after the cut, followed after %.2f", float64(unwell.Sub(severed))/float64(f.lease),
+		float64(next.Time.Sub(severed))/float64(f.lease))
 	f.work(next.Token)
 	if cut.health() == nil {
 		t.Error("a worker without network is well again")
@@ -179,7 +180,8 @@ func TestALeaderWithoutNetworkIsUnwellAndStopsBeforeTheNextOneLeads(t *testing.T
 	t.Logf("%d late writes were refused", len(late))
 	f.eventually("a worker that is well again", cut.well)
 	other.stop()
-	f.await("the lead of the worker that was cut off", func(r record) bool { return r.worker == "cut-1" && r.Msg == "leading" && r.Token > next.Token })
+	f.await("the lead of the worker that was cut off",
+		func(r record) bool { return r.worker == "cut-1" && r.Msg == "leading" && r.Token > next.Token })
 	cut.stop()
 	if gaps := f.handOvers(); len(gaps) != 2 {
 		t.Errorf("%d changes of the lead, want 2", len(gaps))
@@ -228,12 +230,18 @@ func TestAWorkerThatCannotWorkSaysWhyAndFails(t *testing.T) {
 		want      string
 	}{
 		{name: "no table", env: "DYNALOCK_TABLE=", want: "DYNALOCK_TABLE is empty"},
-		{name: "a table that does not exist", env: "DYNALOCK_TABLE=nowhere", args: []string{"-listen=127.0.0.1:0"}, want: "nowhere"},
+		{
+			name: "a table that does not exist", env: "DYNALOCK_TABLE=nowhere", args: []string{"-listen=127.0.0.1:0"},
+			want: "nowhere",
+		},
 		{name: "a lease that is too short", args: []string{"-lease=1ms"}, want: "-lease is 1ms"},
 		{name: "a tick of nothing", args: []string{"-tick=0"}, want: "-tick is 0s"},
 		{name: "an address that is none", args: []string{"-listen=nowhere"}, want: "nowhere"},
 		{name: "an argument", args: []string{"now"}, want: `unexpected argument \"now\"`},
-		{name: "the health check where nobody listens", args: []string{"-health", "-listen=127.0.0.1:1"}, want: "127.0.0.1:1"},
+		{
+			name: "the health check where nobody listens", args: []string{"-health", "-listen=127.0.0.1:1"},
+			want: "127.0.0.1:1",
+		},
 	} {
 		cmd := f.command(f.srv.Endpoint(), "failing", tt.args...)
 		cmd.Env = append(cmd.Env, tt.env)

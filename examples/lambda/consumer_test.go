@@ -53,7 +53,8 @@ func (q *queue) env() []string {
 	return []string{"QUEUE_URL=" + q.url(), "AWS_ENDPOINT_URL_SQS=" + q.URL}
 }
 
-// serve answers as SQS does: https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html.
+// serve answers as SQS does:
+// https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ChangeMessageVisibility.html.
 func (q *queue) serve(w http.ResponseWriter, r *http.Request) {
 	var in struct {
 		QueueURL          string `json:"QueueUrl"`
@@ -65,7 +66,8 @@ func (q *queue) serve(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusBadRequest)
 		fmt.Fprintf(w, `{"__type":"com.amazonaws.sqs#%s","message":%q}`, code, text)
 	}
-	if err := json.NewDecoder(r.Body).Decode(&in); err != nil || r.Header.Get("X-Amz-Target") != "AmazonSQS.ChangeMessageVisibility" || in.QueueURL != q.url() {
+	if err := json.NewDecoder(r.Body).Decode(&in); err != nil ||
+		r.Header.Get("X-Amz-Target") != "AmazonSQS.ChangeMessageVisibility" || in.QueueURL != q.url() {
 		q.t.Errorf("request %s %+v, %v", r.Header.Get("X-Amz-Target"), in, err)
 		fail("InvalidAction", "no such action")
 		return
@@ -112,8 +114,9 @@ func (q *queue) receive() (event events.SQSEvent, left int) {
 		m.received++
 		m.visible, m.handle = now.Add(q.visibility), fmt.Sprintf("%s/%d", m.id, m.received)
 		event.Records = append(event.Records, events.SQSMessage{
-			MessageId: m.id, ReceiptHandle: m.handle, Body: m.body, EventSource: "aws:sqs", EventSourceARN: "arn:aws:sqs:us-east-1:123456789012:orders",
-			Attributes: map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.received)},
+			MessageId: m.id, ReceiptHandle: m.handle, Body: m.body, EventSource: "aws:sqs",
+			EventSourceARN: "arn:aws:sqs:us-east-1:123456789012:orders",
+			Attributes:     map[string]string{"ApproximateReceiveCount": strconv.Itoa(m.received)},
 		})
 	}
 	return event, len(q.messages)
@@ -208,7 +211,9 @@ func TestPaymentsOfAnOrderAreAppliedOneAfterTheOtherAndOnceByAllInstances(t *tes
 		check(t, row["paid"] == strconv.Itoa(paid), "%s: %v, want %d", order, row, paid)
 	}
 	// A message that was received anew meanwhile cannot be hidden by its old receipt.
-	check(t, returned > 0 && len(twice) > 0 && len(q.hidden) > 0 && len(q.hidden) <= returned, "%d messages returned, %d hidden, %d came twice: the test did not reach its cases", returned, len(q.hidden), len(twice))
+	check(t, returned > 0 && len(twice) > 0 && len(q.hidden) > 0 && len(q.hidden) <= returned,
+		"%d messages returned, %d hidden, %d came twice: the test did not reach its cases", returned, len(q.hidden),
+		len(twice))
 	longest := 0
 	for _, s := range q.hidden {
 		longest = max(longest, s)
@@ -222,7 +227,8 @@ func TestMessagesOfALockedOrderComeBackWhenItIsWorthAskingAgainAndTheOthersOfThe
 	q := newQueue(t, time.Minute)
 	locks, err := dynalock.New(p.db, p.locks, func(o *dynalock.Options) { o.Namespace = "consumer/" })
 	must(t, err)
-	l, err := locks.Acquire(t.Context(), "busy", func(o *dynalock.AcquireOptions) { o.Lease, o.NoHeartbeat = time.Minute, true })
+	l, err := locks.Acquire(t.Context(), "busy",
+		func(o *dynalock.AcquireOptions) { o.Lease, o.NoHeartbeat = time.Minute, true })
 	must(t, err)
 	i := p.instance("consumer", "a", q.env()...)
 	for _, order := range []string{"busy", "free", "busy", ""} {
@@ -231,8 +237,10 @@ func TestMessagesOfALockedOrderComeBackWhenItIsWorthAskingAgainAndTheOthersOfThe
 	in, _ := q.receive()
 	failures := q.settle(in, i.invoke(event(t, in), 20*time.Second), nil)
 	check(t, fmt.Sprint(failures) == "[message-3 message-0 message-2]", "returned %v", failures) // 3 is no payment
-	check(t, p.row("order", "free")["paid"] == "5" && p.row("order", "busy") == nil, "%v, %v", p.row("order", "free"), p.row("order", "busy"))
-	check(t, len(q.hidden) == 2 && q.hidden[0] >= 1 && q.hidden[0] <= 60 && q.hidden[1] == q.hidden[0], "hidden for %v s", q.hidden)
+	check(t, p.row("order", "free")["paid"] == "5" && p.row("order", "busy") == nil, "%v, %v", p.row("order", "free"),
+		p.row("order", "busy"))
+	check(t, len(q.hidden) == 2 && q.hidden[0] >= 1 && q.hidden[0] <= 60 && q.hidden[1] == q.hidden[0], "hidden for %v s",
+		q.hidden)
 	free, err := locks.Get(t.Context(), "free")
 	must(t, err)
 	check(t, free.State == dynalock.Free, "the lock of the order that is done was not given back: %+v", free)
@@ -252,7 +260,8 @@ func TestMessagesOfALockedOrderComeBackWhenItIsWorthAskingAgainAndTheOthersOfThe
 	}
 	in, _ = q.receive()
 	failures = q.settle(in, i.invoke(event(t, in), 20*time.Second), nil)
-	check(t, fmt.Sprint(failures) == "[message-3]" && p.row("order", "busy")["paid"] == "10", "returned %v, order %v", failures, p.row("order", "busy"))
+	check(t, fmt.Sprint(failures) == "[message-3]" && p.row("order", "busy")["paid"] == "10", "returned %v, order %v",
+		failures, p.row("order", "busy"))
 	must(t, locks.Close(t.Context()))
 }
 
@@ -284,7 +293,8 @@ func TestTheCostsInTheDocumentationAreThoseThatTheServerCounts(t *testing.T) {
 	must(t, err)
 	said := func(what string, writes, reads float64) {
 		t.Helper()
-		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(what) + `.* \| (\d+) writes?(?:, ([0-9.]+) reads?)? \| ([0-9.]+) \|$`).FindStringSubmatch(string(page))
+		row := regexp.MustCompile(`(?m)^\| ` + regexp.QuoteMeta(what) +
+			`.* \| (\d+) writes?(?:, ([0-9.]+) reads?)? \| ([0-9.]+) \|$`).FindStringSubmatch(string(page))
 		if row == nil {
 			t.Errorf("no row for %q, which costs %v and %v units", what, writes, reads)
 			return

@@ -163,7 +163,8 @@ func TestEightInstancesRunEachOf200TicksOnceHoweverOftenAndLateItIsDelivered(t *
 		}
 	}
 	check(t, len(writes) == ticks, "%d guarded writes for %d ticks", len(writes), ticks)
-	check(t, s.held > 0 && s.learned > ticks/2, "%d deliveries met a run under way, %d were late: the test did not reach its cases", s.held, s.learned)
+	check(t, s.held > 0 && s.learned > ticks/2,
+		"%d deliveries met a run under way, %d were late: the test did not reach its cases", s.held, s.learned)
 	t.Logf("%d deliveries of %d ticks to 8 instances: %d ticks ran once, %d reports; %d deliveries were told the result, %d met a run under way and came again",
 		len(deliveries), ticks, len(s.ran), reports, s.learned, s.held)
 }
@@ -379,7 +380,8 @@ func TestWithInstancesKilledAndFrozenEachTickRunsAndWhatAStaleOneWritesIsRefused
 		}
 	}
 	// What nobody planned: on a busy machine an invocation may come to its deadline.
-	accidents := f.slow + f.killed - planned[killedBefore] - planned[killedAfter] - planned[killedDuring] + f.stale - planned[frozen]
+	accidents := f.slow + f.killed - planned[killedBefore] - planned[killedAfter] - planned[killedDuring] +
+		f.stale - planned[frozen]
 	writes, wanted := 0, ticks+planned[killedAfter]
 	for n := range ticks {
 		row := p.row("report", period(n))
@@ -388,15 +390,20 @@ func TestWithInstancesKilledAndFrozenEachTickRunsAndWhatAStaleOneWritesIsRefused
 		if want[period(n)] == killedAfter {
 			least = 2
 		}
-		check(t, err == nil && runs >= least, "tick %s, fate %d: wrote %v, want %d runs", period(n), want[period(n)], row, least)
+		check(t, err == nil && runs >= least, "tick %s, fate %d: wrote %v, want %d runs", period(n), want[period(n)], row,
+			least)
 		writes += runs
 		check(t, f.ran[n] == 1 || f.ran[n] == 0 && accidents > 0, "tick %s finished %d times", period(n), f.ran[n])
 	}
-	check(t, accidents >= 0 && writes <= wanted+accidents, "%d reports written, want %d and at most %d by accident", writes, wanted, accidents)
+	check(t, accidents >= 0 && writes <= wanted+accidents, "%d reports written, want %d and at most %d by accident",
+		writes, wanted, accidents)
 	check(t, maps.Equal(f.met, planned), "the runs met %v, planned were %v", f.met, planned)
-	check(t, f.late == planned[killedDuring] && f.refuse == f.late, "%d late writes of killed instances, %d refused", f.late, f.refuse)
-	check(t, f.stale+f.slow >= planned[frozen], "%d of %d frozen runs noticed that they were lost", f.stale, planned[frozen])
-	check(t, refusedOfFrozen == lateOfFrozen && lateOfFrozen > 0, "%d late writes of frozen instances, %d refused", lateOfFrozen, refusedOfFrozen)
+	check(t, f.late == planned[killedDuring] && f.refuse == f.late, "%d late writes of killed instances, %d refused",
+		f.late, f.refuse)
+	check(t, f.stale+f.slow >= planned[frozen], "%d of %d frozen runs noticed that they were lost", f.stale,
+		planned[frozen])
+	check(t, refusedOfFrozen == lateOfFrozen && lateOfFrozen > 0, "%d late writes of frozen instances, %d refused",
+		lateOfFrozen, refusedOfFrozen)
 	t.Logf("%d ticks, %d instances, %.1f s: killed before the write %d, after it %d, with the write under way %d; frozen until succeeded %d",
 		ticks, workers, took.Seconds(), f.met[killedBefore], f.met[killedAfter], f.met[killedDuring], f.met[frozen])
 	t.Logf("each tick finished once, %d reports written; late guarded writes of killed instances: %d, refused %d; %d thawed runs noticed their loss, writes of theirs: %d, refused %d; %d deliveries met a run under way; %d accidents",
@@ -425,7 +432,8 @@ func TestAnInstanceThatWasFrozenForLongerThanItsLeaseKnowsThatItHoldsNoLonger(t 
 	var won outcome
 	for won.Payload == nil {
 		if won = b.invoke(tickEvent(1), limit); won.Payload == nil {
-			check(t, won.ErrorType == "HeldError" || won.Killed, "the other instance answered %v", won) // or came to its deadline on a busy machine
+			// or came to its deadline on a busy machine
+			check(t, won.ErrorType == "HeldError" || won.Killed, "the other instance answered %v", won)
 			if t.Failed() {
 				break
 			}
@@ -448,7 +456,8 @@ func TestAnInstanceThatWasFrozenForLongerThanItsLeaseKnowsThatItHoldsNoLonger(t 
 	check(t, row["runs"] == "1" && row["token"] == fmt.Sprint(run.Token), "report %v, token of the run %d", row, run.Token)
 	again := runOf(t, a.invoke(tickEvent(1), limit)) // and it is none the worse for it
 	check(t, !again.Ran && again.By == "b" && a.starts == 1, "run %+v after %d starts", again, a.starts)
-	t.Logf("lease 1.5 s: taken over %v after the freeze; the thawed run said %q and sent %d write, refused", after.Round(10*time.Millisecond), o.Error, len(writes))
+	t.Logf("lease 1.5 s: taken over %v after the freeze; the thawed run said %q and sent %d write, refused",
+		after.Round(10*time.Millisecond), o.Error, len(writes))
 }
 
 func TestALockKeptBetweenInvocationsIsNotBelievedInAfterAFreezeAndItsLateWriteIsRefused(t *testing.T) {
@@ -530,7 +539,8 @@ func TestAFunctionThatLivesShorterThanTheLeaseTakesADeadHoldersLock(t *testing.T
 		check(t, run.Ran && run.Attempt == 2, "run %+v", run)
 		check(t, took >= lease*9/10, "taken over %v after the death, with a lease of %v", took, lease)
 		check(t, i.starts == 1, "%d starts", i.starts)
-		t.Logf("lease %v, function of %v: taken over %v after the holder's death, in invocation %d of one instance", lease, life, took.Round(10*time.Millisecond), invocations)
+		t.Logf("lease %v, function of %v: taken over %v after the holder's death, in invocation %d of one instance", lease,
+			life, took.Round(10*time.Millisecond), invocations)
 	})
 
 	t.Run("at first sight once the expiry lies further back than MaxClockSkew", func(t *testing.T) {
@@ -544,7 +554,8 @@ func TestAFunctionThatLivesShorterThanTheLeaseTakesADeadHoldersLock(t *testing.T
 		i := p.instance("job", "cold", "DYNALOCK_MAX_CLOCK_SKEW="+skew)
 		run := runOf(t, i.invoke(tickEvent(1), life))
 		check(t, run.Ran && run.Attempt == 2, "run %+v", run)
-		t.Logf("lease %v, MaxClockSkew %s, function of %v: taken over in the first invocation of a new instance", lease, skew, life)
+		t.Logf("lease %v, MaxClockSkew %s, function of %v: taken over in the first invocation of a new instance", lease, skew,
+			life)
 	})
 }
 
@@ -568,6 +579,7 @@ func TestAFunctionThatIsNotToldItsTablesEndsAndSaysWhatIsMissing(t *testing.T) {
 		env := []string{name + "="}
 		i := p.instance(function, "a", env...)
 		o := i.invoke(`{}`, 10*time.Second)
-		check(t, o.Killed && strings.Contains(i.log.String(), name+" is empty, allowed: "), "%s: %v, log %q", function, o, i.log.String())
+		check(t, o.Killed && strings.Contains(i.log.String(), name+" is empty, allowed: "), "%s: %v, log %q", function, o,
+			i.log.String())
 	}
 }

@@ -33,9 +33,11 @@ import (
 	"github.com/dynalock/dynalock/internal/testserver"
 )
 
-var full = flag.Bool("lambda.full", false, "run the proofs at full length, on the packages: 200 ticks under faults, a lease of 10 s")
+var full = flag.Bool("lambda.full", false,
+	"run the proofs at full length, on the packages: 200 ticks under faults, a lease of 10 s")
 
-// The test binary is also the program of a function that holds a lock from one invocation to the next, which none should.
+// The test binary is also the program of a function that holds a lock from one invocation to the next, which none
+// should.
 const carelessEnv = "DYNALOCK_TEST_CARELESS"
 
 func TestMain(m *testing.M) {
@@ -197,16 +199,18 @@ func (p *place) instance(function, name string, env ...string) *instance {
 		env = append(env, carelessEnv+"=1")
 	}
 	return newInstance(p.T, name, program, p.endpoint, append([]string{
-		"DYNALOCK_TABLE=" + p.locks, "DYNALOCK_NAMESPACE=" + function + "/", "ORDERS_TABLE=" + p.orders, "DYNALOCK_MAX_CLOCK_SKEW=100ms",
+		"DYNALOCK_TABLE=" + p.locks, "DYNALOCK_NAMESPACE=" + function + "/", "ORDERS_TABLE=" + p.orders,
+		"DYNALOCK_MAX_CLOCK_SKEW=100ms",
 	}, env...)...)
 }
 
 // row reads a row of the table of orders.
 func (p *place) row(kind, id string) map[string]string {
 	p.Helper()
-	out, err := p.db.GetItem(p.Context(), &dynamodb.GetItemInput{TableName: &p.orders, ConsistentRead: new(true), Key: map[string]types.AttributeValue{
-		"kind": &types.AttributeValueMemberS{Value: kind}, "id": &types.AttributeValueMemberS{Value: id},
-	}})
+	out, err := p.db.GetItem(p.Context(),
+		&dynamodb.GetItemInput{TableName: &p.orders, ConsistentRead: new(true), Key: map[string]types.AttributeValue{
+			"kind": &types.AttributeValueMemberS{Value: kind}, "id": &types.AttributeValueMemberS{Value: id},
+		}})
 	must(p.T, err)
 	if out.Item == nil {
 		return nil

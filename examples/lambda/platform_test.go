@@ -59,7 +59,8 @@ func newInstance(t *testing.T, name, program, endpoint string, env ...string) *i
 	i := &instance{t: t, name: name, program: program, wire: newWire(t, endpoint)}
 	i.env = append([]string{
 		"AWS_LAMBDA_FUNCTION_NAME=function", "AWS_LAMBDA_FUNCTION_VERSION=$LATEST", "AWS_LAMBDA_FUNCTION_MEMORY_SIZE=128",
-		"AWS_LAMBDA_LOG_STREAM_NAME=" + name, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=" + name, "AWS_SECRET_ACCESS_KEY=secret",
+		"AWS_LAMBDA_LOG_STREAM_NAME=" + name, "AWS_REGION=us-east-1", "AWS_ACCESS_KEY_ID=" + name,
+		"AWS_SECRET_ACCESS_KEY=secret",
 		"AWS_ENDPOINT_URL_DYNAMODB=" + i.wire.server.URL, "TZ=:UTC", "_HANDLER=bootstrap",
 	}, env...)
 	t.Cleanup(func() {
@@ -176,7 +177,8 @@ var requests atomic.Int64
 func (i *instance) start() *process {
 	i.t.Helper()
 	p := &process{
-		idle: make(chan struct{}, 1), work: make(chan invocationRequest), done: make(chan outcome, 1), exited: make(chan struct{}),
+		idle: make(chan struct{}, 1), work: make(chan invocationRequest), done: make(chan outcome, 1),
+		exited: make(chan struct{}),
 	}
 	p.api = httptest.NewServer(p.runtimeAPI())
 	p.cmd = exec.Command(i.program)

@@ -51,11 +51,12 @@ func share(t *testing.T, heartbeat time.Duration, optFns ...func(*dynalock.Optio
 		must(t, s.older.Close())
 		time.Sleep(lease) // its heartbeat notices at its next tick
 	})
-	s.newer, err = dynalock.New(s.server.ClientFor("newer"), table, append([]func(*dynalock.Options){func(o *dynalock.Options) {
-		o.Owner = "newer"
-		o.Lease = lease
-		o.Dialect = dynalock.DialectDynamolock
-	}}, optFns...)...)
+	s.newer, err = dynalock.New(s.server.ClientFor("newer"), table,
+		append([]func(*dynalock.Options){func(o *dynalock.Options) {
+			o.Owner = "newer"
+			o.Lease = lease
+			o.Dialect = dynalock.DialectDynamolock
+		}}, optFns...)...)
 	must(t, err)
 	t.Cleanup(func() { must(t, s.newer.Close(context.WithoutCancel(t.Context()))) })
 	return s
@@ -121,7 +122,8 @@ func TestEachTakesOverFromADeadHolderOfTheOtherAfterItsLease(t *testing.T) {
 			t.Errorf("dynalock took over after %v, before the lease of %v", took, lease)
 		}
 		began = time.Now()
-		_, err = s.older.AcquireLock("job", dynamolock.WithRefreshPeriod(lease/10), dynamolock.WithAdditionalTimeToWaitForLock(10*time.Second))
+		_, err = s.older.AcquireLock("job", dynamolock.WithRefreshPeriod(lease/10),
+			dynamolock.WithAdditionalTimeToWaitForLock(10*time.Second))
 		must(t, err)
 		if took := time.Since(began); took < lease-50*time.Millisecond { // it begins to count with its first look
 			t.Errorf("dynamolock took over after %v, before the lease of %v", took, lease)
@@ -141,7 +143,8 @@ func TestAHoldersHeartbeatsKeepItsLockFromTheOtherLibrary(t *testing.T) {
 		s := share(t, lease/5)
 		l, err := s.newer.TryAcquire(t.Context(), "job")
 		must(t, err)
-		_, err = s.older.AcquireLock("job", dynamolock.WithRefreshPeriod(lease/10), dynamolock.WithAdditionalTimeToWaitForLock(lease))
+		_, err = s.older.AcquireLock("job", dynamolock.WithRefreshPeriod(lease/10),
+			dynamolock.WithAdditionalTimeToWaitForLock(lease))
 		if err == nil || !l.Held() {
 			t.Errorf("dynamolock got a lock that is kept (%v), held %v", err, l.Held())
 		}
@@ -190,7 +193,11 @@ func TestATokenCanComeTwiceWhereDynamolockWritesBackWhatItReadEarlier(t *testing
 		l, err := s.newer.TryAcquire(t.Context(), "job")
 		must(t, err)
 		must(t, l.Release(t.Context()))
-		remove := s.server.Inject(dynalocktest.Fault{Kind: dynalocktest.SlowRequest, Client: "older", Operation: "PutItem", Delay: 300 * time.Millisecond})
+		remove := s.server.Inject(
+			dynalocktest.Fault{
+				Kind: dynalocktest.SlowRequest, Client: "older", Operation: "PutItem",
+				Delay: 300 * time.Millisecond,
+			})
 		got := make(chan error)
 		go func() {
 			old, err := s.try() // reads now, writes later
@@ -213,10 +220,12 @@ func TestATokenCanComeTwiceWhereDynamolockWritesBackWhatItReadEarlier(t *testing
 		after, err := another.TryAcquire(t.Context(), "job") // a client that has seen none of them
 		must(t, err)
 		if after.Token() != between.Token() {
-			t.Errorf("token %d after %d: dynamolock no longer writes old tokens back, and docs/moving.md can say so", after.Token(), between.Token())
+			t.Errorf("token %d after %d: dynamolock no longer writes old tokens back, and docs/moving.md can say so",
+				after.Token(), between.Token())
 		}
 		// What tells the two apart is the acquisition: the guarded write of the earlier one is refused.
-		_, err = s.server.Client().TransactWriteItems(t.Context(), &dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{between.ConditionCheck()}})
+		_, err = s.server.Client().TransactWriteItems(t.Context(),
+			&dynamodb.TransactWriteItemsInput{TransactItems: []types.TransactWriteItem{between.ConditionCheck()}})
 		if cancelled := (*types.TransactionCanceledException)(nil); !errors.As(err, &cancelled) {
 			t.Errorf("the guarded write of an earlier tenure gives %v, want it refused", err)
 		}
@@ -275,11 +284,15 @@ func TestTheRowsOfTheJavaClientAreReadAsWhatTheyAre(t *testing.T) {
 			_, err := s.server.Client().PutItem(t.Context(), &dynamodb.PutItemInput{TableName: new(table), Item: item})
 			must(t, err)
 		}
-		row := map[string]string{"key": "job", "ownerName": "java", "leaseDuration": "2000", "recordVersionNumber": "70ab6f0e-f781-4f63-8898-84e5b16c615f"}
+		row := map[string]string{
+			"key": "job", "ownerName": "java", "leaseDuration": "2000",
+			"recordVersionNumber": "70ab6f0e-f781-4f63-8898-84e5b16c615f",
+		}
 		put(row)
 		began := time.Now()
 		_, err := s.newer.TryAcquire(t.Context(), "job")
-		if held, ok := errors.AsType[*dynalock.HeldError](err); !ok || held.Record.Owner != "java" || held.Record.Lease != 2*time.Second {
+		if held, ok := errors.AsType[*dynalock.HeldError](err); !ok || held.Record.Owner != "java" ||
+			held.Record.Lease != 2*time.Second {
 			t.Fatalf("error is %v, want the lock held by java for 2s", err)
 		}
 		l, err := s.newer.Acquire(t.Context(), "job")

@@ -118,6 +118,7 @@ func (p *play) summary() error {
 		list = append(list, fmt.Sprintf("%d %s", requests[op], op))
 	}
 	printf(p.out, "\nRequests  %d: %s; %d more got no answer\n", total, strings.Join(list, ", "), lost)
-	printf(p.out, "On AWS    %.0f write units and %.1f read units: %.6f USD (on demand, us-east-1)\n", cost.writes, cost.reads, cost.usd())
+	printf(p.out, "On AWS    %.0f write units and %.1f read units: %.6f USD (on demand, us-east-1)\n", cost.writes,
+		cost.reads, cost.usd())
 	return errors.Join(broken...)
 }

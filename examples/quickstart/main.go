@@ -36,7 +36,8 @@ func main() {
 func run(ctx context.Context, args []string, out io.Writer, lease time.Duration) (err error) {
 	flags := flag.NewFlagSet("quickstart", flag.ContinueOnError)
 	endpoint := flags.String("endpoint", "", "`URL` of a DynamoDB, such as http://localhost:8000 for DynamoDB Local")
-	table := flags.String("table", "", "`NAME` of the lock table, created if missing (with -endpoint alone: "+defaultTable+")")
+	table := flags.String("table", "",
+		"`NAME` of the lock table, created if missing (with -endpoint alone: "+defaultTable+")")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}

@@ -135,7 +135,8 @@ func (p *play) cutOff(ctx context.Context, victim *tenure) (*tenure, error) {
 	}
 	p.account.takenOver = heir.at
 	p.account.silent = heir.at.Sub(victim.line.lastWrite())
-	p.say(heir.worker, "TAKES OVER, token %d, %.2f s after %s's last heartbeat", heir.lock.Token(), p.account.silent.Seconds(), victim.name)
+	p.say(heir.worker, "TAKES OVER, token %d, %.2f s after %s's last heartbeat", heir.lock.Token(),
+		p.account.silent.Seconds(), victim.name)
 	return heir, nil
 }
 
@@ -165,7 +166,8 @@ func (p *play) wakeUp(ctx context.Context, victim, heir *tenure) error {
 		p.say(victim.worker, "sends its write all the same: %v", a.lateSent)
 	}
 
-	out, err := heir.db.GetItem(ctx, &dynamodb.GetItemInput{TableName: &p.table, Key: p.resultKey(), ConsistentRead: new(true)})
+	out, err := heir.db.GetItem(ctx,
+		&dynamodb.GetItemInput{TableName: &p.table, Key: p.resultKey(), ConsistentRead: new(true)})
 	if err != nil {
 		return err
 	}
@@ -184,7 +186,8 @@ func (p *play) finish(ctx context.Context, heir *tenure) error {
 	if err != nil {
 		return err
 	}
-	p.tell("Another goroutine of %s's process wants the lock, too. One write ends a tenure and begins the next.", next.name)
+	p.tell("Another goroutine of %s's process wants the lock, too. One write ends a tenure and begins the next.",
+		next.name)
 	p.want(ctx, next.worker)
 	if err := p.work(ctx, next, 1); err != nil {
 		return err
@@ -259,7 +262,8 @@ func (p *play) handOver(ctx context.Context, t *tenure) (*tenure, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.say(next.worker, "HAS THE LOCK, token %d, %d ms after the release", next.lock.Token(), next.at.Sub(released).Milliseconds())
+	p.say(next.worker, "HAS THE LOCK, token %d, %d ms after the release", next.lock.Token(),
+		next.at.Sub(released).Milliseconds())
 	return next, nil
 }
 

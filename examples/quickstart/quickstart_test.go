@@ -271,12 +271,16 @@ func TestAnInterruptedStoryCleansUp(t *testing.T) {
 func TestEachBrokenPromiseIsFound(t *testing.T) {
 	t.Parallel()
 	cancelled := func(code string) error {
-		return &types.TransactionCanceledException{CancellationReasons: []types.CancellationReason{{Code: aws.String("None")}, {Code: &code}}}
+		return &types.TransactionCanceledException{CancellationReasons: []types.CancellationReason{
+			{Code: aws.String("None")},
+			{Code: &code},
+		}}
 	}
 	good := func() *account {
 		now := time.Now()
 		return &account{
-			lease: time.Second, tokens: []uint64{3, 4, 7, 8, 9}, looks: 100, silent: time.Second, stopped: now, takenOver: now.Add(1),
+			lease: time.Second, tokens: []uint64{3, 4, 7, 8, 9}, looks: 100, silent: time.Second, stopped: now,
+			takenOver:    now.Add(1),
 			lateTransact: &dynalock.LostError{}, lateSent: cancelled("ConditionalCheckFailed"), resultIsHeirs: true,
 			last: dynalock.Record{Token: 9},
 		}
@@ -318,7 +322,8 @@ func TestEachBrokenPromiseIsFound(t *testing.T) {
 func TestAServerOnThisMachineNeedsNoCredentialsAndOthersDo(t *testing.T) {
 	t.Parallel()
 	for host, local := range map[string]bool{
-		"localhost": true, "127.0.0.1": true, "::1": true, "127.3.2.1": true, "dynamodb.us-east-1.amazonaws.com": false, "10.0.0.1": false,
+		"localhost": true, "127.0.0.1": true, "::1": true, "127.3.2.1": true, "dynamodb.us-east-1.amazonaws.com": false,
+		"10.0.0.1": false,
 	} {
 		if isLoopback(host) != local {
 			t.Errorf("isLoopback(%q) is %v", host, !local)
@@ -335,9 +340,12 @@ func TestAServerOnThisMachineNeedsNoCredentialsAndOthersDo(t *testing.T) {
 	if c, err := cfg.Credentials.Retrieve(t.Context()); err != nil || c.AccessKeyID == "" || cfg.Region == "" {
 		t.Errorf("credentials %v, %v, Region %q", c, err, cfg.Region)
 	}
-	mine := aws.Config{Region: "eu-west-1", Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
-		return aws.Credentials{AccessKeyID: "mine", SecretAccessKey: "mine"}, nil
-	})}
+	mine := aws.Config{
+		Region: "eu-west-1",
+		Credentials: aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) {
+			return aws.Credentials{AccessKeyID: "mine", SecretAccessKey: "mine"}, nil
+		}),
+	}
 	localDefaults(t.Context(), &mine)
 	if c, _ := mine.Credentials.Retrieve(t.Context()); c.AccessKeyID != "mine" || mine.Region != "eu-west-1" {
 		t.Errorf("credentials that are there were replaced: %v, %q", c, mine.Region)

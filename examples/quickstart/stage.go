@@ -62,7 +62,8 @@ func openStage(ctx context.Context, endpoint, table string) (*stage, error) {
 	if cfg.Region == "" {
 		return nil, errors.New("no Region is configured: set AWS_REGION or a Region in the profile")
 	}
-	if client, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok { // its connections cannot be closed, those of this one can
+	if client, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
+		// its connections cannot be closed, those of this one can
 		transport := client.GetTransport()
 		cfg.HTTPClient = &http.Client{Transport: transport}
 		s.close = transport.CloseIdleConnections

@@ -45,7 +45,8 @@ func TestTheCanonicalFormOfAStateBehavesLikeTheState(t *testing.T) {
 						to := s
 						v := m.Do(&to, step)
 						if v == nil && !known[x.least(to).hash] || v != nil && !rules[v.Rule] {
-							t.Fatalf("%sits canonical form %+v does not lead to\n%+v, %v", m.Trace(append(path, step)), least.state, x.least(to).state, v)
+							t.Fatalf("%sits canonical form %+v does not lead to\n%+v, %v", m.Trace(append(path, step)), least.state,
+								x.least(to).state, v)
 						}
 					}
 					step := steps[rnd.IntN(len(steps))]

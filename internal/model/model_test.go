@@ -28,7 +28,8 @@ func combinations(n int) (all [][]uint8) {
 }
 
 func (m *Model) String() string {
-	s := fmt.Sprintf("rates %v, %d faults, %d crashes, %d operators, answers within %d ticks", m.Rates, m.Faults, m.Crashes, m.Operators, m.Attempt)
+	s := fmt.Sprintf("rates %v, %d faults, %d crashes, %d operators, answers within %d ticks", m.Rates, m.Faults,
+		m.Crashes, m.Operators, m.Attempt)
 	if m.Guarded {
 		s += ", guarded writes"
 	}
@@ -68,8 +69,8 @@ func TestWithinTheFullScopeNoRuleIsEverBroken(t *testing.T) {
 	explore(t, &Model{Rates: []uint8{90, 110, 110}, Attempt: 1, Faults: 1}, 0)
 }
 
-// What is not promised: where the clocks are wrong, an acquire that was given up on may come late and find the lock free.
-// What it begins, nobody holds, and its lease ends it.
+// What is not promised: where the clocks are wrong, an acquire that was given up on may come late and find the lock
+// free. What it begins, nobody holds, and its lease ends it.
 func TestAnAcquireThatWasGivenUpOnMayBeginATenureThatNobodyHolds(t *testing.T) {
 	t.Parallel()
 	r := (&Model{Rates: []uint8{100, 100}, Faults: 1}).Search(0)

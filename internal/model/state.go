@@ -58,8 +58,9 @@ type Write struct {
 	Open    [maxDoubt]uint8 // of Beat and Release: what the counter in the item may be
 	Token   uint8           // of Beat, Release and Check: what the token must be
 	Rate    uint8           // of Acquire: of the clock that watched what it admits
-	Used    bool            // of Acquire: a copy of it was applied, or its acquisition is over: each release since is stamped later
-	Old     bool            // of Acquire: by the clocks, it is older than the release that it meets
+	// of Acquire: a copy of it was applied, or its acquisition is over: each release since is stamped later
+	Used bool
+	Old  bool // of Acquire: by the clocks, it is older than the release that it meets
 }
 
 func (w Write) String() string {
@@ -393,7 +394,8 @@ func (s *State) prune(m *Model) {
 			c.First = 0
 			c.Unclear = c.Unclear && (c.Phase == Releasing || kept > 0)
 		}
-		if g := &c.Guarded; m.Break != Unguarded && g.ID != 0 && (g.Token != s.Item.Token || s.Item.Released) && c.Token != g.Token {
+		if g := &c.Guarded; m.Break != Unguarded && g.ID != 0 && (g.Token != s.Item.Token || s.Item.Released) &&
+			c.Token != g.Token {
 			*g = Guarded{}
 		}
 		overruled = overruled || s.Overruled != 0 && (c.Token == s.Overruled || c.Request.Saw.Token == s.Overruled)
@@ -440,7 +442,10 @@ func (s *State) sortStrays(renamed *[64]uint8) {
 		if id == 0 {
 			id, keys[i][1] = 63, kin[w.Version.ID]
 		}
-		for _, b := range [...]uint8{id, uint8(w.Kind), w.Version.N, renamed[w.Admit.ID], w.Admit.N, w.Open[0], w.Token, bit(w.Used)} {
+		for _, b := range [...]uint8{
+			id, uint8(w.Kind), w.Version.N, renamed[w.Admit.ID], w.Admit.N, w.Open[0], w.Token,
+			bit(w.Used),
+		} {
 			keys[i][0] = keys[i][0]<<8 | uint64(b)
 		}
 	}

@@ -317,8 +317,8 @@ func (m *Model) arrive(s *State, w Write) (applied bool, v *Violation) {
 	return true, nil
 }
 
-// used notes what has become late for ever: all copies of an acquire that was applied, and all requests of an acquisition
-// that its own client has ended.
+// used notes what has become late for ever: all copies of an acquire that was applied, and all requests of an
+// acquisition that its own client has ended.
 func (s *State) used(w Write) {
 	ends := w.Kind == Release || w.Kind == CleanUp
 	if w.Kind != Acquire && !ends {
@@ -362,7 +362,10 @@ func (m *Model) answer(s *State, i int, r Request) *Violation {
 		m.hold(c, i)
 	case c.Phase == Confirming: // it came and went: what refused the attempt, if anything did, is somebody else's now
 		s.Last++
-		*c = Client{Phase: Acquiring, ID: s.Last, Looks: c.Looks, Watch: c.Watch, Still: c.Still, Admit: c.Admit, Guarded: c.Guarded}
+		*c = Client{
+			Phase: Acquiring, ID: s.Last, Looks: c.Looks, Watch: c.Watch, Still: c.Still, Admit: c.Admit,
+			Guarded: c.Guarded,
+		}
 		if c.Looks {
 			c.Watch, c.Still = c.Admit, r.Age
 		}
@@ -556,7 +559,10 @@ func (m *Model) guardedArrives(s *State, i int) *Violation {
 			}
 		}
 		if g.Stale {
-			return &Violation{RuleUpdates, fmt.Sprintf("client %s of token %d overwrites an update that it has not seen", name(i), g.Token)}
+			return &Violation{
+				RuleUpdates,
+				fmt.Sprintf("client %s of token %d overwrites an update that it has not seen", name(i), g.Token),
+			}
 		}
 	case c.Phase == Holding && c.ID == g.ID && c.Token == g.Token:
 		return m.lose(c, s.Item)

@@ -124,7 +124,7 @@ var itemMutants = []mutant{
 	},
 	{
 		name: "pause-does-not-count", file: "dynalock/job.go", ref: "Client.Pause",
-		old: "condSpaced = condJob + \" AND attribute_not_exists(#paused) AND (",
+		old: "condSpaced = condJob +\n\t\t\" AND attribute_not_exists(#paused) AND (",
 		new: "condSpaced = condJob + \" AND (",
 		bug: "With AtLeast set, a job that is paused starts.",
 	},

@@ -22,13 +22,13 @@ var tokenMutants = []mutant{
 	},
 	{
 		name: "guard-without-the-id", file: "dynalock/transact.go", ref: "Guarded writes",
-		old: "w := &write{cond: condTenure + condToken + more, values",
+		old: "w := &write{\n\t\tcond:   condTenure + condToken + more,\n\t\tvalues",
 		new: "w := &write{cond: \"NOT #released = :one\" + condToken + more, values",
 		bug: "A guarded write asks for the token alone, which dynamolock copies into its own tenure.",
 	},
 	{
 		name: "guard-without-the-token", file: "dynalock/transact.go", ref: "Guarded writes",
-		old: "w := &write{cond: condTenure + condToken + more, values",
+		old: "w := &write{\n\t\tcond:   condTenure + condToken + more,\n\t\tvalues",
 		new: "w := &write{cond: condTenure + more, values",
 		bug: "A guarded write is good again after a late copy has made the item of its tenure anew, which was deleted.",
 	},

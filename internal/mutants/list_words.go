@@ -16,7 +16,7 @@ var wordMutants = []mutant{
 	},
 	{
 		name: "operator-logs-the-holder-as-himself", file: "dynalock/records.go", ref: "Client.ForceRelease",
-		old: "\"owner\", c.opt.Owner, \"heldBy\", r.Owner, \"heldByToken\"",
+		old: "\"owner\", c.opt.Owner, \"heldBy\", r.Owner,\n\t\t\t\"heldByToken\"",
 		new: "\"owner\", r.Owner, \"heldBy\", r.Owner, \"heldByToken\"",
 		bug: "The record of a forced release does not say who did it.",
 	},

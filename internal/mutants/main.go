@@ -5,7 +5,7 @@
 //	scripts/mutants                    every mutant, until its first killer; first the tests that killed it last time
 //	scripts/mutants -run regexp        those whose name matches
 //	scripts/mutants -new               those of which no killer is known
-//	scripts/mutants -write [-all]      writes the killers and internal/mutants/README.md anew, with -all all killers of each
+//	scripts/mutants -write [-all]      writes the killers and README.md anew, with -all all killers of each
 //
 // The second mode knows nothing of the protocol. Its mutants are made by operators at every place of the syntax tree
 // that they fit, and of those a sample is drawn:
@@ -58,7 +58,8 @@ func main() {
 	flag.IntVar(&draw.deep, "deep", 0, "let what survives meet this many schedules of TestSimulation, with -generic")
 	flag.BoolVar(&draw.list, "list", false, "show the mutants that operators make, and try none")
 	schedules := flag.Int("schedules", 400, "how many schedules of the simulation; the tests run a tenth of them")
-	timeout := flag.Duration("timeout", 4*time.Minute, "how long the tests of one folder may take; a mutant that hangs is killed by that")
+	timeout := flag.Duration("timeout", 4*time.Minute,
+		"how long the tests of one folder may take; a mutant that hangs is killed by that")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -74,7 +75,9 @@ func main() {
 	}
 }
 
-func gated(ctx context.Context, run string, fresh, every, write bool, parallel, schedules int, timeout time.Duration) error {
+func gated(
+	ctx context.Context, run string, fresh, every, write bool, parallel, schedules int, timeout time.Duration,
+) error {
 	root, err := findRoot()
 	if err != nil {
 		return err
@@ -94,7 +97,8 @@ func gated(ctx context.Context, run string, fresh, every, write bool, parallel, 
 	if err != nil {
 		return fmt.Errorf("-run: %w", err)
 	}
-	chosen := slices.DeleteFunc(all(), func(m mutant) bool { return !pattern.MatchString(m.name) || fresh && len(last[m.name]) > 0 })
+	chosen := slices.DeleteFunc(all(),
+		func(m mutant) bool { return !pattern.MatchString(m.name) || fresh && len(last[m.name]) > 0 })
 	if len(chosen) == 0 {
 		return errors.New("there is no such mutant")
 	}

@@ -51,7 +51,8 @@ var newChecker = sync.OnceValues(func() (*checker, error) {
 		exports[pkg.ImportPath] = pkg.Export
 	}
 	c := &checker{fset: token.NewFileSet(), files: map[string]map[string]*ast.File{}}
-	c.importer = importer.ForCompiler(c.fset, "gc", func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
+	c.importer = importer.ForCompiler(c.fset, "gc",
+		func(path string) (io.ReadCloser, error) { return os.Open(exports[path]) })
 	for _, pkg := range []string{"heartbeat", "dynalock"} {
 		dir := filepath.Join(root, pkg)
 		info, err := build.ImportDir(dir, 0)
@@ -60,7 +61,8 @@ var newChecker = sync.OnceValues(func() (*checker, error) {
 		}
 		c.files[pkg] = map[string]*ast.File{}
 		for _, name := range info.GoFiles {
-			if c.files[pkg][name], err = parser.ParseFile(c.fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution); err != nil {
+			if c.files[pkg][name],
+				err = parser.ParseFile(c.fset, filepath.Join(dir, name), nil, parser.SkipObjectResolution); err != nil {
 				return nil, err
 			}
 		}
@@ -139,8 +141,11 @@ func TestAMutantThatDoesNotFitOrCompileIsSeen(t *testing.T) {
 	for name, m := range map[string]mutant{
 		"gone":      {file: "dynalock/lock.go", old: "no such text", new: ""},
 		"ambiguous": {file: "dynalock/lock.go", old: "return", new: "return"},
-		"types":     {file: "dynalock/lock.go", old: "func (l *Lock) Key() string { return l.key }", new: "func (l *Lock) Key() string { return l.token }"},
-		"syntax":    {file: "dynalock/lock.go", old: "func (l *Lock) Key() string {", new: "func (l *Lock) Key() string"},
+		"types": {
+			file: "dynalock/lock.go", old: "func (l *Lock) Key() string { return l.key }",
+			new: "func (l *Lock) Key() string { return l.token }",
+		},
+		"syntax": {file: "dynalock/lock.go", old: "func (l *Lock) Key() string {", new: "func (l *Lock) Key() string"},
 	} {
 		if err := c.check(&m); err == nil {
 			t.Errorf("%s: no error", name)
@@ -178,7 +183,8 @@ func TestEveryMutantHasANameASentenceAndWhatItBreaks(t *testing.T) {
 		case strings.Contains(string(doc), "\n// # "+m.ref+"\n"):
 		case exported[last]:
 		default:
-			t.Errorf("%s breaks %q, which is no failure of the peers, no section of the documentation and no exported name", m.name, m.ref)
+			t.Errorf("%s breaks %q, which is no failure of the peers, no section of the documentation and no exported name",
+				m.name, m.ref)
 		}
 	}
 }
@@ -220,7 +226,8 @@ func TestThePublishedListNamesAKillerOfEveryMutant(t *testing.T) {
 		for _, pkg := range []string{"heartbeat", "dynalock"} {
 			for _, name := range named(kills, pkg) {
 				if !known[name] {
-					t.Errorf("%s was killed by %s, which is no test any more: scripts/mutants -write -run '^%s$'", m.name, name, m.name)
+					t.Errorf("%s was killed by %s, which is no test any more: scripts/mutants -write -run '^%s$'", m.name, name,
+						m.name)
 				}
 			}
 		}

@@ -87,7 +87,8 @@ func (s *suite) build(ctx context.Context, dir, pkg, overlay string, flags ...st
 // bounded is a command with a bound of its memory, where the system has one: a mutant that loops may take all there is.
 func bounded(ctx context.Context, bin string, args ...string) *exec.Cmd {
 	const kilobytes = "8388608"
-	return exec.CommandContext(ctx, "sh", append([]string{"-c", "ulimit -v " + kilobytes + ` 2>/dev/null; exec "$0" "$@"`, bin}, args...)...)
+	return exec.CommandContext(ctx, "sh",
+		append([]string{"-c", "ulimit -v " + kilobytes + ` 2>/dev/null; exec "$0" "$@"`, bin}, args...)...)
 }
 
 // run runs a wave and returns which tests fail: the first one, after which the rest is stopped, or all of them.

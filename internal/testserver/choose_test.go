@@ -26,15 +26,22 @@ func TestTheFirstServerThatIsThereIsChosenAndALineSaysWhich(t *testing.T) {
 			env:  map[string]string{"DYNALOCK_TEST_ENDPOINT": endpoint}, want: endpoint, line: endpoint,
 		},
 		{name: "a container comes before the embedded server", want: "container", line: "in a container"},
-		{name: "without Docker the embedded server is taken", docker: gone, container: gone, want: "", line: "embedded server (no container: gone)"},
-		{name: "a container that cannot be started is said and replaced", container: gone, want: "", line: "embedded server (no container: gone)"},
+		{
+			name: "without Docker the embedded server is taken", docker: gone, container: gone, want: "",
+			line: "embedded server (no container: gone)",
+		},
+		{
+			name: "a container that cannot be started is said and replaced", container: gone, want: "",
+			line: "embedded server (no container: gone)",
+		},
 		{
 			name: "the embedded server can be asked for", want: "", line: "embedded server",
 			env: map[string]string{"DYNALOCK_TEST_ENDPOINT": endpoint, "DYNALOCK_TEST_SERVER": "embedded"},
 		},
 		{
-			name: "a container can be asked for, whatever the ping says", want: "container", line: "in a container", docker: gone,
-			env: map[string]string{"DYNALOCK_TEST_ENDPOINT": endpoint, "DYNALOCK_TEST_SERVER": "container"},
+			name: "a container can be asked for, whatever the ping says", want: "container", line: "in a container",
+			docker: gone,
+			env:    map[string]string{"DYNALOCK_TEST_ENDPOINT": endpoint, "DYNALOCK_TEST_SERVER": "container"},
 		},
 		{
 			name: "an endpoint can be asked for", want: endpoint, line: endpoint,
@@ -65,10 +72,22 @@ func TestAServerThatWasAskedForAndIsNotThereIsAnError(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		{"an endpoint that does not answer", map[string]string{"DYNALOCK_TEST_ENDPOINT": "http://127.0.0.1:1"}, "http://127.0.0.1:1 does not answer"},
-		{"an endpoint that is not named", map[string]string{"DYNALOCK_TEST_SERVER": "endpoint"}, "needs DYNALOCK_TEST_ENDPOINT"},
+		{
+			"an endpoint that does not answer",
+			map[string]string{"DYNALOCK_TEST_ENDPOINT": "http://127.0.0.1:1"},
+			"http://127.0.0.1:1 does not answer",
+		},
+		{
+			"an endpoint that is not named",
+			map[string]string{"DYNALOCK_TEST_SERVER": "endpoint"},
+			"needs DYNALOCK_TEST_ENDPOINT",
+		},
 		{"a container that cannot be started", map[string]string{"DYNALOCK_TEST_SERVER": "container"}, "gone"},
-		{"a server that nobody knows", map[string]string{"DYNALOCK_TEST_SERVER": "aws"}, "must be endpoint, container or embedded"},
+		{
+			"a server that nobody knows",
+			map[string]string{"DYNALOCK_TEST_SERVER": "aws"},
+			"must be endpoint, container or embedded",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := chooser{

@@ -21,6 +21,6 @@
 //		...
 //	}
 //
-// Tests with virtual time (testing/synctest) run on the embedded server itself, whatever is chosen and without a socket;
-// [Tap] works there too.
+// Tests with virtual time (testing/synctest) run on the embedded server itself, whatever is chosen and without a
+// socket; [Tap] works there too.
 package testserver

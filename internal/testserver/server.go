@@ -64,7 +64,8 @@ func New(tb testing.TB) *Server {
 	tb.Helper()
 	chosen.once.Do(func() {
 		var line string
-		chosen.backend, line, chosen.err = chooser{os.Getenv, answers, dockerAnswers, startContainer}.choose(context.Background())
+		chosen.backend, line,
+			chosen.err = chooser{os.Getenv, answers, dockerAnswers, startContainer}.choose(context.Background())
 		if chosen.err == nil {
 			fmt.Fprintln(os.Stderr, "testserver:", line)
 		}

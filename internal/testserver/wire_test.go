@@ -35,7 +35,8 @@ func (r *recorder) Do(req *http.Request) (*http.Response, error) {
 		return nil, errors.New("the request lost its body")
 	}
 	r.applied = append(r.applied, op)
-	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+	return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader("{}"))},
+		nil
 }
 
 // tapped returns a client with a Wire before a recorder, and without the SDK's own retries.
@@ -69,7 +70,8 @@ func TestEveryRequestIsCountedByOperationLostOnesToo(t *testing.T) {
 	if err := describe(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	if all, lists, both := wire.Count(), wire.Count("ListTables"), wire.Count("ListTables", "DescribeTable"); all != 4 || lists != 3 || both != 4 {
+	if all, lists, both := wire.Count(), wire.Count("ListTables"),
+		wire.Count("ListTables", "DescribeTable"); all != 4 || lists != 3 || both != 4 {
 		t.Errorf("counted %d in all, %d ListTables, %d of both; want 4, 3, 4", all, lists, both)
 	}
 	if counts := wire.Counts(); len(counts) != 2 || counts["DescribeTable"] != 1 {

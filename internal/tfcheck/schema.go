@@ -91,7 +91,8 @@ func (s Block) check(path string, body *hclsyntax.Body, meta []string) []string 
 // attribute reports whether an attribute can be read.
 func (s Block) attribute(name string) bool {
 	_, block := s.Blocks[name]
-	return block || slices.Contains(s.Required, name) || slices.Contains(s.Optional, name) || slices.Contains(s.Computed, name)
+	return block || slices.Contains(s.Required, name) || slices.Contains(s.Optional, name) ||
+		slices.Contains(s.Computed, name)
 }
 
 const provider = "registry.terraform.io/hashicorp/aws"

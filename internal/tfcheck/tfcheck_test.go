@@ -12,7 +12,8 @@ import (
 )
 
 var (
-	update     = flag.Bool("update", false, "write testdata/schema.json (with -schema), the tables of the README and the reserved attributes of library.json anew")
+	update = flag.Bool("update", false,
+		"write testdata/schema.json (with -schema), the tables of the README and the reserved attributes of library.json anew")
 	schemaFile = flag.String("schema", "", `what "terraform providers schema -json" printed`)
 )
 
@@ -128,7 +129,8 @@ func TestEveryRefusalOfTheModuleIsTested(t *testing.T) {
 	refused := load(t, top+"/tests", ".tftest.hcl").Refused()
 	for _, v := range m.Variables() {
 		if refused["var."+v.Name] < len(v.Messages) {
-			t.Errorf("var.%s has %d validations, and %d runs expect it to be refused", v.Name, len(v.Messages), refused["var."+v.Name])
+			t.Errorf("var.%s has %d validations, and %d runs expect it to be refused", v.Name, len(v.Messages),
+				refused["var."+v.Name])
 		}
 	}
 	for _, b := range m.ofType("resource") {
@@ -257,7 +259,8 @@ func TestThePoliciesListWhatTheLibraryCanCall(t *testing.T) {
 		called["dynamodb:"+op] = true
 	}
 	if !maps.Equal(listed, called) {
-		t.Errorf("the policies list %q, the library can call %q", slices.Sorted(maps.Keys(listed)), slices.Sorted(maps.Keys(called)))
+		t.Errorf("the policies list %q, the library can call %q", slices.Sorted(maps.Keys(listed)),
+			slices.Sorted(maps.Keys(called)))
 	}
 }
 
@@ -402,13 +405,17 @@ func TestDeadReferencesAreFound(t *testing.T) {
 func TestCallsOfModulesAreChecked(t *testing.T) {
 	m := parse(t, "module locks {\n source = \"../../../terraform\"\n nome = \"locks\"\n}\noutput o {\n value = [module.locks.table_name, module.locks.colour]\n}\n")
 	m.Dir = top + "/examples/basic"
-	m.Blocks[0].Body.Attributes["source"] = parse(t, "module x {\n source = \"../..\"\n}").Blocks[0].Body.Attributes["source"]
+	m.Blocks[0].Body.Attributes["source"] = parse(t,
+		"module x {\n source = \"../..\"\n}").Blocks[0].Body.Attributes["source"]
 	problems, err := CheckReferences(m, small)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := strings.Join(problems, "\n")
-	for _, want := range []string{"module locks has no variable nome", "module locks needs name", "module.locks.colour does not exist"} {
+	for _, want := range []string{
+		"module locks has no variable nome", "module locks needs name",
+		"module.locks.colour does not exist",
+	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("%q is missing in %q", want, all)
 		}
@@ -421,9 +428,11 @@ func TestCallsOfModulesAreChecked(t *testing.T) {
 func TestTheSchemaIsTakenFromWhatTerraformPrints(t *testing.T) {
 	const text = `{"provider_schemas": {"registry.terraform.io/hashicorp/aws": {
 		"resource_schemas": {"aws_lock": {"version": 1, "block": {
-			"attributes": {"name": {"type": "string", "required": true}, "size": {"type": "number", "optional": true, "computed": true}, "arn": {"type": "string", "computed": true},
+			"attributes": {"name": {"type": "string", "required": true}, "size": {"type": "number", "optional": true, "computed": true},
+				"arn": {"type": "string", "computed": true},
 				"ttl": {"type": ["list", ["object", {"enabled": "bool"}]], "optional": true}},
-			"block_types": {"key": {"nesting_mode": "set", "min_items": 1, "block": {"attributes": {"id": {"type": "string", "required": true}}}}}}},
+			"block_types": {"key": {"nesting_mode": "set", "min_items": 1,
+				"block": {"attributes": {"id": {"type": "string", "required": true}}}}}}},
 			"aws_other": {"block": {}}},
 		"data_source_schemas": {}}}}`
 	s, err := FromProvider([]byte(text), Schema{Resources: map[string]Block{"aws_lock": {}}})

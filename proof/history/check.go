@@ -25,12 +25,12 @@ type Result struct {
 	Violations   []error
 }
 
-// ErrRejected is a lock's history that no order of its calls explains, though the tokens grew: two held the lock at once, or
-// one believed after its tenure was over.
+// ErrRejected is a lock's history that no order of its calls explains, though the tokens grew: two held the lock at
+// once, or one believed after its tenure was over.
 var ErrRejected = errors.New("no order of its calls explains their answers")
 
-// Updates of registers. Lost: acknowledged, but not there in the end. Forced: those of Refused that DynamoDB refused, though
-// the library had done so before.
+// Updates of registers. Lost: acknowledged, but not there in the end. Forced: those of Refused that DynamoDB refused,
+// though the library had done so before.
 type Updates struct{ Acknowledged, Refused, Forced, Unknown, Lost int }
 
 func (u *Updates) add(v Updates) {
@@ -64,7 +64,8 @@ func (r Result) String() string {
 	return fmt.Sprintf(`%d histories of locks and guarded registers, %d tenures, %d operations, %d of unknown outcome: %d violations
 updates guarded by Transact:    %s
 updates guarded by Held() only: %s; %d registers that no order explains`,
-		r.Histories, r.Tenures, r.Operations, r.Unknown, len(r.Violations), line(r.Guarded), line(r.Unguarded), r.Inconsistent)
+		r.Histories, r.Tenures, r.Operations, r.Unknown, len(r.Violations), line(r.Guarded), line(r.Unguarded),
+		r.Inconsistent)
 }
 
 // Timeout is how long the check of one history may take. What is not decided by then counts as a violation.
@@ -128,12 +129,12 @@ func operation(e Event, from, to int64) porcupine.Operation {
 	return porcupine.Operation{Input: e, Call: from, Output: e.Outcome, Return: to}
 }
 
-// end is the end of a tenure for its holder, which no client calls: it lies between the last time that the holder was seen
-// to believe and the first time that it was seen not to.
+// end is the end of a tenure for its holder, which no client calls: it lies between the last time that the holder was
+// seen to believe and the first time that it was seen not to.
 const end Op = "end"
 
-// A lock's history. The tenure of a process that was killed, or that was overruled, ends when nobody can tell; all others
-// must be over for their holders before the next one begins, and their tokens must grow.
+// A lock's history. The tenure of a process that was killed, or that was overruled, ends when nobody can tell; all
+// others must be over for their holders before the next one begins, and their tokens must grow.
 type lockState struct {
 	holder  string
 	highest uint64
@@ -164,7 +165,8 @@ var lockModel = porcupine.Model{
 	DescribeOperation: describe,
 }
 
-// tokenModel is what is left of lockModel when holders may believe for as long as they like: tokens grow, by whatever clocks.
+// tokenModel is what is left of lockModel when holders may believe for as long as they like: tokens grow, by whatever
+// clocks.
 var tokenModel = porcupine.Model{
 	Init: func() any { return uint64(0) },
 	Step: func(state, input, _ any) (bool, any) {
@@ -275,7 +277,8 @@ func registerOps(events []Event) []porcupine.Operation {
 	return ops
 }
 
-// updates compares the outcomes of writes with what a register has in the end: its last read, if it was read after them.
+// updates compares the outcomes of writes with what a register has in the end: its last read, if it was read after
+// them.
 func updates(events []Event) (u Updates, wrong []string) {
 	var last Event
 	for _, e := range events {
@@ -345,8 +348,8 @@ type Entry struct {
 }
 
 // CheckLedger compares a guarded register, as it was read at some time, with the calls that wrote it: every entry was
-// written by somebody, once; all that were acknowledged by then are there and no refused one; and from one tenure to the
-// next the token grows.
+// written by somebody, once; all that were acknowledged by then are there and no refused one; and from one tenure to
+// the next the token grows.
 func CheckLedger(what string, ledger []Entry, at int64, events []Event) (violations []error) {
 	fail := func(format string, args ...any) {
 		violations = append(violations, fmt.Errorf("%s: %s", what, fmt.Sprintf(format, args...)))
@@ -369,7 +372,8 @@ func CheckLedger(what string, ledger []Entry, at int64, events []Event) (violati
 		case e.Outcome == Lost:
 			fail("%s was refused and is there", entry.Add)
 		case e.Token < last.Token || e.Token == last.Token && e.Tenure != last.Tenure:
-			fail("%s with token %d of %s comes after %s with token %d of %s", e.Add, e.Token, e.Tenure, last.Add, last.Token, last.Tenure)
+			fail("%s with token %d of %s comes after %s with token %d of %s", e.Add, e.Token, e.Tenure, last.Add, last.Token,
+				last.Tenure)
 		}
 		there[entry.Add] = true
 		last = e

@@ -81,8 +81,10 @@ func TestAKilledHoldersTenureMayEndAtAnyTimeAfterItWasLastSeen(t *testing.T) {
 }
 
 func TestTwoHoldersAtOnceAreWrong(t *testing.T) {
-	wrong(t, "lock k: "+ErrRejected.Error(), acquire("a", 1, 1, 2), acquire("b", 2, 3, 4), held("b", 5, 6), held("a", 7, 8))
-	wrong(t, "lock k: "+ErrRejected.Error(), acquire("a", 1, 1, 2), acquire("b", 2, 3, 4), held("a", 5, 6), release("b", 7, 8), release("a", 9, 10))
+	wrong(t, "lock k: "+ErrRejected.Error(), acquire("a", 1, 1, 2), acquire("b", 2, 3, 4), held("b", 5, 6),
+		held("a", 7, 8))
+	wrong(t, "lock k: "+ErrRejected.Error(), acquire("a", 1, 1, 2), acquire("b", 2, 3, 4), held("a", 5, 6),
+		release("b", 7, 8), release("a", 9, 10))
 }
 
 func TestTwoHoldersAtOnceWhoseGuardedWritesBothSucceedAreWrongThoughNothingIsLost(t *testing.T) {
@@ -106,13 +108,15 @@ func TestATokenThatGoesBackIsWrong(t *testing.T) {
 
 func TestATokenMayGoBackAfterADeletionOfTheItem(t *testing.T) {
 	right(t,
-		acquire("a", 2, 1, 2), write("a", 2, 2, 3, OK, "x"), release("a", 3, 6), Event{Op: Delete, Key: "k", Call: 5, Return: 5},
+		acquire("a", 2, 1, 2), write("a", 2, 2, 3, OK, "x"), release("a", 3, 6),
+		Event{Op: Delete, Key: "k", Call: 5, Return: 5},
 		acquire("b", 1, 6, 7), write("b", 1, 8, 9, OK, "y", "x"))
 }
 
 func TestALostUpdateIsWrong(t *testing.T) {
 	wrong(t, "no order", write("a", 1, 1, 2, OK, "x"), write("b", 2, 3, 4, OK, "y"), read(20, 21, "y"))
-	wrong(t, "x was acknowledged and is not there", write("a", 1, 1, 2, OK, "x"), write("b", 2, 3, 4, OK, "y"), read(20, 21, "y"))
+	wrong(t, "x was acknowledged and is not there", write("a", 1, 1, 2, OK, "x"), write("b", 2, 3, 4, OK, "y"),
+		read(20, 21, "y"))
 	wrong(t, "no order", write("a", 1, 1, 9, OK, "x"), write("b", 2, 2, 8, OK, "y"), read(20, 21, "x", "y"))
 }
 
@@ -136,14 +140,16 @@ func TestAWriteInDoubtMayBeThereOrNotButNotBoth(t *testing.T) {
 }
 
 func TestAnAcquisitionInDoubtGaveTheLockToNobody(t *testing.T) {
-	r := right(t, acquire("a", 1, 1, 2), Event{Op: Acquire, Client: "c", Key: "k", Call: 2, Return: 3}, held("a", 4, 5), release("a", 6, 7), acquire("b", 3, 8, 9))
+	r := right(t, acquire("a", 1, 1, 2), Event{Op: Acquire, Client: "c", Key: "k", Call: 2, Return: 3}, held("a", 4, 5),
+		release("a", 6, 7), acquire("b", 3, 8, 9))
 	if r.Unknown != 1 {
 		t.Errorf("%+v", r)
 	}
 }
 
 func TestLostUnguardedUpdatesAreCountedAndNoViolation(t *testing.T) {
-	events := unguarded(write("a", 1, 1, 9, OK, "x"), write("b", 2, 3, 4, OK, "y"), write("b", 2, 5, 6, OK, "z", "y"), read(20, 21, "x"))
+	events := unguarded(write("a", 1, 1, 9, OK, "x"), write("b", 2, 3, 4, OK, "y"), write("b", 2, 5, 6, OK, "z", "y"),
+		read(20, 21, "x"))
 	r := right(t, events...)
 	if r.Unguarded.Lost != 2 || r.Unguarded.Acknowledged != 3 || r.Inconsistent != 1 || r.Guarded != (Updates{}) {
 		t.Errorf("%+v", r)
@@ -169,11 +175,13 @@ func TestALedgerShowsEveryAcknowledgedWriteOnceInTheOrderOfTokens(t *testing.T) 
 		"nobody wrote z with token 3":         {x, y, {"z", 3}},
 		"nobody wrote u with token 4":         {x, y, {"u", 4}},
 	} {
-		if v := CheckLedger("k", l, 20, events); !slices.ContainsFunc(v, func(v error) bool { return strings.Contains(v.Error(), why) }) {
+		if v := CheckLedger("k", l, 20, events); !slices.ContainsFunc(v,
+			func(v error) bool { return strings.Contains(v.Error(), why) }) {
 			t.Errorf("%v: %q, want %q", l, v, why)
 		}
 	}
-	if v := CheckLedger("k", []Entry{x, {"w", 1}}, 20, append(events[:1:1], write("d", 1, 3, 4, OK, "w", "x"))); len(v) == 0 {
+	if v := CheckLedger("k", []Entry{x, {"w", 1}}, 20,
+		append(events[:1:1], write("d", 1, 3, 4, OK, "w", "x"))); len(v) == 0 {
 		t.Error("two tenures had one token")
 	}
 }

@@ -1,6 +1,6 @@
-// Package history is what clients say that they did, and the check of it: whether some order of their calls, one after the
-// other, explains every lock that they were given and believed to hold, and every answer of a guarded register. The format
-// is that of the workers of this module and of the simulation in dynalock/sim_export_test.go.
+// Package history is what clients say that they did, and the check of it: whether some order of their calls, one after
+// the other, explains every lock that they were given and believed to hold, and every answer of a guarded register. The
+// format is that of the workers of this module and of the simulation in dynalock/sim_export_test.go.
 package history
 
 import (
@@ -40,22 +40,23 @@ const (
 	Refused Outcome = "refused" // of an acquisition: somebody else had the lock
 )
 
-// Event is one line of a file. A call is written down before it is made, with no Return, and again when it has returned;
-// the later line counts.
+// Event is one line of a file. A call is written down before it is made, with no Return, and again when it has
+// returned; the later line counts.
 type Event struct {
-	Op      Op       `json:"op"`
-	Client  string   `json:"client"` // a process and a goroutine of it
-	ID      int      `json:"id"`     // of the call, within the client
-	Key     string   `json:"key,omitempty"`
-	Call    int64    `json:"call"`             // in nanoseconds by one clock for all clients
-	Return  int64    `json:"return,omitempty"` // 0: it never returned
-	Outcome Outcome  `json:"outcome,omitempty"`
-	Tenure  string   `json:"tenure,omitempty"`
-	Token   uint64   `json:"token,omitempty"`
-	Guarded bool     `json:"guarded,omitempty"` // of a register: by Transact, not by Held alone
-	Forced  bool     `json:"forced,omitempty"`  // a guarded write that was sent though the library had said that the lock was lost
-	Read    []string `json:"read,omitempty"`
-	Add     string   `json:"add,omitempty"`
+	Op      Op      `json:"op"`
+	Client  string  `json:"client"` // a process and a goroutine of it
+	ID      int     `json:"id"`     // of the call, within the client
+	Key     string  `json:"key,omitempty"`
+	Call    int64   `json:"call"`             // in nanoseconds by one clock for all clients
+	Return  int64   `json:"return,omitempty"` // 0: it never returned
+	Outcome Outcome `json:"outcome,omitempty"`
+	Tenure  string  `json:"tenure,omitempty"`
+	Token   uint64  `json:"token,omitempty"`
+	Guarded bool    `json:"guarded,omitempty"` // of a register: by Transact, not by Held alone
+	// a guarded write that was sent though the library had said that the lock was lost
+	Forced bool     `json:"forced,omitempty"`
+	Read   []string `json:"read,omitempty"`
+	Add    string   `json:"add,omitempty"`
 }
 
 // returned is when the call was over; one in doubt may take effect at any later time.

@@ -1,6 +1,6 @@
 // Build makes the deployment packages of both functions, for the runtime provided.al2023 and each architecture:
 //
-//	go run ./build               # dist/job-arm64.zip, dist/job-x86_64.zip, dist/consumer-arm64.zip, dist/consumer-x86_64.zip
+//	go run ./build               # dist/job-arm64.zip, dist/job-x86_64.zip, and the same of consumer
 //	go run ./build -arch arm64   # one architecture, named as Lambda and Terraform name it
 //
 // The same source and the same version of Go make the same bytes, on whatever machine and in whatever folder, so a
@@ -100,7 +100,8 @@ func compile(ctx context.Context, module, function, goarch, path string) error {
 func archive(program []byte) ([]byte, error) {
 	var b bytes.Buffer
 	z := zip.NewWriter(&b)
-	z.RegisterCompressor(zip.Deflate, func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestCompression) })
+	z.RegisterCompressor(zip.Deflate,
+		func(w io.Writer) (io.WriteCloser, error) { return flate.NewWriter(w, flate.BestCompression) })
 	h := &zip.FileHeader{Name: "bootstrap", Method: zip.Deflate, Modified: time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)}
 	h.SetMode(0o755)
 	w, err := z.CreateHeader(h)

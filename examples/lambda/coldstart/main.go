@@ -76,7 +76,8 @@ func run(ctx context.Context, runs int) error {
 	fmt.Printf("%d starts of each, medians\n\n| the function | stripped program | ratio | until it asks for work | ratio |\n|---|---|---|---|---|\n", runs)
 	for _, f := range functions {
 		fmt.Printf("| %s | %.2f MB | %.3f | %.1f ms | %.3f |\n", f.what, float64(size[f.name])/1e6,
-			float64(size[f.name])/float64(size["client"]), float64(median(times[f.name]).Microseconds())/1e3, median(ratios[f.name]))
+			float64(size[f.name])/float64(size["client"]), float64(median(times[f.name]).Microseconds())/1e3,
+			median(ratios[f.name]))
 	}
 	return nil
 }
@@ -88,13 +89,16 @@ func start(ctx context.Context, program string) (time.Duration, error) {
 		return 0, err
 	}
 	asked := make(chan time.Time, 1)
-	api := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		select {
-		case asked <- time.Now():
-		default:
-		}
-		<-r.Context().Done()
-	})}
+	api := &http.Server{
+		ReadHeaderTimeout: time.Minute,
+		Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			select {
+			case asked <- time.Now():
+			default:
+			}
+			<-r.Context().Done()
+		}),
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

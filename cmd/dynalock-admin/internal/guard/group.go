@@ -208,7 +208,8 @@ func (g *Group) Stopped() <-chan syscall.Signal { return g.stopped }
 // Jobs receives the SIGTSTP and the SIGCONT that are sent to this process.
 func (g *Group) Jobs() <-chan os.Signal { return g.jobs }
 
-// Code is the command's exit code, or 128 and the number of the signal that ended it. It is valid once Exited is closed.
+// Code is the command's exit code, or 128 and the number of the signal that ended it. It is valid once Exited is
+// closed.
 func (g *Group) Code() int {
 	status, ok := g.cmd.ProcessState.Sys().(syscall.WaitStatus)
 	if ok && status.Signaled() {

@@ -25,8 +25,8 @@ type guardian struct {
 	dead  chan struct{}
 }
 
-// newGuardian starts one. It writes to standard error what it has killed. A group is told to it before it begins, so that
-// it knows it whenever this process ends; 0: it is told later.
+// newGuardian starts one. It writes to standard error what it has killed. A group is told to it before it begins, so
+// that it knows it whenever this process ends; 0: it is told later.
 func newGuardian(stderr *os.File, group int, deadline time.Time) (*guardian, error) {
 	r, w, err := os.Pipe()
 	if err != nil {

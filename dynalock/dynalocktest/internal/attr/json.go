@@ -27,7 +27,8 @@ type Wire struct {
 func (w Wire) Value() (Value, error) {
 	set := 0
 	for _, is := range []bool{
-		w.S != nil, w.N != nil, w.B != nil, w.SS != nil, w.NS != nil, w.BS != nil, w.M != nil, w.L != nil, w.BOOL != nil, w.NULL != nil,
+		w.S != nil, w.N != nil, w.B != nil, w.SS != nil, w.NS != nil, w.BS != nil, w.M != nil, w.L != nil, w.BOOL != nil,
+		w.NULL != nil,
 	} {
 		if is {
 			set++
@@ -37,7 +38,8 @@ func (w Wire) Value() (Value, error) {
 		return Value{}, Invalid("Supplied AttributeValue is empty, must contain exactly one of the supported datatypes")
 	}
 	if set > 1 {
-		return Value{}, Invalid("Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes")
+		return Value{}, Invalid(
+			"Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes")
 	}
 	switch {
 	case w.S != nil:

@@ -21,7 +21,8 @@ const (
 	minMagnitude = -129 // 1E-130
 )
 
-// Number is a decimal of up to 38 significant digits: digits × 10^exp, digits without zeros at either end. Zero has no digits.
+// Number is a decimal of up to 38 significant digits: digits × 10^exp, digits without zeros at either end. Zero has no
+// digits.
 type Number struct {
 	neg    bool
 	digits string
@@ -170,8 +171,8 @@ func (n Number) scaled(exp int) *big.Int {
 	return i
 }
 
-// size is one byte for each pair of digits, counted from the decimal point, without the pairs of zeros at either end; one byte for
-// the exponent of any number but zero, and one more for a minus sign.
+// size is one byte for each pair of digits, counted from the decimal point, without the pairs of zeros at either end;
+// one byte for the exponent of any number but zero, and one more for a minus sign.
 func (n Number) size() int {
 	if n.digits == "" {
 		return 1

@@ -9,7 +9,8 @@ import (
 func TestNumbersAreStoredInPlainDigits(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"0": "0", "-0": "0", "0.0": "0", "0e1000": "0", "1E+2": "100", "1e2": "100", "007": "7", "1.50": "1.5", ".5": "0.5", "5.": "5",
+		"0": "0", "-0": "0", "0.0": "0", "0e1000": "0", "1E+2": "100", "1e2": "100", "007": "7", "1.50": "1.5", ".5": "0.5",
+		"5.": "5",
 		"+5": "5", "-5": "-5", "1e-5": "0.00001", "123e-2": "1.23", "-.5": "-0.5", "1.000": "1",
 		"1e125":                 "1" + strings.Repeat("0", 125),
 		"1e-130":                "0." + strings.Repeat("0", 129) + "1",
@@ -26,10 +27,13 @@ func TestNumbersAreStoredInPlainDigits(t *testing.T) {
 func TestNumbersOutsideTheRangeAreRefused(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]error{
-		"": errNotNumber, " ": errNotNumber, " 1": errNotNumber, "1 ": errNotNumber, "+": errNotNumber, ".": errNotNumber, "e1": errNotNumber,
-		"1e": errNotNumber, "1e+": errNotNumber, "--1": errNotNumber, "1_0": errNotNumber, "0x10": errNotNumber, "NaN": errNotNumber,
+		"": errNotNumber, " ": errNotNumber, " 1": errNotNumber, "1 ": errNotNumber, "+": errNotNumber, ".": errNotNumber,
+		"e1": errNotNumber,
+		"1e": errNotNumber, "1e+": errNotNumber, "--1": errNotNumber, "1_0": errNotNumber, "0x10": errNotNumber,
+		"NaN":      errNotNumber,
 		"Infinity": errNotNumber, "1e99999999999": errNotNumber, "1,5": errNotNumber, "1.2.3": errNotNumber,
-		"1e126": errOverflow, "-1e126": errOverflow, "1e1000000000": errOverflow, "1e-131": errUnderflow, "9.9e-131": errUnderflow,
+		"1e126": errOverflow, "-1e126": errOverflow, "1e1000000000": errOverflow, "1e-131": errUnderflow,
+		"9.9e-131":              errUnderflow,
 		strings.Repeat("1", 39): errPrecision, "12345678901234567890123456789012345678.9": errPrecision,
 	} {
 		if n, err := ParseNumber(text); err != want { //nolint:errorlint // the very value
@@ -66,7 +70,8 @@ func TestSumsAreExactOrRefused(t *testing.T) {
 func TestANumbersSizeCountsPairsOfDigits(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{
-		"0": 1, "1": 2, "12": 2, "123": 3, "1234": 3, "-1": 3, "-123": 4, "100": 2, "1000": 2, "0.1": 2, "0.001": 2, "1.5": 3, "1.55": 3,
+		"0": 1, "1": 2, "12": 2, "123": 3, "1234": 3, "-1": 3, "-123": 4, "100": 2, "1000": 2, "0.1": 2, "0.001": 2, "1.5": 3,
+		"1.55":  3,
 		"1.555": 4, "15.5": 3, "1e20": 2, "1e21": 2, "1e125": 2, "1e-130": 2, "1700000000000000": 2,
 		strings.Repeat("1", 37): 20, strings.Repeat("1", 38): 20, "-" + strings.Repeat("1", 38): 21,
 	} {
@@ -78,7 +83,12 @@ func TestANumbersSizeCountsPairsOfDigits(t *testing.T) {
 }
 
 func FuzzNumbers(f *testing.F) {
-	for _, seed := range [][2]string{{"1", "-1"}, {"1e125", "1e-130"}, {"-0.5", "00.50"}, {"12345678901234567890", "1E+2"}} {
+	for _, seed := range [][2]string{
+		{"1", "-1"},
+		{"1e125", "1e-130"},
+		{"-0.5", "00.50"},
+		{"12345678901234567890", "1E+2"},
+	} {
 		f.Add(seed[0], seed[1])
 	}
 	f.Fuzz(func(t *testing.T, x, y string) {

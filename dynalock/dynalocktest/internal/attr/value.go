@@ -23,8 +23,8 @@ const (
 	NULL Kind = "NULL"
 )
 
-// Value is one attribute value. Values are immutable once they are stored: whoever changes one copies the part it changes, so that
-// readers need no lock.
+// Value is one attribute value. Values are immutable once they are stored: whoever changes one copies the part it
+// changes, so that readers need no lock.
 type Value struct {
 	Kind Kind
 	Str  string   // S: the text; N: the canonical number; B: the raw bytes
@@ -81,7 +81,8 @@ func (v Value) Equal(w Value) bool {
 	return true // NULL
 }
 
-// Compare orders two values of one scalar type (S and B by bytes, N by value); ok is false where DynamoDB knows no order.
+// Compare orders two values of one scalar type (S and B by bytes, N by value); ok is false where DynamoDB knows no
+// order.
 func (v Value) Compare(w Value) (order int, ok bool) {
 	if v.Kind != w.Kind {
 		return 0, false

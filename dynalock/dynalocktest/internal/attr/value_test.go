@@ -18,7 +18,8 @@ func read(t *testing.T, text string) (Value, error) {
 func TestAValueIsWrittenAsItWasRead(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
-		`{"S":"a \"quoted\" é\u0000"}`, `{"N":"-1.5"}`, `{"B":"AAEC"}`, `{"BOOL":false}`, `{"NULL":true}`, `{"S":""}`, `{"B":""}`,
+		`{"S":"a \"quoted\" é\u0000"}`, `{"N":"-1.5"}`, `{"B":"AAEC"}`, `{"BOOL":false}`, `{"NULL":true}`, `{"S":""}`,
+		`{"B":""}`,
 		`{"SS":["b","a"]}`, `{"NS":["1","2"]}`, `{"BS":["AA=="]}`, `{"L":[]}`, `{"M":{}}`,
 		`{"L":[{"S":"a"},{"M":{"x":{"N":"1"},"y":{"L":[{"NULL":true}]}}}]}`,
 	} {
@@ -59,9 +60,12 @@ func TestMalformedValuesAreRefusedInTheServicesWords(t *testing.T) {
 func TestSizesAreThoseThatTheServiceCharges(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]int{
-		`{"S":"xxxxx"}`: 5, `{"S":"é"}`: 2, `{"B":"YWFh"}`: 3, `{"BOOL":true}`: 1, `{"NULL":true}`: 1, `{"L":[]}`: 3, `{"M":{}}`: 3,
-		`{"L":[{"S":"x"}]}`: 5, `{"L":[{"S":"x"},{"S":"x"}]}`: 7, `{"M":{"k":{"S":"x"}}}`: 6, `{"M":{"k":{"S":"x"},"l":{"S":"x"}}}`: 9,
-		`{"SS":["x","yy"]}`: 3, `{"NS":["1","22"]}`: 4, `{"BS":["YWFh"]}`: 3, `{"L":[{"L":[{"S":"x"}]}]}`: 9,
+		`{"S":"xxxxx"}`: 5, `{"S":"é"}`: 2, `{"B":"YWFh"}`: 3, `{"BOOL":true}`: 1, `{"NULL":true}`: 1, `{"L":[]}`: 3,
+		`{"M":{}}`:          3,
+		`{"L":[{"S":"x"}]}`: 5, `{"L":[{"S":"x"},{"S":"x"}]}`: 7, `{"M":{"k":{"S":"x"}}}`: 6,
+		`{"M":{"k":{"S":"x"},"l":{"S":"x"}}}`: 9,
+		`{"SS":["x","yy"]}`:                   3, `{"NS":["1","22"]}`: 4, `{"BS":["YWFh"]}`: 3,
+		`{"L":[{"L":[{"S":"x"}]}]}`:         9,
 		`{"M":{"k":{"M":{"j":{"N":"1"}}}}}`: 12, `{"L":[{"N":"1"},{"BOOL":true},{"NULL":true}]}`: 10,
 	} {
 		v, err := read(t, text)
@@ -75,7 +79,8 @@ func TestValuesOfTwoTypesAreNeverEqualAndHaveNoOrder(t *testing.T) {
 	t.Parallel()
 	var all []Value
 	for _, text := range []string{
-		`{"S":"1"}`, `{"N":"1"}`, `{"B":"MQ=="}`, `{"BOOL":true}`, `{"NULL":true}`, `{"SS":["1"]}`, `{"NS":["1"]}`, `{"BS":["MQ=="]}`,
+		`{"S":"1"}`, `{"N":"1"}`, `{"B":"MQ=="}`, `{"BOOL":true}`, `{"NULL":true}`, `{"SS":["1"]}`, `{"NS":["1"]}`,
+		`{"BS":["MQ=="]}`,
 		`{"L":[{"S":"1"}]}`, `{"M":{"1":{"S":"1"}}}`,
 	} {
 		v, err := read(t, text)
@@ -105,7 +110,10 @@ func TestDepthCountsListsAndMaps(t *testing.T) {
 }
 
 func FuzzValues(f *testing.F) {
-	for _, seed := range []string{`{"S":"a"}`, `{"L":[{"M":{"x":{"N":"1e5"}}}]}`, `{"SS":["a","b"]}`, `{"B":"AA=="}`, `{"M":{"":{"NULL":true}}}`} {
+	for _, seed := range []string{
+		`{"S":"a"}`, `{"L":[{"M":{"x":{"N":"1e5"}}}]}`, `{"SS":["a","b"]}`, `{"B":"AA=="}`,
+		`{"M":{"":{"NULL":true}}}`,
+	} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {

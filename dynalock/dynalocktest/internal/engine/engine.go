@@ -1,5 +1,5 @@
-// Package engine is the database behind the embedded server: tables, items and the operations on them, without any transport,
-// fault or wait. Every operation applies atomically under one short lock.
+// Package engine is the database behind the embedded server: tables, items and the operations on them, without any
+// transport, fault or wait. Every operation applies atomically under one short lock.
 package engine
 
 import (
@@ -33,8 +33,8 @@ type Call struct {
 type input interface {
 	// targets lists what the request names, as far as can be told without checking it.
 	targets(e *Engine) []Target
-	// plan checks the request, in the order in which the service looks for mistakes, and gives what is to run under the lock. It may
-	// look tables up but changes nothing.
+	// plan checks the request, in the order in which the service looks for mistakes, and gives what is to run under the
+	// lock. It may look tables up but changes nothing.
 	plan(e *Engine) (run func(*tx) (any, error), err error)
 }
 
@@ -98,8 +98,8 @@ type Write struct {
 	Old, New   attr.Item
 }
 
-// Apply executes the call. observe runs under the engine's lock, so that calls are observed in the order in which they were applied;
-// it must be short and must not call the engine.
+// Apply executes the call. observe runs under the engine's lock, so that calls are observed in the order in which they
+// were applied; it must be short and must not call the engine.
 func (c *Call) Apply(observe func(Applied)) (status int, body []byte) {
 	answer, failed := c.apply(observe)
 	if failed != nil {

@@ -47,12 +47,20 @@ func withTables(tb testing.TB) *Engine {
 
 // pad is an item in table locks that takes so many kilobytes and not a byte more.
 func pad(key string, kilobytes int) string {
-	return fmt.Sprintf(`{"key":{"S":%q},"p":{"S":%q}}`, key, strings.Repeat("x", kilobytes*1024-len("key")-len(key)-len("p")))
+	return fmt.Sprintf(`{"key":{"S":%q},"p":{"S":%q}}`, key,
+		strings.Repeat("x", kilobytes*1024-len("key")-len(key)-len("p")))
 }
 
 func TestAWriteCostsTheLargerOfTheItemBeforeAndAfter(t *testing.T) {
 	t.Parallel()
-	for _, tt := range []struct{ before, after, units int }{{0, 1, 1}, {0, 3, 3}, {3, 1, 3}, {1, 3, 3}, {3, 0, 3}, {0, 0, 1}} {
+	for _, tt := range []struct{ before, after, units int }{
+		{0, 1, 1},
+		{0, 3, 3},
+		{3, 1, 3},
+		{1, 3, 3},
+		{3, 0, 3},
+		{0, 0, 1},
+	} {
 		e := withTables(t)
 		if tt.before > 0 {
 			must(t, e, "PutItem", `{"TableName":"locks","Item":`+pad("a", tt.before)+`}`)
@@ -65,11 +73,13 @@ func TestAWriteCostsTheLargerOfTheItemBeforeAndAfter(t *testing.T) {
 		}
 		// A transaction that something else refuses costs the same and changes nothing, so it comes first.
 		refused := `{"ConditionCheck":{"TableName":"locks","Key":{"key":{"S":"z"}},"ConditionExpression":"attribute_exists(p)"}}`
-		if _, _, done := do(t, e, "TransactWriteItems", `{"TransactItems":[`+action+`,`+refused+`]}`); done.Write != float64(2*tt.units+2) || done.Err == nil {
+		if _, _, done := do(t, e, "TransactWriteItems",
+			`{"TransactItems":[`+action+`,`+refused+`]}`); done.Write != float64(2*tt.units+2) || done.Err == nil {
 			t.Errorf("from %d to %d KB in a refused transaction: %v units, %v", tt.before, tt.after, done.Write, done.Err)
 		}
 		answer, done := must(t, e, single, `{"TableName":"locks",`+item+`,"ReturnConsumedCapacity":"TOTAL"}`)
-		if shown := answer["ConsumedCapacity"].(map[string]any)["CapacityUnits"]; done.Write != float64(tt.units) || shown != done.Write {
+		if shown := answer["ConsumedCapacity"].(map[string]any)["CapacityUnits"]; done.Write != float64(tt.units) ||
+			shown != done.Write {
 			t.Errorf("from %d to %d KB: %v units, shown as %v, want %d", tt.before, tt.after, done.Write, shown, tt.units)
 		}
 	}
@@ -80,8 +90,10 @@ func TestARefusedWriteCostsTheExistingItem(t *testing.T) {
 	e := withTables(t)
 	must(t, e, "PutItem", `{"TableName":"locks","Item":`+pad("a", 3)+`}`)
 	for key, want := range map[string]float64{"a": 3, "none": 1} {
-		status, answer, done := do(t, e, "UpdateItem", fmt.Sprintf(`{"TableName":"locks","Key":{"key":{"S":%q}},"UpdateExpression":"REMOVE q","ConditionExpression":"attribute_exists(q)","ReturnValuesOnConditionCheckFailure":"ALL_OLD"}`, key))
-		if status != 400 || done.Write != want || done.Read != 0 || (answer["Item"] != nil) != (key == "a") || len(done.Writes) != 0 {
+		status, answer, done := do(t, e, "UpdateItem",
+			fmt.Sprintf(`{"TableName":"locks","Key":{"key":{"S":%q}},"UpdateExpression":"REMOVE q","ConditionExpression":"attribute_exists(q)","ReturnValuesOnConditionCheckFailure":"ALL_OLD"}`, key))
+		if status != 400 || done.Write != want || done.Read != 0 || (answer["Item"] != nil) != (key == "a") ||
+			len(done.Writes) != 0 {
 			t.Errorf("%s: %d, %v write and %v read units, %v", key, status, done.Write, done.Read, answer["Message"])
 		}
 	}
@@ -102,7 +114,8 @@ func TestAReadCostsAUnitForFourKilobytesAndHalfIfNotConsistent(t *testing.T) {
 				t.Errorf("%s: %v units, want %v", body, done.Read, want)
 			}
 		}
-		if _, done := must(t, e, "TransactGetItems", `{"TransactItems":[{"Get":{"TableName":"locks",`+k+`}}]}`); done.Read != 2*want {
+		if _, done := must(t, e, "TransactGetItems",
+			`{"TransactItems":[{"Get":{"TableName":"locks",`+k+`}}]}`); done.Read != 2*want {
 			t.Errorf("%s in a transaction: %v units, want %v", key, done.Read, 2*want)
 		}
 	}
@@ -117,7 +130,8 @@ func TestPagesJoinToTheWhole(t *testing.T) {
 	const partitions, items = 30, 7
 	for p := range partitions {
 		for i := range items {
-			must(t, e, "PutItem", fmt.Sprintf(`{"TableName":"range","Item":{"key":{"S":"k%d"},"sk":{"N":"%d"}}}`, p, (i*3+5)%items-3))
+			must(t, e, "PutItem",
+				fmt.Sprintf(`{"TableName":"range","Item":{"key":{"S":"k%d"},"sk":{"N":"%d"}}}`, p, (i*3+5)%items-3))
 		}
 	}
 	walk := func(operation, body string) (keys []string) {
@@ -154,7 +168,8 @@ func TestPagesJoinToTheWhole(t *testing.T) {
 		seen[key]++
 	}
 	for segment := range 3 {
-		for _, key := range walk("Scan", fmt.Sprintf(`{"TableName":"range","Limit":4,"TotalSegments":3,"Segment":%d`, segment)) {
+		for _, key := range walk("Scan",
+			fmt.Sprintf(`{"TableName":"range","Limit":4,"TotalSegments":3,"Segment":%d`, segment)) {
 			seen[key]++
 		}
 	}
@@ -225,7 +240,8 @@ func TestATransactionIsAppliedOnceUnderItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := withTables(t)
 		add := func(amount, token string) string {
-			return `{"ClientRequestToken":"` + token + `","TransactItems":[{"Update":{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":"ADD n :n","ExpressionAttributeValues":{":n":{"N":"` + amount + `"}}}}]}`
+			return `{"ClientRequestToken":"` + token +
+				`","TransactItems":[{"Update":{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":"ADD n :n","ExpressionAttributeValues":{":n":{"N":"` + amount + `"}}}}]}`
 		}
 		value := func() string {
 			got, _ := must(t, e, "GetItem", `{"TableName":"locks","Key":{"key":{"S":"a"}}}`)
@@ -235,7 +251,8 @@ func TestATransactionIsAppliedOnceUnderItsToken(t *testing.T) {
 		if _, done := must(t, e, "TransactWriteItems", add("1", "x")); done.Write != 0 || done.Read != 2 || value() != "1" {
 			t.Errorf("the second one costs %v write and %v read units and leaves %s", done.Write, done.Read, value())
 		}
-		if status, answer, _ := do(t, e, "TransactWriteItems", add("2", "x")); status != 400 || !strings.HasSuffix(answer["__type"].(string), "IdempotentParameterMismatchException") {
+		if status, answer, _ := do(t, e, "TransactWriteItems", add("2", "x")); status != 400 ||
+			!strings.HasSuffix(answer["__type"].(string), "IdempotentParameterMismatchException") {
 			t.Errorf("another one under the token: %d %v", status, answer)
 		}
 		time.Sleep(10 * time.Minute)
@@ -277,20 +294,27 @@ func TestAnUpdateThatDoesNotFitItsItemCancelsTheTransactionByName(t *testing.T) 
 		`"SET #k = p","ExpressionAttributeNames":{"#k":"key"}`:              "One or more parameter values were invalid: Cannot update attribute key. This attribute is part of the key",
 	} {
 		e := withTables(t)
-		must(t, e, "PutItem", `{"TableName":"locks","Item":`+strings.Replace(pad("a", 399), "{", `{"big":{"N":"9e125"},"l":{"L":[{"S":"x"}]},`, 1)+`}`)
+		must(t, e, "PutItem",
+			`{"TableName":"locks","Item":`+strings.Replace(pad("a", 399), "{", `{"big":{"N":"9e125"},"l":{"L":[{"S":"x"}]},`, 1)+
+				`}`)
 		body := `{"TransactItems":[{"Put":{"TableName":"locks","Item":{"key":{"S":"b"}}}},
 			{"Update":{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":` + update + `}},
 			{"ConditionCheck":{"TableName":"locks","Key":{"key":{"S":"c"}},"ConditionExpression":"attribute_exists(p)"}}]}`
 		status, answer, done := do(t, e, "TransactWriteItems", body)
 		reasons, _ := json.Marshal(answer["CancellationReasons"])
-		want := `[{"Code":"None"},{"Code":"ValidationError","Message":"` + message + `"},{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"}]`
-		if code := fmt.Sprint(answer["__type"]); status != 400 || !strings.HasSuffix(code, "#TransactionCanceledException") || string(reasons) != want || len(done.Writes) != 0 {
+		want := `[{"Code":"None"},{"Code":"ValidationError","Message":"` + message +
+			`"},{"Code":"ConditionalCheckFailed","Message":"The conditional request failed"}]`
+		if code := fmt.Sprint(answer["__type"]); status != 400 || !strings.HasSuffix(code, "#TransactionCanceledException") ||
+			string(reasons) != want || len(done.Writes) != 0 {
 			t.Errorf("%s: %d %s %s, want %s", update, status, code, reasons, want)
 		}
-		if text := fmt.Sprint(answer["Message"]); !strings.HasSuffix(text, "[None, ValidationError, ConditionalCheckFailed]") {
+		if text := fmt.Sprint(answer["Message"]); !strings.HasSuffix(text,
+			"[None, ValidationError, ConditionalCheckFailed]") {
 			t.Errorf("%s: %q", update, text)
 		}
-		if status, answer, _ := do(t, e, "UpdateItem", `{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":`+update+`}`); status != 400 || answer["Message"] != message {
+		if status, answer, _ := do(t, e, "UpdateItem",
+			`{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":`+update+`}`); status != 400 ||
+			answer["Message"] != message {
 			t.Errorf("%s alone: %d %v", update, status, answer["Message"])
 		}
 	}
@@ -305,18 +329,43 @@ func TestLimitsOfItemsAndKeys(t *testing.T) {
 		{"PutItem", put(pad("a", 400)), ""},
 		{"PutItem", put(strings.Replace(pad("a", 400), "x", "xx", 1)), "Item size has exceeded the maximum allowed size"},
 		{"PutItem", put(`{"key":{"S":"` + strings.Repeat("k", 2048) + `"}}`), ""},
-		{"PutItem", put(`{"key":{"S":"` + strings.Repeat("k", 2049) + `"}}`), "Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes"},
-		{"PutItem", put(`{"key":{"S":""}}`), "One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: key"},
+		{
+			"PutItem", put(`{"key":{"S":"` + strings.Repeat("k", 2049) + `"}}`),
+			"Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes",
+		},
+		{
+			"PutItem", put(`{"key":{"S":""}}`),
+			"One or more parameter values are not valid. The AttributeValue for a key attribute cannot contain an empty string value. Key: key",
+		},
 		{"PutItem", put(`{"key":{"N":"1"}}`), "One or more parameter values were invalid: Type mismatch for key"},
 		{"PutItem", put(`{"key":{"BOOL":true}}`), "Invalid attribute value type"},
 		{"PutItem", put(`{"other":{"S":"a"}}`), "One of the required keys was not given a value"},
 		{"PutItem", put(`{"key":{"S":"b"},"d":` + nested(31) + `}`), ""},
-		{"PutItem", put(`{"key":{"S":"b"},"d":` + nested(32) + `}`), "Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit"},
-		{"GetItem", `{"TableName":"locks","Key":{"key":{"S":"a"},"more":{"S":"b"}}}`, "The number of conditions on the keys is invalid"},
-		{"UpdateItem", `{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":"SET q = p"}`, "Item size to update has exceeded the maximum allowed size"},
+		{
+			"PutItem", put(`{"key":{"S":"b"},"d":` + nested(32) + `}`),
+			"Nesting Levels have exceeded supported limits: Attributes in the item have nested levels beyond supported limit",
+		},
+		{
+			"GetItem", `{"TableName":"locks","Key":{"key":{"S":"a"},"more":{"S":"b"}}}`,
+			"The number of conditions on the keys is invalid",
+		},
+		{
+			"UpdateItem", `{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":"SET q = p"}`,
+			"Item size to update has exceeded the maximum allowed size",
+		},
 		{"UpdateItem", `{"TableName":"locks","Key":{"key":{"S":"a"}},"UpdateExpression":"SET #k = p","ExpressionAttributeNames":{"#k":"key"}}`, "One or more parameter values were invalid: Cannot update attribute key. This attribute is part of the key"},
-		{"TransactWriteItems", `{"TransactItems":[` + strings.TrimSuffix(strings.Repeat(`{"Delete":{"TableName":"locks","Key":{"key":{"S":"a"}}}},`, 101), ",") + `]}`, "Member must have length less than or equal to 100"},
-		{"TransactWriteItems", `{"TransactItems":[` + strings.TrimSuffix(strings.Repeat(`{"Delete":{"TableName":"locks","Key":{"key":{"S":"a"}}}},`, 2), ",") + `]}`, "Transaction request cannot include multiple operations on one item"},
+		{
+			"TransactWriteItems",
+			`{"TransactItems":[` +
+				strings.TrimSuffix(strings.Repeat(`{"Delete":{"TableName":"locks","Key":{"key":{"S":"a"}}}},`, 101), ",") + `]}`,
+			"Member must have length less than or equal to 100",
+		},
+		{
+			"TransactWriteItems",
+			`{"TransactItems":[` +
+				strings.TrimSuffix(strings.Repeat(`{"Delete":{"TableName":"locks","Key":{"key":{"S":"a"}}}},`, 2), ",") + `]}`,
+			"Transaction request cannot include multiple operations on one item",
+		},
 		{"GetItem", `{"TableName":"nope","Key":{"key":{"S":"a"}}}`, "Cannot do operations on a non-existent table"},
 		{"GetItem", `{"TableName":"ab","Key":{"key":{"S":"a"}}}`, errTableName.Message},
 	} {
@@ -331,8 +380,8 @@ func TestLimitsOfItemsAndKeys(t *testing.T) {
 	}
 }
 
-// FuzzRequests sends any body to every operation: no body may make the engine panic or answer something that is not JSON, and what
-// is stored must fit its table.
+// FuzzRequests sends any body to every operation: no body may make the engine panic or answer something that is not
+// JSON, and what is stored must fit its table.
 func FuzzRequests(f *testing.F) {
 	for operation, body := range map[string]string{
 		"PutItem":            `{"TableName":"locks","Item":{"key":{"S":"a"},"n":{"N":"1"}},"ConditionExpression":"attribute_not_exists(n)","ReturnValues":"ALL_OLD"}`,

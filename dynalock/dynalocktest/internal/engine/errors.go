@@ -77,7 +77,8 @@ func canceled(reasons []Reason) *Error {
 	for i, r := range reasons {
 		codes[i] = r.Code
 	}
-	e := serviceError("TransactionCanceledException", "Transaction cancelled, please refer cancellation reasons for specific reasons [%s]", strings.Join(codes, ", "))
+	e := serviceError("TransactionCanceledException",
+		"Transaction cancelled, please refer cancellation reasons for specific reasons [%s]", strings.Join(codes, ", "))
 	e.Reasons = reasons
 	return e
 }

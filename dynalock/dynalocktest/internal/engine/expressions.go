@@ -15,7 +15,8 @@ type placeholders struct {
 	ExpressionAttributeValues map[string]attr.Wire
 }
 
-// texts are the expressions that a request may have; the absent ones are nil. users names, for an error, those that could use values.
+// texts are the expressions that a request may have; the absent ones are nil. users names, for an error, those that
+// could use values.
 type texts struct {
 	update, key, filter, condition, projection *string
 	users                                      string
@@ -86,10 +87,12 @@ func (p placeholders) parse(t texts) (out parsed, err error) {
 	}
 	names, values := ph.Unused()
 	if len(names) > 0 {
-		return out, validation("Value provided in ExpressionAttributeNames unused in expressions: keys: {%s}", strings.Join(names, ", "))
+		return out, validation("Value provided in ExpressionAttributeNames unused in expressions: keys: {%s}",
+			strings.Join(names, ", "))
 	}
 	if len(values) > 0 {
-		return out, validation("Value provided in ExpressionAttributeValues unused in expressions: keys: {%s}", strings.Join(values, ", "))
+		return out, validation("Value provided in ExpressionAttributeValues unused in expressions: keys: {%s}",
+			strings.Join(values, ", "))
 	}
 	return out, nil
 }
@@ -110,7 +113,10 @@ const maxNameLength = 65535
 
 // bindable checks the placeholders themselves.
 func (p placeholders) bindable() (*expr.Placeholders, error) {
-	ph := &expr.Placeholders{Names: p.ExpressionAttributeNames, Values: make(attr.Item, len(p.ExpressionAttributeValues)), Numbers: map[string]string{}}
+	ph := &expr.Placeholders{
+		Names: p.ExpressionAttributeNames, Values: make(attr.Item, len(p.ExpressionAttributeValues)),
+		Numbers: map[string]string{},
+	}
 	if p.ExpressionAttributeNames != nil && len(p.ExpressionAttributeNames) == 0 {
 		return nil, validation("ExpressionAttributeNames must not be empty")
 	}
@@ -118,13 +124,15 @@ func (p placeholders) bindable() (*expr.Placeholders, error) {
 		name := p.ExpressionAttributeNames[key]
 		switch {
 		case key == "":
-			return nil, validation("ExpressionAttributeNames contains invalid key: The expression attribute map contains an empty key;")
+			return nil, validation(
+				"ExpressionAttributeNames contains invalid key: The expression attribute map contains an empty key;")
 		case !nameKey.MatchString(key):
 			return nil, validation("ExpressionAttributeNames contains invalid key: Syntax error; key: \"%s\"", key)
 		case name == "":
 			return nil, validation("ExpressionAttributeNames contains invalid value: Empty attribute name for key %s", key)
 		case len(name) > maxNameLength:
-			return nil, validation("ExpressionAttributeNames contains invalid value: Attribute name is too large, must be less than 65536 bytes for key %s", key)
+			return nil, validation(
+				"ExpressionAttributeNames contains invalid value: Attribute name is too large, must be less than 65536 bytes for key %s", key)
 		}
 	}
 	if p.ExpressionAttributeValues != nil && len(p.ExpressionAttributeValues) == 0 {
@@ -132,7 +140,8 @@ func (p placeholders) bindable() (*expr.Placeholders, error) {
 	}
 	for _, key := range sorted(p.ExpressionAttributeValues) {
 		if key == "" {
-			return nil, validation("ExpressionAttributeValues contains invalid key: The expression attribute map contains an empty key;")
+			return nil, validation(
+				"ExpressionAttributeValues contains invalid key: The expression attribute map contains an empty key;")
 		}
 		if !valueKey.MatchString(key) {
 			return nil, validation("ExpressionAttributeValues contains invalid key: Syntax error; key: \"%s\"", key)

@@ -194,16 +194,19 @@ func (in *scanInput) segment() (segment, segments int, err error) {
 	case in.Segment == nil && in.TotalSegments == nil:
 		return 0, 1, nil
 	case in.Segment == nil:
-		return 0, 0, validation("If total segments is specified, a particular segment must also be specified for this request")
+		return 0, 0, validation(
+			"If total segments is specified, a particular segment must also be specified for this request")
 	case in.TotalSegments == nil:
 		return 0, 0, validation("If segment is specified, total segment must also be specified")
 	}
 	segment, segments = *in.Segment, *in.TotalSegments
 	if segments > maxSegments {
-		return 0, 0, validation("1 validation error detected: Value '%d' at 'totalSegments' failed to satisfy constraint: Member must have value less than or equal to %d", segments, maxSegments)
+		return 0, 0, validation(
+			"1 validation error detected: Value '%d' at 'totalSegments' failed to satisfy constraint: Member must have value less than or equal to %d", segments, maxSegments)
 	}
 	if segment < 0 || segment >= segments {
-		return 0, 0, validation("1 validation error detected: Value '%d' at 'segment' failed to satisfy constraint: Member must have value less than or equal to %d", segment, segments-1)
+		return 0, 0, validation(
+			"1 validation error detected: Value '%d' at 'segment' failed to satisfy constraint: Member must have value less than or equal to %d", segment, segments-1)
 	}
 	return segment, segments, nil
 }
@@ -280,7 +283,8 @@ type keyRange struct {
 	forward bool
 }
 
-// goesOn tells whether the walk can have more items behind this key: not behind the last one that the condition includes.
+// goesOn tells whether the walk can have more items behind this key: not behind the last one that the condition
+// includes.
 func (r keyRange) goesOn(key attr.Item) bool {
 	if !r.sort.Cond.Eval(key) {
 		return false
@@ -331,7 +335,8 @@ func (in *queryInput) keyRange(table *table, c *expr.Cond) (r keyRange, err erro
 		}
 		for _, v := range part.Values {
 			if v.Kind != key.kind {
-				return r, validation("One or more parameter values were invalid: Condition parameter type does not match schema type")
+				return r, validation(
+					"One or more parameter values were invalid: Condition parameter type does not match schema type")
 			}
 		}
 	}
@@ -340,7 +345,8 @@ func (in *queryInput) keyRange(table *table, c *expr.Cond) (r keyRange, err erro
 	}
 	for _, v := range r.sort.Values {
 		if len(v.Str) > maxSortKey {
-			return r, validation("One or more parameter values were invalid: Aggregated size of all range keys has exceeded the size limit of %d bytes", maxSortKey)
+			return r, validation(
+				"One or more parameter values were invalid: Aggregated size of all range keys has exceeded the size limit of %d bytes", maxSortKey)
 		}
 	}
 	return r, nil

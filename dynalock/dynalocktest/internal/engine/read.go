@@ -154,7 +154,8 @@ func (in *batchGetInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		}
 		for _, key := range want.Keys {
 			if len(key) == 0 {
-				return nil, validation("The list of keys in RequestItems for BatchGetItem may not contain null or empty values: %s has one or more empty keys", name)
+				return nil, validation(
+					"The list of keys in RequestItems for BatchGetItem may not contain null or empty values: %s has one or more empty keys", name)
 			}
 		}
 	}
@@ -284,9 +285,11 @@ func (in *transactGetInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		case get == nil:
 			return nil, errNoTransactItems
 		case get.TableName == nil:
-			return nil, validation("Value null at 'transactItems.%d.member.get.tableName' failed to satisfy constraint: Member must not be null", i+1)
+			return nil, validation(
+				"Value null at 'transactItems.%d.member.get.tableName' failed to satisfy constraint: Member must not be null", i+1)
 		case get.Key == nil:
-			return nil, validation("Value null at 'transactItems.%d.member.get.key' failed to satisfy constraint: Member must not be null", i+1)
+			return nil, validation(
+				"Value null at 'transactItems.%d.member.get.key' failed to satisfy constraint: Member must not be null", i+1)
 		}
 		table, err := e.table(get.TableName)
 		if err != nil {

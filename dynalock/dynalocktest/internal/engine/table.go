@@ -13,8 +13,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/expr"
 )
 
-// table holds the items of one table. Partitions are found by their key at once, and stand in an order by hash for scans; the items
-// of a partition are sorted by the sort key.
+// table holds the items of one table. Partitions are found by their key at once, and stand in an order by hash for
+// scans; the items of a partition are sorted by the sort key.
 type table struct {
 	name    string
 	uuid    string
@@ -272,7 +272,8 @@ const (
 var (
 	errKeyMissing = validation("One of the required keys was not given a value")
 	errKeyType    = validation("One or more parameter values were invalid: Type mismatch for key")
-	errKeyLength  = validation("Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes")
+	errKeyLength  = validation(
+		"Hash primary key values must be under 2048 bytes, and range primary key values must be under 1024 bytes")
 )
 
 // id is a key of this table as text that no other key has.

@@ -46,7 +46,8 @@ func (in *updateTTLInput) plan(e *Engine) (func(*tx) (any, error), error) {
 		case spec.AttributeName == nil:
 			return nil, validation("AttributeName cannot be null when time to live is being enabled")
 		case spec.Enabled && (*spec.AttributeName == "" || len(*spec.AttributeName) > maxKeyName):
-			return nil, validation("Names of key attributes and attributes projected into an index must be between 1 and 255 characters, inclusive")
+			return nil, validation(
+				"Names of key attributes and attributes projected into an index must be between 1 and 255 characters, inclusive")
 		case table.ttl == "" && !spec.Enabled:
 			return nil, validation("TimeToLive is already disabled")
 		case table.ttl != "" && table.ttl != *spec.AttributeName:
@@ -144,14 +145,17 @@ type updateBackupsInput struct {
 func (in *updateBackupsInput) plan(e *Engine) (func(*tx) (any, error), error) {
 	spec := in.PointInTimeRecoverySpecification
 	if spec == nil {
-		return nil, validation("Value null at 'pointInTimeRecoverySpecification' failed to satisfy constraint: Member must not be null")
+		return nil, validation(
+			"Value null at 'pointInTimeRecoverySpecification' failed to satisfy constraint: Member must not be null")
 	}
 	days := recoveryDays
 	if spec.RecoveryPeriodInDays != nil {
 		days = *spec.RecoveryPeriodInDays
 	}
 	if days < 1 || days > recoveryDays {
-		return nil, validation("Value '%d' at 'recoveryPeriodInDays' failed to satisfy constraint: Member must be between 1 and %d", days, recoveryDays)
+		return nil, validation(
+			"Value '%d' at 'recoveryPeriodInDays' failed to satisfy constraint: Member must be between 1 and %d", days,
+			recoveryDays)
 	}
 	return in.with(e, func(t *tx, table *table) (any, error) {
 		switch {
@@ -179,7 +183,8 @@ func (in *onResource) with(e *Engine, run func(*tx, *table) (any, error)) (func(
 	on := onTable{in.ResourceArn}
 	locked, err := on.with(e, run)
 	if errors.Is(err, errNoTable) {
-		err = serviceError("ResourceNotFoundException", "Requested resource not found: ResourceArn: %s not found", *in.ResourceArn)
+		err = serviceError("ResourceNotFoundException", "Requested resource not found: ResourceArn: %s not found",
+			*in.ResourceArn)
 	}
 	return locked, err
 }

@@ -43,7 +43,8 @@ func shortName(name string) string {
 	return name
 }
 
-var errTableName = validation("Invalid table/index name.  Table/index names must be between 3 and 255 characters long, and may contain only the characters a-z, A-Z, 0-9, '_', '-', and '.'")
+var errTableName = validation(
+	"Invalid table/index name.  Table/index names must be between 3 and 255 characters long, and may contain only the characters a-z, A-Z, 0-9, '_', '-', and '.'")
 
 func tableArgument(name *string) (string, error) {
 	if name == nil {
@@ -124,8 +125,9 @@ func (in *createTableInput) plan(*Engine) (func(*tx) (any, error), error) {
 		return nil, err
 	}
 	s := settings{
-		billing: in.BillingMode, class: in.TableClass, encryption: in.SSESpecification.describe(), protected: in.DeletionProtectionEnabled,
-		tags: map[string]string{},
+		billing: in.BillingMode, class: in.TableClass, encryption: in.SSESpecification.describe(),
+		protected: in.DeletionProtectionEnabled,
+		tags:      map[string]string{},
 	}
 	if s.billing == "" {
 		s.billing = provisioned
@@ -146,7 +148,10 @@ func (in *createTableInput) plan(*Engine) (func(*tx) (any, error), error) {
 		if t.engine.tables[name] != nil {
 			return nil, serviceError("ResourceInUseException", "Cannot create preexisting table")
 		}
-		table := &table{name: name, uuid: newUUID(), created: t.now, hash: hash, sort: sort, settings: s, parts: map[string]*partition{}}
+		table := &table{
+			name: name, uuid: newUUID(), created: t.now, hash: hash, sort: sort, settings: s,
+			parts: map[string]*partition{},
+		}
 		if s.billing == onDemand {
 			table.onDemandSince = t.now
 		}
@@ -171,11 +176,13 @@ func newUUID() string {
 func (in *createTableInput) keys() (hash, sort keyAttr, err error) {
 	switch {
 	case len(in.KeySchema) == 0:
-		return hash, sort, validation("No defined key schema.  A key schema containing at least a hash key must be defined for all tables")
+		return hash, sort, validation(
+			"No defined key schema.  A key schema containing at least a hash key must be defined for all tables")
 	case len(in.AttributeDefinitions) == 0:
 		return hash, sort, validation("No Attribute Schema Defined")
 	case len(in.KeySchema) > 2:
-		return hash, sort, validation("Key Schema too big.  Key Schema must at most consist of the hash and range key of a table")
+		return hash, sort, validation(
+			"Key Schema too big.  Key Schema must at most consist of the hash and range key of a table")
 	}
 	kinds := map[string]attr.Kind{}
 	for _, d := range in.AttributeDefinitions {
@@ -208,7 +215,8 @@ func (in *createTableInput) keys() (hash, sort keyAttr, err error) {
 		}
 	}
 	if len(kinds) != len(in.KeySchema) && len(in.GlobalSecondaryIndexes)+len(in.LocalSecondaryIndexes) == 0 {
-		return hash, sort, validation("The number of attributes in key schema must match the number of attributes defined in attribute definitions.")
+		return hash, sort, validation(
+			"The number of attributes in key schema must match the number of attributes defined in attribute definitions.")
 	}
 	return hash, sort, nil
 }
@@ -327,7 +335,8 @@ type deleteTableInput struct{ onTable }
 func (in *deleteTableInput) plan(e *Engine) (func(*tx) (any, error), error) {
 	return in.with(e, func(t *tx, table *table) (any, error) {
 		if table.protected {
-			return nil, validation("Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first.")
+			return nil, validation(
+				"Resource cannot be deleted as it is currently protected against deletion. Disable deletion protection first.")
 		}
 		delete(t.engine.tables, table.name)
 		return tableChange{table.describe()}, nil
@@ -363,7 +372,8 @@ func (in *updateTableInput) plan(e *Engine) (func(*tx) (any, error), error) {
 // changed gives the settings as they are after the update.
 func (in *updateTableInput) changed(t *tx, s settings) (settings, error) {
 	switch {
-	case in.BillingMode == "" && in.ProvisionedThroughput == nil && in.TableClass == "" && in.DeletionProtectionEnabled == nil &&
+	case in.BillingMode == "" && in.ProvisionedThroughput == nil && in.TableClass == "" &&
+		in.DeletionProtectionEnabled == nil &&
 		in.GlobalSecondaryIndexUpdates == nil && in.StreamSpecification == nil && in.SSESpecification == nil &&
 		in.ReplicaUpdates == nil && in.OnDemandThroughput == nil && in.WarmThroughput == nil:
 		return s, validation("Nothing to update")

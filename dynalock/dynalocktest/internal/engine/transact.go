@@ -10,7 +10,8 @@ import (
 const maxTransactItems = 100
 
 var (
-	errNoTransactItems      = validation("Value null at 'transactItems' failed to satisfy constraint: Member must not be null")
+	errNoTransactItems = validation(
+		"Value null at 'transactItems' failed to satisfy constraint: Member must not be null")
 	errTooManyTransactItems = validation("Member must have length less than or equal to %d", maxTransactItems)
 	errSameItem             = validation("Transaction request cannot include multiple operations on one item")
 )
@@ -45,7 +46,12 @@ func (it transactItem) action() (w *transactWrite, v verb, name string, err erro
 		write *transactWrite
 		verb  verb
 		name  string
-	}{{it.ConditionCheck, check, "conditionCheck"}, {it.Put, put, "put"}, {it.Update, update, "update"}, {it.Delete, remove, "delete"}} {
+	}{
+		{it.ConditionCheck, check, "conditionCheck"},
+		{it.Put, put, "put"},
+		{it.Update, update, "update"},
+		{it.Delete, remove, "delete"},
+	} {
 		if a.write == nil {
 			continue
 		}
@@ -81,11 +87,14 @@ func (in *transactWriteInput) plan(*Engine) (func(*tx) (any, error), error) {
 	case in.TransactItems == nil:
 		return nil, errNoTransactItems
 	case len(in.TransactItems) == 0:
-		return nil, validation("Value [] at 'transactItems' failed to satisfy constraint: Member must have length greater than or equal to 1")
+		return nil, validation(
+			"Value [] at 'transactItems' failed to satisfy constraint: Member must have length greater than or equal to 1")
 	case len(in.TransactItems) > maxTransactItems:
 		return nil, errTooManyTransactItems
 	case len(in.ClientRequestToken) > 36:
-		return nil, validation("Value %s at 'clientRequestToken' failed to satisfy constraint: Member must have length less than or equal to 36", in.ClientRequestToken)
+		return nil, validation(
+			"Value %s at 'clientRequestToken' failed to satisfy constraint: Member must have length less than or equal to 36",
+			in.ClientRequestToken)
 	}
 	planned := make([]plannedWrite, len(in.TransactItems))
 	for i, it := range in.TransactItems {

@@ -154,7 +154,9 @@ var (
 )
 
 // plan is what the three have in common. raw is the item or the key.
-func (in *singleWrite) plan(e *Engine, w *write, raw wireItem, missing error, t texts, returnValues []string) (func(*tx) (any, error), error) {
+func (in *singleWrite) plan(
+	e *Engine, w *write, raw wireItem, missing error, t texts, returnValues []string,
+) (func(*tx) (any, error), error) {
 	var err error
 	if w.table, err = e.table(in.TableName); err != nil {
 		return nil, err
@@ -175,7 +177,8 @@ func (in *singleWrite) plan(e *Engine, w *write, raw wireItem, missing error, t 
 		func() (err error) { w.parsed, err = in.parse(t); return err },
 	}
 	// Where the service looks at this one parameter differs from operation to operation.
-	steps = slices.Insert(steps, map[verb]int{remove: 0, put: 3, update: 4}[w.verb], func() error { return in.onFailure(w) })
+	steps = slices.Insert(steps, map[verb]int{remove: 0, put: 3, update: 4}[w.verb],
+		func() error { return in.onFailure(w) })
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return nil, err
@@ -276,7 +279,10 @@ func (in *updateItemInput) targets(e *Engine) []Target {
 }
 
 func (in *updateItemInput) plan(e *Engine) (func(*tx) (any, error), error) {
-	t := texts{condition: in.ConditionExpression, update: in.UpdateExpression, users: "UpdateExpression and ConditionExpression are"}
+	t := texts{
+		condition: in.ConditionExpression, update: in.UpdateExpression,
+		users: "UpdateExpression and ConditionExpression are",
+	}
 	return in.singleWrite.plan(e, &write{verb: update}, in.Key, errNoKey, t, allValues)
 }
 
@@ -382,7 +388,8 @@ func (b batchWrite) plan() (*write, error) {
 	var raw wireItem
 	switch {
 	case (b.PutRequest == nil) == (b.DeleteRequest == nil):
-		return nil, validation("Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes")
+		return nil, validation(
+			"Supplied AttributeValue has more than one datatypes set, must contain exactly one of the supported datatypes")
 	case b.PutRequest != nil:
 		raw = b.PutRequest.Item
 	default:

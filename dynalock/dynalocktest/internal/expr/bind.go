@@ -1,5 +1,5 @@
-// Package expr reads and evaluates the expressions of DynamoDB: conditions, filters and key conditions, updates and projections.
-// Mistakes are found in the order, and named in the words, of DynamoDB Local.
+// Package expr reads and evaluates the expressions of DynamoDB: conditions, filters and key conditions, updates and
+// projections. Mistakes are found in the order, and named in the words, of DynamoDB Local.
 package expr
 
 import (
@@ -95,8 +95,8 @@ var functions = map[string]function{
 	"list_append":          {operands: 2, inUpdate: true, isOperand: true},
 }
 
-// words checks, in the order of the text, what can be said without the placeholders: reserved words, and functions and where they
-// stand. operand tells whether n must have a value or be true or false.
+// words checks, in the order of the text, what can be said without the placeholders: reserved words, and functions and
+// where they stand. operand tells whether n must have a value or be true or false.
 func (n *node) words(kind Kind, operand bool) error {
 	switch n.op {
 	case opPath:
@@ -204,7 +204,8 @@ func (n *node) checkFunction() error {
 		case attr.S, attr.N, attr.B, attr.SS, attr.NS, attr.BS, attr.M, attr.L, attr.BOOL, attr.NULL:
 			return nil
 		}
-		return errorf("Invalid attribute type name found; type: %s, valid types: {N,BS,L,B,NULL,M,S,SS,NS,BOOL}", want.val.Str)
+		return errorf("Invalid attribute type name found; type: %s, valid types: {N,BS,L,B,NULL,M,S,SS,NS,BOOL}",
+			want.val.Str)
 	case "list_append":
 		return n.operandTypes(n.kids, attr.L)
 	}
@@ -237,7 +238,8 @@ func (n *node) staticKind() attr.Kind {
 func (n *node) operandTypes(operands []*node, allowed ...attr.Kind) error {
 	for _, kid := range operands {
 		if k := kid.staticKind(); k != "" && !slices.Contains(allowed, k) {
-			return errorf("Incorrect operand type for operator or function; operator or function: %s, operand type: %s", n.text, k)
+			return errorf("Incorrect operand type for operator or function; operator or function: %s, operand type: %s", n.text,
+				k)
 		}
 	}
 	return nil
@@ -264,7 +266,8 @@ func (n *node) checkBetween(ph *Placeholders) error {
 	default:
 		return nil
 	}
-	return errorf("The BETWEEN operator requires %s; lower bound operand: %s, upper bound operand: %s", wrong, ph.shown(lo), ph.shown(hi))
+	return errorf("The BETWEEN operator requires %s; lower bound operand: %s, upper bound operand: %s", wrong,
+		ph.shown(lo), ph.shown(hi))
 }
 
 // shown is a scalar as the service shows it in an error; bytes it shows as the Java object that they are there.

@@ -111,7 +111,8 @@ func (n *node) test(item attr.Item, left attr.Value, ok bool) bool {
 	case "attribute_type":
 		return string(left.Kind) == right.Str
 	case "begins_with":
-		return left.Kind == right.Kind && (left.Kind == attr.S || left.Kind == attr.B) && strings.HasPrefix(left.Str, right.Str)
+		return left.Kind == right.Kind && (left.Kind == attr.S || left.Kind == attr.B) &&
+			strings.HasPrefix(left.Str, right.Str)
 	}
 	return contains(left, right)
 }

@@ -41,18 +41,23 @@ func placeholders(tb testing.TB) *Placeholders {
 func TestConditionsAreEvaluatedAsTheServiceDoes(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]bool{
-		"n = :one": true, "n = :two": false, "n <> :two": true, "n < :two": true, "n <= :one": true, "n > :one": false, "n >= :one": true,
-		"gone = :one": false, "gone <> :one": true, "gone < :one": false, "NOT gone < :one": true, "n = :s": false, "n <> :s": true, "n < :s": false,
+		"n = :one": true, "n = :two": false, "n <> :two": true, "n < :two": true, "n <= :one": true, "n > :one": false,
+		"n >= :one":   true,
+		"gone = :one": false, "gone <> :one": true, "gone < :one": false, "NOT gone < :one": true, "n = :s": false,
+		"n <> :s": true, "n < :s": false,
 		"#s = :s": false, "#dot = #dot.x": false, ":one = n": true, ":one < :two": true,
 		"n BETWEEN :one AND :two": true, "n BETWEEN :two AND :two": false, "gone BETWEEN :one AND :two": false,
 		"n IN (:s, :one)": true, "n IN (:s)": false, "n IN (gone, :two)": false,
-		"attribute_exists(m.x)": true, "attribute_exists(m.y)": false, "attribute_exists(l[2].x)": true, "attribute_exists(l[3])": false,
+		"attribute_exists(m.x)": true, "attribute_exists(m.y)": false, "attribute_exists(l[2].x)": true,
+		"attribute_exists(l[3])":    false,
 		"attribute_not_exists(s.x)": true, "attribute_not_exists(l)": false,
 		"attribute_type(s, :type)": true, "attribute_type(l, :list)": true, "attribute_type(n, :type)": false,
 		"begins_with(s, :he)": true, "begins_with(n, :he)": false, "begins_with(b, :bytes)": true,
-		"contains(s, :he)": true, "contains(ss, :s)": false, "contains(l, :two)": true, "contains(ns, :one)": true, "contains(n, :one)": false,
-		"size(s) > :two": true, "size(ss) = :two": true, "size(l) < :one": false, "size(n) = :one": false, "size(b) = :two": true,
-		"ns = :ns": true, "t = :t": true,
+		"contains(s, :he)": true, "contains(ss, :s)": false, "contains(l, :two)": true, "contains(ns, :one)": true,
+		"contains(n, :one)": false,
+		"size(s) > :two":    true, "size(ss) = :two": true, "size(l) < :one": false, "size(n) = :one": false,
+		"size(b) = :two": true,
+		"ns = :ns":       true, "t = :t": true,
 		"n = :one OR gone = :one AND s = :s":      true,  // AND binds tighter
 		"(n = :one OR gone = :one) AND s = :s":    false, // than OR
 		"NOT n = :one OR s = :s":                  false,
@@ -75,7 +80,10 @@ func TestConditionsAreEvaluatedAsTheServiceDoes(t *testing.T) {
 
 func TestConditionsOnAnItemThatDoesNotExist(t *testing.T) {
 	t.Parallel()
-	for text, want := range map[string]bool{"attribute_not_exists(n)": true, "attribute_exists(n)": false, "n = :one": false, "n <> :one": true} {
+	for text, want := range map[string]bool{
+		"attribute_not_exists(n)": true, "attribute_exists(n)": false,
+		"n = :one": false, "n <> :one": true,
+	} {
 		c, err := ParseCondition(Condition, text, placeholders(t))
 		if err != nil || c.Eval(nil) != want {
 			t.Errorf("%s is not %t (%v)", text, want, err)
@@ -112,35 +120,95 @@ func TestMalformedExpressionsAreRefusedInTheServicesWords(t *testing.T) {
 		{Condition, "a = :w", "An expression attribute value used in expression is not defined; attribute value: :w"},
 		{Condition, "a = a", "The first operand must be distinct from the remaining operands for this operator or function; operator: =, first operand: [a]"},
 		{Condition, "a < :t", "Incorrect operand type for operator or function; operator or function: <, operand type: BOOL"},
-		{Condition, "begins_with(a, :one)", "Incorrect operand type for operator or function; operator or function: begins_with, operand type: N"},
-		{Condition, "contains(a, :one, :s)", "Incorrect number of operands for operator or function; operator or function: contains, number of operands: 3"},
-		{Condition, "attribute_exists(:s)", "Operator or function requires a document path; operator or function: attribute_exists"},
-		{Condition, "attribute_exists(a) = :s", "The function is not allowed to be used this way in an expression; function: attribute_exists"},
+		{
+			Condition, "begins_with(a, :one)",
+			"Incorrect operand type for operator or function; operator or function: begins_with, operand type: N",
+		},
+		{
+			Condition, "contains(a, :one, :s)",
+			"Incorrect number of operands for operator or function; operator or function: contains, number of operands: 3",
+		},
+		{
+			Condition, "attribute_exists(:s)",
+			"Operator or function requires a document path; operator or function: attribute_exists",
+		},
+		{
+			Condition, "attribute_exists(a) = :s",
+			"The function is not allowed to be used this way in an expression; function: attribute_exists",
+		},
 		{Condition, "size(a)", "The function is not allowed to be used this way in an expression; function: size"},
-		{Condition, "if_not_exists(a, :s) = :s", "The function is not allowed in a condition expression; function: if_not_exists"},
-		{Condition, "attribute_type(a, :s)", "Invalid attribute type name found; type: x, valid types: {N,BS,L,B,NULL,M,S,SS,NS,BOOL}"},
-		{Condition, "a BETWEEN :s AND :one", "The BETWEEN operator requires same data type for lower and upper bounds; lower bound operand: AttributeValue: {S:x}, upper bound operand: AttributeValue: {N:1}"},
-		{Condition, "a BETWEEN :two AND :one", "The BETWEEN operator requires upper bound to be greater than or equal to lower bound; lower bound operand: AttributeValue: {N:2.0}, upper bound operand: AttributeValue: {N:1}"},
+		{
+			Condition, "if_not_exists(a, :s) = :s",
+			"The function is not allowed in a condition expression; function: if_not_exists",
+		},
+		{
+			Condition, "attribute_type(a, :s)",
+			"Invalid attribute type name found; type: x, valid types: {N,BS,L,B,NULL,M,S,SS,NS,BOOL}",
+		},
+		{
+			Condition, "a BETWEEN :s AND :one",
+			"The BETWEEN operator requires same data type for lower and upper bounds; lower bound operand: AttributeValue: {S:x}, upper bound operand: AttributeValue: {N:1}",
+		},
+		{
+			Condition, "a BETWEEN :two AND :one",
+			"The BETWEEN operator requires upper bound to be greater than or equal to lower bound; lower bound operand: AttributeValue: {N:2.0}, upper bound operand: AttributeValue: {N:1}",
+		},
 		{Condition, "a[99999999999] = :s", "List index is not within the allowable range; index: [99999999999]"},
-		{Condition, "attribute_exists(a" + strings.Repeat(".a", 32) + ")", "The document path has too many nesting levels; nesting levels: 33"},
-		{Condition, "a = :s" + strings.Repeat(" ", 4091), "Expression size has exceeded the maximum allowed size; expression size: 4097"},
-		{Condition, "a = :s" + strings.Repeat(" OR a = :s", 150), "The expression contains too many operators; operator count: 301"},
-		{Condition, "a IN (:s" + strings.Repeat(",:s", 100) + ")", "The IN operator is provided with too many operands; number of operands: 101"},
+		{
+			Condition, "attribute_exists(a" + strings.Repeat(".a", 32) + ")",
+			"The document path has too many nesting levels; nesting levels: 33",
+		},
+		{
+			Condition, "a = :s" + strings.Repeat(" ", 4091),
+			"Expression size has exceeded the maximum allowed size; expression size: 4097",
+		},
+		{
+			Condition, "a = :s" + strings.Repeat(" OR a = :s", 150),
+			"The expression contains too many operators; operator count: 301",
+		},
+		{
+			Condition, "a IN (:s" + strings.Repeat(",:s", 100) + ")",
+			"The IN operator is provided with too many operands; number of operands: 101",
+		},
 		{Update, "SET", `Syntax error; token: "<EOF>", near: "SET"`},
 		{Update, "SET a = ", `Syntax error; token: "<EOF>", near: "= "`},
 		{Update, "a = :s", `Syntax error; token: "a", near: "a ="`},
 		{Update, "SET a = n + :one + :one", `Syntax error; token: "+", near: ":one + :one"`},
 		{Update, "SET a = :s SET b = :s", `The "SET" section can only be used once in an update expression;`},
-		{Update, "SET a = :s, a = :one", "Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [a], path two: [a]"},
-		{Update, "SET m.x = :s REMOVE m", "Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [m, x], path two: [m]"},
-		{Update, "SET m.x = :s, m[0] = :s", "Two document paths conflict with each other; must remove or rewrite one of these paths; path one: [m, x], path two: [m, [0]]"},
-		{Update, "SET a = n + :s", "Incorrect operand type for operator or function; operator or function: +, operand type: S"},
-		{Update, "SET a = list_append(l, :s)", "Incorrect operand type for operator or function; operator or function: list_append, operand type: S"},
+		{
+			Update, "SET a = :s, a = :one",
+			"Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [a], path two: [a]",
+		},
+		{
+			Update, "SET m.x = :s REMOVE m",
+			"Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [m, x], path two: [m]",
+		},
+		{
+			Update, "SET m.x = :s, m[0] = :s",
+			"Two document paths conflict with each other; must remove or rewrite one of these paths; path one: [m, x], path two: [m, [0]]",
+		},
+		{
+			Update, "SET a = n + :s",
+			"Incorrect operand type for operator or function; operator or function: +, operand type: S",
+		},
+		{
+			Update, "SET a = list_append(l, :s)",
+			"Incorrect operand type for operator or function; operator or function: list_append, operand type: S",
+		},
 		{Update, "SET a = size(n)", "The function is not allowed in an update expression; function: size"},
-		{Update, "SET a = if_not_exists(list_append(l, :l), :l)", "The function is not allowed to be used this way in an expression; function: list_append"},
+		{
+			Update, "SET a = if_not_exists(list_append(l, :l), :l)",
+			"The function is not allowed to be used this way in an expression; function: list_append",
+		},
 		{Update, "ADD a :t", "Incorrect operand type for operator or function; operator: ADD, operand type: BOOLEAN, typeSet: ALLOWED_FOR_ADD_OPERAND"},
-		{Update, "DELETE a :one", "Incorrect operand type for operator or function; operator: DELETE, operand type: NUMBER, typeSet: ALLOWED_FOR_DELETE_OPERAND"},
-		{Update, "SET a = n + :s ADD b :t", "Incorrect operand type for operator or function; operator: ADD, operand type: BOOLEAN, typeSet: ALLOWED_FOR_ADD_OPERAND"},
+		{
+			Update, "DELETE a :one",
+			"Incorrect operand type for operator or function; operator: DELETE, operand type: NUMBER, typeSet: ALLOWED_FOR_DELETE_OPERAND",
+		},
+		{
+			Update, "SET a = n + :s ADD b :t",
+			"Incorrect operand type for operator or function; operator: ADD, operand type: BOOLEAN, typeSet: ALLOWED_FOR_ADD_OPERAND",
+		},
 		{Projection, "n s", `Syntax error; token: "s", near: "n s"`},
 		{Projection, "n, n", "Two document paths overlap with each other; must remove or rewrite one of these paths; path one: [n], path two: [n]"},
 		{Projection, "size(n)", `Syntax error; token: "(", near: "size(n"`},
@@ -215,9 +283,11 @@ func TestUpdatesThatDoNotFitTheItemAreRefused(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]error{
 		"SET k = gone": ErrMissing, "SET k = gone + :one": ErrMissing, "SET k = if_not_exists(gone, nothing)": ErrMissing,
-		"SET k = s + :one": ErrOperand, "SET k = list_append(s, :l)": ErrOperand, "ADD s :one": ErrOperand, "ADD n :ss": ErrOperand,
-		"DELETE ns :ss": ErrOperand, "SET q.x = :s": ErrPath, "SET s.x = :s": ErrPath, "SET m[0] = :s": ErrPath, "SET l.x = :s": ErrPath,
-		"REMOVE q.x": ErrPath, "ADD q.x :one": ErrPath, "SET l[9].x = :s": ErrPath, "SET q.x = gone": ErrPath,
+		"SET k = s + :one": ErrOperand, "SET k = list_append(s, :l)": ErrOperand, "ADD s :one": ErrOperand,
+		"ADD n :ss":     ErrOperand,
+		"DELETE ns :ss": ErrOperand, "SET q.x = :s": ErrPath, "SET s.x = :s": ErrPath, "SET m[0] = :s": ErrPath,
+		"SET l.x = :s": ErrPath,
+		"REMOVE q.x":   ErrPath, "ADD q.x :one": ErrPath, "SET l[9].x = :s": ErrPath, "SET q.x = gone": ErrPath,
 	} {
 		u, err := ParseUpdate(text, placeholders(t))
 		if err != nil {
@@ -233,8 +303,10 @@ func TestUpdatesThatDoNotFitTheItemAreRefused(t *testing.T) {
 func TestAProjectionKeepsWhatItNamesWhereItStood(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"n, #s": `{"n":{"N":"1"},"s":{"S":"hello"}}`, "m.x": `{"m":{"M":{"x":{"N":"1"}}}}`, "l[2], l[0]": `{"l":{"L":[{"S":"a"},{"M":{"x":{"S":"y"}}}]}}`,
-		"l[2].x": `{"l":{"L":[{"M":{"x":{"S":"y"}}}]}}`, "gone": `{}`, "l[9]": `{}`, "m[0]": `{}`, "s.x": `{}`, "#dot": `{"a.b":{"S":"dot"}}`,
+		"n, #s": `{"n":{"N":"1"},"s":{"S":"hello"}}`, "m.x": `{"m":{"M":{"x":{"N":"1"}}}}`,
+		"l[2], l[0]": `{"l":{"L":[{"S":"a"},{"M":{"x":{"S":"y"}}}]}}`,
+		"l[2].x":     `{"l":{"L":[{"M":{"x":{"S":"y"}}}]}}`, "gone": `{}`, "l[9]": `{}`, "m[0]": `{}`, "s.x": `{}`,
+		"#dot": `{"a.b":{"S":"dot"}}`,
 	} {
 		paths, err := ParseProjection(text, placeholders(t))
 		if err != nil {

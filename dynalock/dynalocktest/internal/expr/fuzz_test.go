@@ -6,13 +6,16 @@ import (
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/attr"
 )
 
-// FuzzExpressions reads any text as each kind of expression; what is accepted is evaluated on an item, and must leave the item alone.
+// FuzzExpressions reads any text as each kind of expression; what is accepted is evaluated on an item, and must leave
+// the item alone.
 func FuzzExpressions(f *testing.F) {
 	for _, seed := range []string{
 		"attribute_not_exists(#s) OR n = :one AND NOT (l[1] IN (:two, :s))",
 		"SET n = if_not_exists(n, :one) + :two, m.y = list_append(l, :l) REMOVE l[0], s ADD ss :ss DELETE ns :ns",
-		"n, m.x, l[2].x, #dot", "size(s) BETWEEN :one AND :two", "((((", "SET a = ", "#", "a[0", "n <> :s)", "NOT NOT NOT n = :one",
-		"SET a = if_not_exi SET sts(b)", "((((a))))", "contains(l[1 , 00][5], :one)", "n BETWEEN :two AND :one", "SET l[9].x = :s, l = :l", "é\xff = :s",
+		"n, m.x, l[2].x, #dot", "size(s) BETWEEN :one AND :two", "((((", "SET a = ", "#", "a[0", "n <> :s)",
+		"NOT NOT NOT n = :one",
+		"SET a = if_not_exi SET sts(b)", "((((a))))", "contains(l[1 , 00][5], :one)", "n BETWEEN :two AND :one",
+		"SET l[9].x = :s, l = :l", "é\xff = :s",
 	} {
 		f.Add(seed)
 	}

@@ -80,7 +80,8 @@ func (l *lexer) next() token {
 	}
 }
 
-// Error is why an expression is refused, in the words of the service but without the "Invalid ...Expression: " in front.
+// Error is why an expression is refused, in the words of the service but without the "Invalid ...Expression: " in
+// front.
 type Error string
 
 func (e Error) Error() string { return string(e) }

@@ -19,7 +19,10 @@ const (
 	Filter
 )
 
-var kindNames = [...]string{"ConditionExpression", "UpdateExpression", "ProjectionExpression", "KeyConditionExpression", "FilterExpression"}
+var kindNames = [...]string{
+	"ConditionExpression", "UpdateExpression", "ProjectionExpression", "KeyConditionExpression",
+	"FilterExpression",
+}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -202,8 +205,8 @@ func (p *parser) not() (*node, error) {
 	return &node{op: opNot, text: "NOT", kids: []*node{kid}}, nil
 }
 
-// predicate reads a comparison, a function, BETWEEN, IN or anything in parentheses. A bare operand is accepted only as the
-// whole content of parentheses, whose caller decides what it is.
+// predicate reads a comparison, a function, BETWEEN, IN or anything in parentheses. A bare operand is accepted only as
+// the whole content of parentheses, whose caller decides what it is.
 func (p *parser) predicate() (*node, error) {
 	left, err := p.atom()
 	if err != nil {

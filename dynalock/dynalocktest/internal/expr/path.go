@@ -48,7 +48,8 @@ func (p Path) Find(item attr.Item) (attr.Value, bool) {
 	return v, ok
 }
 
-// writable tells whether the path leads to a place that can be written: what the last step goes into must exist and be of its kind.
+// writable tells whether the path leads to a place that can be written: what the last step goes into must exist and be
+// of its kind.
 func (p Path) writable(item attr.Item) bool {
 	last := len(p) - 1
 	if last == 0 {

@@ -36,7 +36,8 @@ func ParseProjection(text string, ph *Placeholders) ([]Path, error) {
 	return paths, distinct(paths)
 }
 
-// Project gives the parts of item that the paths lead to, each where it stood; of a list only the elements, in their order.
+// Project gives the parts of item that the paths lead to, each where it stood; of a list only the elements, in their
+// order.
 func Project(item attr.Item, paths []Path) attr.Item {
 	out := attr.Item{}
 	for name, sub := range tree(paths) {

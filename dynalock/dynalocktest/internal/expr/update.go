@@ -159,8 +159,9 @@ func (p *parser) sumFrom(left *node) (*node, error) {
 }
 
 var kindWords = map[attr.Kind]string{
-	attr.S: "STRING", attr.N: "NUMBER", attr.B: "BINARY", attr.SS: "STRING_SET", attr.NS: "NUMBER_SET", attr.BS: "BINARY_SET",
-	attr.L: "LIST", attr.M: "MAP", attr.BOOL: "BOOLEAN", attr.NULL: "NULL",
+	attr.S: "STRING", attr.N: "NUMBER", attr.B: "BINARY", attr.SS: "STRING_SET", attr.NS: "NUMBER_SET",
+	attr.BS: "BINARY_SET",
+	attr.L:  "LIST", attr.M: "MAP", attr.BOOL: "BOOLEAN", attr.NULL: "NULL",
 }
 
 func (a action) words() error {
@@ -197,8 +198,8 @@ func (u *Upd) NestedOperand(names ...string) (name string, ok bool) {
 	return "", false
 }
 
-// Apply gives the updated copy of item; all operands see the item as it was. An error is an ErrPath, ErrMissing, ErrOperand or
-// one of the errors of attr about numbers.
+// Apply gives the updated copy of item; all operands see the item as it was. An error is an ErrPath, ErrMissing,
+// ErrOperand or one of the errors of attr about numbers.
 func (u *Upd) Apply(item attr.Item) (attr.Item, error) {
 	root := &change{}
 	for _, a := range u.actions {

@@ -139,7 +139,10 @@ func (c consumer) apply(ctx context.Context, l *dynalock.Lock, m events.SQSMessa
 	}
 	err = l.Transact(ctx,
 		types.TransactWriteItem{Put: &types.Put{TableName: &c.Orders, Item: order}},
-		types.TransactWriteItem{Put: &types.Put{TableName: &c.Orders, Item: done, ConditionExpression: new("attribute_not_exists(kind)")}},
+		types.TransactWriteItem{Put: &types.Put{
+			TableName: &c.Orders, Item: done,
+			ConditionExpression: new("attribute_not_exists(kind)"),
+		}},
 	)
 	var cancelled *types.TransactionCanceledException
 	if errors.As(err, &cancelled) && code(cancelled, 1) == "ConditionalCheckFailed" {
