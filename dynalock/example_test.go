@@ -395,8 +395,7 @@ func ExampleCreateTable() {
 	// Output:
 	// <nil>
 	// <nil>
-	// dynalock: invalid input: table "locks" exists and does not fit: the table's partition key is "key", the options say
-	// "id"
+	// dynalock: invalid input: table "locks" exists and does not fit: the table's partition key is "key", the options say "id"
 }
 
 func ExampleCheckTable() {

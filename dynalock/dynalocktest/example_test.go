@@ -73,9 +73,7 @@ func ExampleStart() {
 	_ = locks.Close(ctx) // too late, but for the goroutines of this example
 	// Output:
 	// true <nil>
-	// the test fails: dynalocktest: at the end of the test the lock "nightly-report" of table "locks" is still held by
-	// "alice". Call Release on the lock or Close on its client; where a test leaves locks on purpose, set
-	// ServerOptions.LeaveLocks.
+	// the test fails: dynalocktest: at the end of the test the lock "nightly-report" of table "locks" is still held by "alice". Call Release on the lock or Close on its client; where a test leaves locks on purpose, set ServerOptions.LeaveLocks.
 }
 
 func ExampleNewServer() {

@@ -270,7 +270,11 @@ func (f *fleet) handOvers() []handOver {
 		if r == done {
 			unseen++
 		}
-		if r.Token < before.Token || unseen < 0 || unseen > 1 || unseen == 1 && before.Token == r.Token && r != done {
+		ended := 1 // terms since, each of which may have ended before it heard of its last work
+		if before.N > 0 && r.Token > before.Token {
+			ended = int(r.Token - before.Token)
+		}
+		if r.Token < before.Token || unseen < 0 || unseen > ended || unseen > 0 && before.Token == r.Token && r != done {
 			f.Errorf("work %d of term %d by %q comes after work %d of term %d by %q", r.N, r.Token, r.worker, before.N,
 				before.Token, before.worker)
 		}
