@@ -144,8 +144,8 @@
 // between Held and its write, may act when its lease has passed on: only guarded writes cover that. Clocks that run
 // at rates further apart than the safety margin allows break the lease, not the tokens and not the guarded writes.
 //
-// Locks are not reentrant: to acquire a key once more with a context of its holder is refused ([ErrNested]), and without
-// one a goroutine waits for itself. Processes are not served in the order in which they came.
+// Locks are not reentrant: to acquire a key once more with a context of its holder is refused ([ErrNested]), and
+// without one a goroutine waits for itself. Processes are not served in the order in which they came.
 //
 // Where an item was deleted by hand or by another library, copies of requests that are up to five minutes old may make
 // it anew, or, stamped by a clock that was ahead, take it while it is free. One begins a tenure that nobody holds, for

@@ -12,15 +12,17 @@ import (
 )
 
 var (
-	simSeed      = goflag.Uint64("sim.seed", 0, "simulate the schedule of this seed alone, and make it smaller when it fails")
-	simTries     = goflag.Int("sim.tries", 50, "how often to run the schedule of -sim.seed: the jitter of the library itself is not in the seed")
+	simSeed = goflag.Uint64("sim.seed", 0,
+		"simulate the schedule of this seed alone, and make it smaller when it fails")
+	simTries = goflag.Int("sim.tries", 50,
+		"how often to run the schedule of -sim.seed: the jitter of the library itself is not in the seed")
 	simFirst     = goflag.Uint64("sim.first", 1, "the first seed")
 	simSchedules = goflag.Int("sim.schedules", defaultSchedules, "how many schedules TestSimulation runs")
 )
 
 // The clients of a schedule run the real library over the real SDK against the embedded server, in virtual time, with
-// clocks of their own. Every request may meet a fault. What holders and callers believe is compared with the server's own
-// order of writes; the sentences that must hold are those of the rules in sim_check_test.go.
+// clocks of their own. Every request may meet a fault. What holders and callers believe is compared with the server's
+// own order of writes; the sentences that must hold are those of the rules in sim_check_test.go.
 func TestSimulation(t *testing.T) {
 	n := schedules()
 	total := runSchedules(t, newPlan, n)
@@ -40,13 +42,14 @@ func TestSimulation(t *testing.T) {
 // coveringSchedules are enough for every call site to meet every fault.
 const coveringSchedules = 2000
 
-// What follows shows that the checker can see failures: where clocks or pauses go beyond what a lease can bear, locks are
-// held twice and updates are lost, and the guard of the writes still holds.
+// What follows shows that the checker can see failures: where clocks or pauses go beyond what a lease can bear, locks
+// are held twice and updates are lost, and the guard of the writes still holds.
 
 func TestDriftBeyondTheAssumptionBreaksExclusionAndGuardedWritesStillLoseNothing(t *testing.T) {
 	beyond(t, newDriftPlan, func(c *counts) {
 		check(t, c.Overlaps > 0, "no two were ever seen to hold at once: the checker is blind")
-		check(t, c.Caught > 0 || schedules() < coveringSchedules, "no guarded write of one that believed to hold was refused: the guard was not needed")
+		check(t, c.Caught > 0 || schedules() < coveringSchedules,
+			"no guarded write of one that believed to hold was refused: the guard was not needed")
 	})
 }
 
@@ -81,7 +84,8 @@ func TestAFailingScheduleIsMadeSmallerAndToldAsATimeLine(t *testing.T) {
 		}
 		small, now := shrink(t, p, res, 60)
 		rule := res.violations[0].Rule
-		check(t, slices.ContainsFunc(now.violations, func(v violation) bool { return v.Rule == rule }), "the small one broke %+v", now.violations)
+		check(t, slices.ContainsFunc(now.violations, func(v violation) bool { return v.Rule == rule }),
+			"the small one broke %+v", now.violations)
 		size := func(p *simPlan) (calls int) {
 			for _, c := range p.Clients {
 				for _, actor := range c.Actors {
