@@ -428,7 +428,8 @@ func TestCallsOfModulesAreChecked(t *testing.T) {
 func TestTheSchemaIsTakenFromWhatTerraformPrints(t *testing.T) {
 	const text = `{"provider_schemas": {"registry.terraform.io/hashicorp/aws": {
 		"resource_schemas": {"aws_lock": {"version": 1, "block": {
-			"attributes": {"name": {"type": "string", "required": true}, "size": {"type": "number", "optional": true, "computed": true},
+			"attributes": {"name": {"type": "string", "required": true},
+				"size": {"type": "number", "optional": true, "computed": true},
 				"arn": {"type": "string", "computed": true},
 				"ttl": {"type": ["list", ["object", {"enabled": "bool"}]], "optional": true}},
 			"block_types": {"key": {"nesting_mode": "set", "min_items": 1,
