@@ -207,10 +207,13 @@ func (p *play) finish(ctx context.Context, heir *tenure) error {
 	return err
 }
 
-// want has a worker ask for the lock. The tenure comes out of next.
+// want has a worker ask for the lock. The tenure comes out of next. A wait outlasts a server that is gone, so it has a
+// limit, far above what any of these takes.
 func (p *play) want(ctx context.Context, w *worker) {
 	p.say(w, "asks for the lock")
 	p.wg.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, 10*p.account.lease)
+		defer cancel()
 		l, err := w.locks.Acquire(ctx, p.key)
 		t := &tenure{w, l, time.Now(), err}
 		if err == nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -235,18 +236,24 @@ func TestAnOperatorWhoFreesTheLockUnderItsHolderBreaksPromisesAndTheRunSaysWhich
 
 func TestAServerThatGoesAwayEndsTheStoryWithAnError(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		p := rehearse(t, io.Discard)
-		time.AfterFunc(time.Second, p.embedded.Close)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		if err := p.perform(ctx); err == nil || ctx.Err() != nil {
-			t.Errorf("the story ended with %v, context %v", err, ctx.Err())
-		}
-		if err := p.leave(ctx); err == nil {
-			t.Error("the items could not be deleted, and nobody says so")
-		}
-	})
+	// In the middle of the first tenure's work, while the lock changes hands, and when a new holder begins.
+	for _, after := range []time.Duration{200, 600, 850, 870, 900, 950, 1000, 1200, 3000} {
+		t.Run(strconv.Itoa(int(after)), func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p := rehearse(t, io.Discard)
+				time.AfterFunc(after*time.Millisecond, p.embedded.Close)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+				defer cancel()
+				if err := p.perform(ctx); err == nil || ctx.Err() != nil {
+					t.Errorf("the story ended with %v, context %v", err, ctx.Err())
+				}
+				if err := p.leave(ctx); err == nil {
+					t.Error("the items could not be deleted, and nobody says so")
+				}
+			})
+		})
+	}
 }
 
 func TestAnInterruptedStoryCleansUp(t *testing.T) {
