@@ -33,7 +33,7 @@ func (c *Client) acquire(ctx context.Context, key string, k kind, optFns []func(
 	defer a.unwind()
 	w := c.line.enqueue(key, k)
 	defer c.line.leave(w)
-	return a.conclude(a.wait(ctx, w))
+	return a.conclude(a.drive(ctx, a.waiting(w)))
 }
 
 // TryAcquire makes one attempt: one request. A held lock is a [*HeldError] (ErrHeld) that says who holds it and
@@ -53,7 +53,7 @@ func (c *Client) tryAcquire(ctx context.Context, key string, k kind, optFns []fu
 	}
 	defer c.tasks.exit()
 	defer a.unwind()
-	return a.conclude(a.try(ctx))
+	return a.conclude(a.drive(ctx, a.trying()))
 }
 
 // acquisition is an attempt to begin a tenure, over all its requests.
@@ -81,7 +81,7 @@ type acquisition struct {
 	waited    bool  // an EventWaiting was sent
 	won       *Lock // the tenure that is about to be the caller's
 	over      bool  // the call has its result
-	abandoned bool
+	abandoned bool  // what may have begun is given back in the background, which has the ledger from here on
 }
 
 // row is what the next attempt rests on: the row of the key as far as it was seen.
@@ -142,21 +142,14 @@ func (a *acquisition) waits(by *Record) {
 	}
 }
 
-// conclude tells that the call ended without a lock, if it did.
+// conclude ends the call. One that ended without a lock is told, and what it may have begun is given back.
 func (a *acquisition) conclude(l *Lock, err error) (*Lock, error) {
 	a.over = true
 	if err != nil {
+		a.abandon()
 		a.c.emit(a.values, Event{
 			Kind: EventNotAcquired, Key: a.key, Duration: a.c.now() - a.began, Waited: a.waited, By: a.last, Err: err,
 		})
 	}
 	return l, err
-}
-
-// permitted asks the kind before each attempt but one that is made at once.
-func (a *acquisition) permitted(ctx context.Context) (answer, error) {
-	if !a.asked && a.c.now()-a.began < a.c.opt.MinPoll {
-		return answer{verdict: applied}, nil
-	}
-	return a.kind.allows(ctx, a)
 }

@@ -112,11 +112,11 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		a.ledger.doubt(a.ledger.last, a.c.opt.clock.Now())
 		select {
 		case result <- outcome{answer: answer{err: p, crash: p}}:
+			return
 		case <-ctx.Done():
-			a.abandon()
 		case <-a.c.tasks.closing:
-			a.abandon()
 		}
+		a.c.tasks.background(a.values, a.cleanUp)
 	})
 	if !started {
 		if o != nil {
@@ -129,8 +129,10 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		out.crash.raise()
 		return out, nil
 	case <-ctx.Done():
+		a.abandoned = true
 		return outcome{}, ctx.Err()
 	case <-a.c.tasks.closing:
+		a.abandoned = true
 		return outcome{}, ErrClosed
 	}
 }

@@ -96,7 +96,8 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 	}
 	defer c.tasks.exit()
 	defer a.unwind()
-	return a.conclude(a.goOn(ctx, &h))
+	a.row = row{dialect: Dialect(h.Dialect), stamp: h.Made} // not a take-over
+	return a.conclude(a.drive(ctx, a.resuming(h.ID)))
 }
 
 // misfits says why this client cannot go on with a handle.
@@ -132,45 +133,25 @@ func (k continued) claim(w *write, _, _ string) {
 	w.values[":id"], w.values[":token"] = str(k.id+"-"), num(k.token)
 }
 
-// goOn is Resume.
-func (a *acquisition) goOn(ctx context.Context, h *handle) (*Lock, error) {
-	c := a.c
-	a.row = row{dialect: Dialect(h.Dialect), stamp: h.Made} // not a take-over
-	for n := 1; ; n++ {
-		out, err := a.attempt(ctx, nil)
-		if err != nil {
-			return nil, fmt.Errorf("dynalock: resuming %q: %w", h.Key, err)
-		}
-		switch {
-		case out.lock != nil:
-			if old := c.roster.tenure(h.ID); old != nil {
-				_ = old.revoke(fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), out.lock.record())
-			}
-			return a.acquired(out.lock), nil
-		case out.verdict == refused:
-			a.abandon()
-			now := decode(h.Key, out.item)
-			lost := &LostError{Key: h.Key, By: &now, Reason: fmt.Errorf("%w: its tenure is over", heartbeat.ErrGone)}
-			if len(out.item) == 0 {
-				lost.By, lost.Reason = nil,
-					fmt.Errorf("%w: table %q of this client has no such item: it was deleted, or the handle "+
-						"is of a table of this name in another account or Region, or at another endpoint", heartbeat.ErrGone,
-						c.store.table)
-			}
-			return nil, lost
-		case out.verdict == fatal:
-			a.abandon()
-			return nil, c.store.diagnose(ctx, h.Key, out.err)
-		}
-		err = c.store.storeError("resume", h.Key, out.err)
-		a.failed(ctx, "resume", &out.answer)
-		if n == 3 {
-			a.abandon()
-			return nil, err
-		}
-		if e := c.tasks.sleep(ctx, backoff(n)); e != nil {
-			a.abandon()
-			return nil, fmt.Errorf("%w: %w", e, err)
+// resuming is the manner of Resume: a refusal says that the tenure with this acquisition id is over.
+func (a *acquisition) resuming(id string) *manner {
+	m := a.impatient("resume", "resuming")
+	m.won = func(l *Lock) {
+		if old := a.c.roster.tenure(id); old != nil {
+			_ = old.revoke(fmt.Errorf("%w: it was resumed", heartbeat.ErrGone), l.record())
 		}
 	}
+	m.judge = func(got *answer) (step, time.Duration) {
+		now := decode(a.key, got.item)
+		lost := &LostError{Key: a.key, By: &now, Reason: fmt.Errorf("%w: its tenure is over", heartbeat.ErrGone)}
+		if len(got.item) == 0 {
+			lost.By, lost.Reason = nil,
+				fmt.Errorf("%w: table %q of this client has no such item: it was deleted, or the handle "+
+					"is of a table of this name in another account or Region, or at another endpoint", heartbeat.ErrGone,
+					a.c.store.table)
+		}
+		a.lastErr = lost
+		return stepFail, 0
+	}
+	return m
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// look at what is in the way, and decide how to go on.
+// step is what a call does next.
 type step int
 
 const (
@@ -78,123 +78,49 @@ func (o *Options) pollBound(hold, seen time.Duration, waiters int) time.Duration
 	return min(max(bound, o.MinPoll), o.MaxPoll)
 }
 
-// try is TryAcquire.
-func (a *acquisition) try(ctx context.Context) (*Lock, error) {
-	failures := 0
-	for rounds := 0; ; rounds++ {
-		may, err := a.permitted(ctx)
-		if err != nil {
-			a.abandon()
-			return nil, err
-		}
-		out := outcome{answer: may}
-		if out.verdict == applied {
-			out, err = a.attempt(ctx, nil)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("dynalock: trying to acquire %q: %w", a.key, err)
-		}
-		if out.lock != nil {
-			return a.acquired(out.lock), nil
-		}
-		switch out.verdict {
-		case refused:
-			next := a.judge(out.item, out.got)
-			if next == stepFail {
-				a.abandon()
-				return nil, a.lastErr
-			}
-			if next == stepLook || rounds >= 4 {
-				a.abandon()
-				return nil, a.heldError()
-			}
-			continue
-		case fatal:
-			a.abandon()
-			return nil, a.c.store.diagnose(ctx, a.key, out.err)
-		}
-		a.lastErr = a.c.store.storeError("acquire", a.key, out.err)
-		a.failed(ctx, "acquire", &out.answer)
-		if failures++; failures == 3 {
-			a.abandon()
-			return nil, a.lastErr
-		}
-		if err := a.c.tasks.sleep(ctx, backoff(failures)); err != nil {
-			a.abandon()
-			return nil, fmt.Errorf("%w: %w", err, a.lastErr)
-		}
-	}
-}
-
-// wait is Acquire.
-func (a *acquisition) wait(ctx context.Context, w *waiter) (*Lock, error) {
-	next, failures, spins := stepWrite, 0, 0
-	due := a.c.now()
+// waiting is the manner of Acquire: it waits in line, looks while the lock is held, and goes on until ctx ends.
+func (a *acquisition) waiting(w *waiter) *manner {
+	spins := 0
 	a.patient = true
 	if by, behind := a.c.line.before(w); behind {
 		a.waits(by)
 	}
-	for {
-		o, freed, err := a.c.line.await(ctx, w, due)
-		if err != nil {
-			a.abandon()
-			return nil, a.ended(err)
-		}
-		var got answer
-		if o != nil || freed || next == stepWrite {
-			if got, err = a.permitted(ctx); got.verdict == applied && err == nil {
-				out, err := a.attempt(ctx, o)
-				if err != nil {
-					return nil, a.ended(err)
+	return &manner{
+		op: "acquire",
+		turn: func(ctx context.Context, due time.Duration) (*offer, bool, error) {
+			return a.c.line.await(ctx, w, due)
+		},
+		judge: func(got *answer) (step, time.Duration) {
+			switch next := a.judge(got.item, got.got); next {
+			case stepLook:
+				spins = 0
+				return next, a.retry
+			case stepWrite:
+				if spins++; spins > 3 { // it looks free each time, and each time somebody is faster
+					return next, a.c.opt.MinPoll
 				}
-				if out.lock != nil {
-					return a.acquired(out.lock), nil
-				}
-				got = out.answer
-			} else if o != nil {
-				o.done <- declined
+				return next, 0
+			default:
+				return next, 0
 			}
-			if err != nil {
-				a.abandon()
-				return nil, err
-			}
-		} else {
-			got = a.look(ctx, a.key, false)
-		}
-		switch got.verdict {
-		case applied, refused:
-			failures = 0
-			if next = a.judge(got.item, got.got); next == stepFail {
-				a.abandon()
-				return nil, a.lastErr
-			}
-			if next == stepLook {
-				spins, due = 0, a.c.now()+a.retry
-			} else if spins++; spins > 3 { // it looks free each time, and each time somebody is faster
-				due = a.c.now() + a.c.opt.MinPoll
-			} else {
-				due = a.c.now()
-			}
-		case fatal:
-			a.abandon()
-			return nil, a.c.store.diagnose(ctx, a.key, got.err)
-		default:
-			failures++
-			a.lastErr = a.c.store.storeError("acquire", a.key, got.err)
-			a.failed(ctx, "acquire", &got)
-			due = a.c.now() + backoff(failures)
-		}
+		},
+		ended: a.ended,
 	}
 }
 
-// look reads an item once. It ends when Close begins.
-func (a *acquisition) look(ctx context.Context, key string, consistent bool) answer {
-	got := a.c.tasks.heed(ctx, a.c.tasks.closing,
-		func(ctx context.Context) answer { return a.c.store.read(ctx, a.timing.attempt, key, consistent) })
-	if got.verdict == inDoubt {
-		got.verdict = rejected // a read is in no doubt
+// trying is the manner of TryAcquire: it makes another attempt only where the row looks free.
+func (a *acquisition) trying() *manner {
+	rounds := 0
+	m := a.impatient("acquire", "trying to acquire")
+	m.judge = func(got *answer) (step, time.Duration) {
+		next := a.judge(got.item, got.got)
+		if rounds++; next == stepLook || next == stepWrite && rounds > 4 {
+			a.lastErr = a.heldError()
+			return stepFail, 0
+		}
+		return next, 0
 	}
-	return got
+	return m
 }
 
 // heldError says who is in the way.
