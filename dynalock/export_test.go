@@ -108,7 +108,7 @@ func CheckOf(c *Client, key string, t Tenure) types.TransactWriteItem {
 func (t Tenure) lock(c *Client, key string) *Lock {
 	return &Lock{
 		c: c, key: key, kind: plain{}, ledger: t.ledger(), token: t.Token, timing: lease(c), dialect: c.opt.Dialect,
-		ctx: context.Background(), err: ErrReleased,
+		ctx: context.Background(), life: life{err: ErrReleased},
 	}
 }
 

@@ -1,6 +1,9 @@
 package dynalock
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // unwind gives back what a call has, or may have, won that ends with a panic: of an Observer, for one.
 func (a *acquisition) unwind() {
@@ -34,25 +37,26 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 	if a.ledger.unanswered {
 		times = 5
 	}
-	for n := 1; n <= times; n++ {
-		a.made = a.c.store.service.stamp(a.key, a.c.opt.clock.Now().Wall, max(a.made, a.row.stamp)+1)
-		w := &write{cond: condTenure, update: updRelease, values: item{
-			":id": str(a.ledger.prefix()), ":next": str(a.ledger.version(a.ledger.next(1))), ":now": num(a.made),
-		}}
-		if a.undo {
-			w.update += setLower
-		}
-		a.kind.ghost(w)
-		a.c.store.retain(w, a.kind.keep())
-		w.update += updReleaseRemove
-		if a.c.store.update(ctx, a.timing.attempt, a.c.store.updateInput(a.key, w)).verdict == applied {
-			return
-		}
+	pause := func(d time.Duration) error { return a.c.tasks.sleep(ctx, a.timing.attempt/2+d) }
+	_ = retry(pause, func(n int) bool {
 		// Refused: it has not been applied, but may be yet.
-		if a.c.tasks.sleep(ctx, a.timing.attempt/2+backoff(n)) != nil {
-			return
-		}
+		return a.disown(ctx) == applied || n == times
+	})
+}
+
+// disown makes one attempt to release what this acquisition may have begun.
+func (a *acquisition) disown(ctx context.Context) verdict {
+	a.made = a.c.store.service.stamp(a.key, a.c.opt.clock.Now().Wall, max(a.made, a.row.stamp)+1)
+	w := &write{cond: condTenure, update: updRelease, values: item{
+		":id": str(a.ledger.prefix()), ":next": str(a.ledger.version(a.ledger.next(1))), ":now": num(a.made),
+	}}
+	if a.undo {
+		w.update += setLower
 	}
+	a.kind.ghost(w)
+	a.c.store.retain(w, a.kind.keep())
+	w.update += updReleaseRemove
+	return a.c.store.update(ctx, a.timing.attempt, a.c.store.updateInput(a.key, w)).verdict
 }
 
 // unbegin has the release of a tenure that its caller was never given undo what its beginning has written.

@@ -44,19 +44,22 @@ const (
 
 // insist repeats an operation that failed for a cause that may pass, until ctx ends or Close begins.
 func (c *Client) insist(ctx context.Context, op func() (passes bool, err error)) error {
-	for n := 1; ; n++ {
-		passes, err := op()
-		if !passes || err == nil {
-			return err
+	var err error
+	stopped := retry(c.tasks.resting(ctx), func(n int) bool {
+		var passes bool
+		if passes, err = op(); !passes || err == nil {
+			return true
 		}
 		c.store.failed(ctx, n, err)
-		switch rest := c.tasks.rest(ctx, backoff(n)); {
-		case errors.Is(rest, ErrClosed):
-			return rest
-		case rest != nil:
-			return fmt.Errorf("%w: %w", rest, err)
-		}
+		return false
+	})
+	switch {
+	case errors.Is(stopped, ErrClosed):
+		return stopped
+	case stopped != nil:
+		return fmt.Errorf("%w: %w", stopped, err)
 	}
+	return err
 }
 
 // mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.

@@ -41,21 +41,8 @@ type Lock struct {
 	ledger  ledger     // its id never changes
 	guarded uint64     // how many guarded writes were begun
 	data    []byte
-	err     error
-	gone    bool         // the item is known not to be ours
-	final   func(*write) // what ends the tenure in place of a plain release
-	rel     *release
-	// once it is lost or its release has begun: when its lease is over at the latest, by the monotonic clock
-	over   time.Duration
-	told   bool    // its caller knows that it began
-	untold []Event // what has to wait for that
-	closed bool    // the event that ends it has come
-}
-
-// release is a release under way, or done.
-type release struct {
-	done chan struct{}
-	err  error // valid when done is closed
+	life    life
+	news    news
 }
 
 // id is the acquisition id.
@@ -89,7 +76,7 @@ func (l *Lock) Done() <-chan struct{} { return l.ctx.Done() }
 // Err is nil while the lock is held, then ErrReleased or a *LostError.
 func (l *Lock) Err() error {
 	l.mu.Lock()
-	err := l.err
+	err := l.life.err
 	l.mu.Unlock()
 	if err == nil && l.lease.Remaining() <= 0 { // the clock is ahead of the announcement
 		reason := heartbeat.ErrDeadline
@@ -110,27 +97,18 @@ func (l *Lock) Data() []byte {
 
 // end ends the tenure for the caller, once: from here on Err says why and Done is closed.
 func (l *Lock) end(err error) bool {
-	l.mu.Lock()
-	if l.err != nil {
-		l.mu.Unlock()
-		return false
-	}
-	l.err = err
-	if l.over == 0 {
-		l.over = l.c.now() + l.rest(err)
-	}
-	l.mu.Unlock()
-	l.c.store.service.saw(l.key, l.token, l.id(), 0)
-	l.cancel(err)
-	return true
-}
-
-// rest is how much is left of the lease, at most, when the tenure ends with err.
-func (l *Lock) rest(err error) time.Duration {
+	left := l.timing.lease // at most, when it ends with err
 	if errors.Is(err, heartbeat.ErrDeadline) {
-		return l.timing.lease - l.timing.trust
+		left -= l.timing.trust
 	}
-	return l.timing.lease
+	l.mu.Lock()
+	first := l.life.end(err, l.c.now()+left)
+	l.mu.Unlock()
+	if first {
+		l.c.store.service.saw(l.key, l.token, l.id(), 0)
+		l.cancel(err)
+	}
+	return first
 }
 
 // ended is called by the scheduler when the lease is over.
@@ -169,7 +147,7 @@ func (l *Lock) lose(it item) error {
 		lost.Reason = fmt.Errorf("%w: it was taken over", heartbeat.ErrGone)
 	}
 	l.mu.Lock()
-	l.gone = true
+	l.life.vanish()
 	l.mu.Unlock()
 	if l.lease != nil {
 		l.lease.End(lost)
@@ -369,41 +347,71 @@ func (l *Lock) store(ctx context.Context, op string, data []byte) error {
 			w.values[":data"] = bin(data)
 		}
 	}
-	for n := 1; ; n++ {
-		if err := l.Err(); err != nil {
-			return err
+	var err error
+	stopped := retry(l.resting(ctx), func(n int) (done bool) {
+		var a answer
+		if a, err = l.storeOnce(ctx, data, more); err != nil || a.verdict == applied {
+			return true
 		}
-		if err := l.take(ctx); err != nil {
-			return err
-		}
-		a := l.c.tasks.heed(ctx, nil, func(ctx context.Context) (a answer) {
-			defer l.give()
-			if l.Err() != nil { // it ended while we waited for the turn
-				return answer{verdict: rejected}
-			}
-			a = l.renew(ctx, more)
-			if a.verdict == applied && data != nil {
-				l.mu.Lock()
-				l.data = data
-				l.mu.Unlock()
-			}
-			return a
-		})
-		if err := l.Err(); err != nil {
-			return err
-		}
-		switch a.verdict {
-		case applied:
-			l.lease.Acknowledge(a.sent)
-			return l.Err()
-		case refused:
-			return l.lose(a.item)
-		case fatal:
-			return l.c.store.storeError(op, l.key, a.err)
+		err = l.c.store.storeError(op, l.key, a.err)
+		if a.verdict == fatal {
+			return true
 		}
 		l.failed(ctx, op, n, &a)
-		if err := l.pause(ctx, n); err != nil {
-			return fmt.Errorf("%w: %w", err, l.c.store.storeError(op, l.key, a.err))
+		return false
+	})
+	if stopped != nil {
+		return fmt.Errorf("%w: %w", stopped, err)
+	}
+	return err
+}
+
+// storeOnce makes one attempt of store. An error says that the tenure is over, or ctx.
+func (l *Lock) storeOnce(ctx context.Context, data []byte, more func(*write)) (a answer, err error) {
+	if err := l.Err(); err != nil {
+		return a, err
+	}
+	if err := l.take(ctx); err != nil {
+		return a, err
+	}
+	a = l.c.tasks.heed(ctx, nil, func(ctx context.Context) (a answer) {
+		defer l.give()
+		if l.Err() != nil { // it ended while we waited for the turn
+			return answer{verdict: rejected}
 		}
+		a = l.renew(ctx, more)
+		if a.verdict == applied && data != nil {
+			l.mu.Lock()
+			l.data = data
+			l.mu.Unlock()
+		}
+		return a
+	})
+	if err := l.Err(); err != nil {
+		return a, err
+	}
+	switch a.verdict {
+	case applied:
+		l.lease.Acknowledge(a.sent)
+		return a, l.Err()
+	case refused:
+		return a, l.lose(a.item)
+	}
+	return a, nil
+}
+
+// resting waits before the next attempt of an operation of the holder. The end of ctx is an error. The end of the
+// tenure is none: the next attempt says why.
+func (l *Lock) resting(ctx context.Context) func(time.Duration) error {
+	return func(d time.Duration) error {
+		t := l.c.opt.clock.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-t.C():
+		case <-l.Done():
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		return nil
 	}
 }

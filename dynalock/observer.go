@@ -207,34 +207,50 @@ func (a *acquisition) failed(ctx context.Context, op string, got *answer) {
 	}
 }
 
+// news are the events of a tenure, which come in their order: after the one that begins it, which may never come
+// because the caller has gone, and none after the one that ends it.
+type news struct {
+	begun  bool    // its caller knows that it began
+	ended  bool    // the event that ends it has come
+	untold []Event // what has to wait for the beginning
+}
+
+// begin gives what had to wait.
+func (n *news) begin() (untold []Event) {
+	untold, n.begun, n.untold = n.untold, true, nil
+	return untold
+}
+
+// admit tells whether an event is to be told now.
+func (n *news) admit(e *Event) bool {
+	late := n.ended
+	n.ended = n.ended || e.Kind == EventLost || e.Kind == EventReleased
+	if !late && !n.begun {
+		n.untold = append(n.untold, *e)
+	}
+	return !late && n.begun
+}
+
 // tell tells what had to wait for the news that the tenure began.
 func (l *Lock) tell() {
 	l.mu.Lock()
-	l.told = true
-	untold := l.untold
-	l.untold = nil
+	untold := l.news.begin()
 	l.mu.Unlock()
 	for _, e := range untold {
 		l.c.emit(l.ctx, e)
 	}
 }
 
-// emit tells an event of the tenure, in its order: after the one that begins it, which may never come because the
-// caller has gone, and before the one that ends it.
+// emit tells an event of the tenure when it is due.
 func (l *Lock) emit(ctx context.Context, e Event) {
 	e.Key, e.Token = l.key, l.token
-	l.mu.Lock()
-	skip := l.closed
 	if e.Kind == EventLost || e.Kind == EventReleased {
 		e.Duration = l.c.now() - l.began.Mono
-		l.closed = true
 	}
-	if !skip && !l.told {
-		l.untold = append(l.untold, e)
-		skip = true
-	}
+	l.mu.Lock()
+	now := l.news.admit(&e)
 	l.mu.Unlock()
-	if !skip {
+	if now {
 		l.c.emit(ctx, e)
 	}
 }

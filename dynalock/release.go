@@ -4,15 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
-)
 
-// backoff is the wait before attempt n+1: 20 ms doubling to 1 s, with jitter over its upper half.
-func backoff(n int) time.Duration {
-	d := min(20*time.Millisecond<<min(n-1, 10), time.Second)
-	return d/2 + rand.N(d/2)
-}
+	"github.com/dynalock/dynalock/heartbeat"
+)
 
 // Release gives the lock back and returns once that is known to have been applied: nil means that the item is not
 // held by this tenure. Held is false and Context cancelled before the request is sent. Where goroutines of this
@@ -57,8 +52,8 @@ func (l *Lock) outcome(err error) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if errors.Is(l.err, ErrLost) {
-		return fmt.Errorf("%w; then %w", l.err, err)
+	if errors.Is(l.life.err, ErrLost) {
+		return fmt.Errorf("%w; then %w", l.life.err, err)
 	}
 	return err
 }
@@ -66,16 +61,11 @@ func (l *Lock) outcome(err error) error {
 // startRelease starts the release, unless it is under way or done.
 func (l *Lock) startRelease() *release {
 	l.mu.Lock()
-	if r := l.rel; r != nil {
-		l.mu.Unlock()
+	r, first := l.life.release(l.c.now() + l.timing.lease)
+	l.mu.Unlock()
+	if !first {
 		return r
 	}
-	r := &release{done: make(chan struct{})}
-	l.rel = r
-	if l.over == 0 { // nothing renews it from here on
-		l.over = l.c.now() + l.timing.lease
-	}
-	l.mu.Unlock()
 	started := l.c.tasks.sheltered(l.ctx, func(bg context.Context) {
 		r.err = l.release(bg)
 		l.concluded(bg, r.err)
@@ -103,32 +93,33 @@ func (l *Lock) concluded(ctx context.Context, err error) {
 
 // finish publishes the outcome of a release. One that failed for the store's sake may be repeated.
 func (l *Lock) finish(r *release) {
-	retry := false
 	switch r.err.(type) { //nolint:errorlint // exactly what release returned
 	case *StoreError, *PanicError:
-		retry = true
-	}
-	if retry {
+		l.c.roster.outlast(l, l.until()) // before another release may begin
 		l.mu.Lock()
-		over := l.over
+		l.life.failed()
 		l.mu.Unlock()
-		l.c.roster.outlast(l, over)
+	default:
 		l.mu.Lock()
-		l.rel = nil
+		l.life.finished()
 		l.mu.Unlock()
-	} else {
 		l.c.roster.forget(l)
 	}
 	close(r.done)
+}
+
+// until is when the lease of a tenure that has ended is over at the latest, by the monotonic clock.
+func (l *Lock) until() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.life.until
 }
 
 // release stops the heartbeat, joins the one in flight, and writes.
 func (l *Lock) release(ctx context.Context) error {
 	l.end(ErrReleased)
 	defer l.c.line.vacate(l, false) // whatever happens, local waiters go on
-	l.mu.Lock()
-	left := max(0, l.over-l.c.now())
-	l.mu.Unlock()
+	left := max(0, l.until()-l.c.now())
 	ctx, cancel := context.WithTimeout(ctx, left+l.timing.attempt)
 	defer cancel()
 	if err := l.lease.Stop(ctx); err != nil {
@@ -139,7 +130,7 @@ func (l *Lock) release(ctx context.Context) error {
 	}
 	defer l.give()
 	l.mu.Lock()
-	gone, final := l.gone, l.final
+	gone, final := l.life.gone, l.life.final
 	l.mu.Unlock()
 	if gone {
 		l.mu.Lock()
@@ -168,7 +159,7 @@ func (l *Lock) release(ctx context.Context) error {
 
 // lostError is why the tenure was over before its release. The caller has l.mu.
 func (l *Lock) lostError() error {
-	if lost, ok := l.err.(*LostError); ok { //nolint:errorlint // exactly what lose stored
+	if lost, ok := l.life.err.(*LostError); ok { //nolint:errorlint // exactly what lose stored
 		return lost
 	}
 	return &LostError{Key: l.key, Reason: ErrReleased}
@@ -179,11 +170,7 @@ func (l *Lock) lostError() error {
 func (l *Lock) endWith(final func(*write)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.rel != nil {
-		return false
-	}
-	l.final = final
-	return true
+	return l.life.endWith(final)
 }
 
 // handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
@@ -204,10 +191,17 @@ func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	}
 }
 
-// writeRelease frees the item, and repeats what fails until it is known to be done.
+// writeRelease frees the item, and repeats what fails until it is known to be done or the lease is over.
 func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final func(*write)) error {
-	for n := 1; ; n++ {
-		a := l.write(ctx, func(ctx context.Context, w *write) answer {
+	var a answer
+	pause := func(d time.Duration) error {
+		if l.c.now() >= l.until() {
+			return heartbeat.ErrDeadline
+		}
+		return l.c.tasks.sleep(ctx, d)
+	}
+	_ = retry(pause, func(n int) bool {
+		a = l.write(ctx, func(ctx context.Context, w *write) answer {
 			w.values[":hold"] = num(average.Microseconds())
 			if final != nil {
 				final(w)
@@ -222,30 +216,28 @@ func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final fu
 			w.update += updReleaseRemove
 			return l.c.store.update(ctx, l.timing.attempt, l.c.store.updateInput(l.key, w))
 		})
-		switch a.verdict {
-		case applied:
-			return nil
-		case refused:
-			now := decode(l.key, a.item)
-			own := now.id() == l.id()
-			if own && l.kind.passes(&now) || l.doubt && !own && !l.kind.ends() {
-				return nil // it was applied, and its answer lost
-			}
-			return l.lose(a.item)
+		if a.verdict == applied || a.verdict == refused {
+			return true
 		}
 		l.doubt = true
-		if a.crash != nil {
-			return a.crash
-		}
-		if a.verdict == fatal {
-			return l.c.store.storeError("release", l.key, a.err)
+		if a.crash != nil || a.verdict == fatal {
+			return true
 		}
 		l.failed(ctx, "release", n, &a)
-		l.mu.Lock()
-		over := l.c.now() >= l.over
-		l.mu.Unlock()
-		if over || l.c.tasks.sleep(ctx, backoff(n)) != nil {
-			return l.c.store.storeError("release", l.key, a.err)
+		return false
+	})
+	switch {
+	case a.verdict == applied:
+		return nil
+	case a.verdict == refused:
+		now := decode(l.key, a.item)
+		own := now.id() == l.id()
+		if own && l.kind.passes(&now) || l.doubt && !own && !l.kind.ends() {
+			return nil // it was applied, and its answer lost
 		}
+		return l.lose(a.item)
+	case a.crash != nil:
+		return a.crash
 	}
+	return l.c.store.storeError("release", l.key, a.err)
 }

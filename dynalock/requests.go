@@ -41,20 +41,19 @@ func (s *store) keyOf(key string) item {
 func (s *store) patience() time.Duration { return max(10*time.Second, s.opt.AttemptTimeout) }
 
 // look reads an item for a caller. A read that fails is repeated, twice at most and within the patience.
-func (s *store) look(ctx context.Context, key string, consistent bool) answer {
+func (s *store) look(ctx context.Context, key string, consistent bool) (a answer) {
 	patient, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
-	for n := 1; ; n++ {
-		a := s.tasks.heed(patient, nil,
+	_ = retry(s.tasks.sleeping(patient), func(n int) bool {
+		a = s.tasks.heed(patient, nil,
 			func(ctx context.Context) answer { return s.read(ctx, s.patience(), key, consistent) })
 		if a.verdict == applied || a.verdict == fatal || n == 3 {
-			return a
+			return true
 		}
 		s.failed(patient, n, s.storeError("read", key, a.err))
-		if s.tasks.sleep(patient, backoff(n)) != nil {
-			return a
-		}
-	}
+		return false
+	})
+	return a // says more than the end of ctx
 }
 
 // ask makes one attempt of an update for a caller.
@@ -86,16 +85,18 @@ func (s *store) failed(ctx context.Context, n int, err error) {
 
 // persist repeats an operation, at most 5 times, until it is done or ctx ends.
 func (s *store) persist(ctx context.Context, op func() (done bool, err error)) error {
-	for n := 1; ; n++ {
-		done, err := op()
-		if done || n == 5 {
-			return err
+	var err error
+	stopped := retry(s.tasks.sleeping(ctx), func(n int) (done bool) {
+		if done, err = op(); done || n == 5 {
+			return true
 		}
 		s.failed(ctx, n, err)
-		if e := s.tasks.sleep(ctx, backoff(n)); e != nil {
-			return fmt.Errorf("%w: %w", e, err)
-		}
+		return false
+	})
+	if stopped != nil {
+		return fmt.Errorf("%w: %w", stopped, err)
 	}
+	return err
 }
 
 // scan yields the records whose key begins with prefix.

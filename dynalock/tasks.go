@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
@@ -183,4 +184,30 @@ func (t *tasks) sleepOr(ctx context.Context, d time.Duration, closing <-chan str
 	case <-closing:
 		return ErrClosed
 	}
+}
+
+// retry makes an attempt again, with backoff between, until one says that it is done. pause, which is sleep or rest for
+// most, ends it with its error. Attempts count from 1.
+func retry(pause func(d time.Duration) error, attempt func(n int) (done bool)) error {
+	for n := 1; !attempt(n); n++ {
+		if err := pause(backoff(n)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// backoff is the wait before attempt n+1: 20 ms doubling to 1 s, with jitter over its upper half.
+func backoff(n int) time.Duration {
+	d := min(20*time.Millisecond<<min(n-1, 10), time.Second)
+	return d/2 + rand.N(d/2)
+}
+
+// sleeping and resting are sleep and rest for retry.
+func (t *tasks) sleeping(ctx context.Context) func(time.Duration) error {
+	return func(d time.Duration) error { return t.sleep(ctx, d) }
+}
+
+func (t *tasks) resting(ctx context.Context) func(time.Duration) error {
+	return func(d time.Duration) error { return t.rest(ctx, d) }
 }

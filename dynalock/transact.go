@@ -270,7 +270,7 @@ func (g *guarded) pause(ctx context.Context, n int, a answer) error {
 		}
 		err = l.c.tasks.sleep(ctx, backoff(n))
 	} else {
-		err = l.pause(ctx, n)
+		err = l.resting(ctx)(backoff(n))
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, failed)
@@ -328,18 +328,4 @@ func cancellation(e *types.TransactionCanceledException) (check *types.Cancellat
 		}
 	}
 	return nil, own, again
-}
-
-// pause waits before attempt n+1 of an operation of the holder; the end of ctx is an error, a loss is not: the
-// caller looks at Err.
-func (l *Lock) pause(ctx context.Context, n int) error {
-	t := l.c.opt.clock.NewTimer(backoff(n))
-	defer t.Stop()
-	select {
-	case <-t.C():
-	case <-l.Done():
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }

@@ -196,8 +196,8 @@ var acquireMutants = []mutant{
 	},
 	{
 		name: "try-never-takes-over", file: "dynalock/wait.go", ref: "peer 14",
-		old: "if next == stepLook || rounds >= 4 {",
-		new: "if next == stepLook || rounds >= 0 {",
+		old: "if rounds++; next == stepLook || next == stepWrite && rounds > 4 {",
+		new: "if rounds++; next == stepLook || next == stepWrite && rounds > 0 {",
 		bug: "TryAcquire does not take a lock that it sees to be dead.",
 	},
 	{

@@ -40,8 +40,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "set-data-trusts-from-the-answer", file: "dynalock/lock.go", ref: "How long a lock is trusted",
-		old: "l.lease.Acknowledge(a.sent)\n\t\t\treturn",
-		new: "l.lease.Acknowledge(a.got)\n\t\t\treturn",
+		old: "l.lease.Acknowledge(a.sent)\n\t\treturn a, l.Err()",
+		new: "l.lease.Acknowledge(a.got)\n\t\treturn a, l.Err()",
 		bug: "Renew and SetData extend the lease from the moment when the answer came in.",
 	},
 	{
@@ -57,9 +57,9 @@ var holderMutants = []mutant{
 		bug: "A deferred release with the cancelled context of its function is not sent and leaves the lock held for a lease.",
 	},
 	{
-		name: "failed-release-cannot-be-repeated", file: "dynalock/release.go", ref: "peer 7",
-		old: "if retry {\n",
-		new: "if retry && l.rel == nil {\n",
+		name: "failed-release-cannot-be-repeated", file: "dynalock/life.go", ref: "peer 7",
+		old: "v.phase, v.last = phaseEnded, nil",
+		new: "v.phase = phaseReleased",
 		bug: "The outcome of a failed release is kept: the lock is marked as released before it is.",
 	},
 	{
@@ -118,8 +118,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "old-handle-goes-on", file: "dynalock/resume.go", ref: "Client.Resume",
-		old: "old := c.roster.tenure(h.ID); old != nil {",
-		new: "old := c.roster.tenure(h.ID); old != nil && c == nil {",
+		old: "old := a.c.roster.tenure(id); old != nil {",
+		new: "old := a.c.roster.tenure(id); old != nil && l == nil {",
 		bug: "The copy of a lock that was resumed in the same client is held until its next heartbeat.",
 	},
 	{
@@ -142,8 +142,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "set-data-does-not-renew", file: "dynalock/lock.go", ref: "Lock.SetData",
-		old: "l.lease.Acknowledge(a.sent)\n\t\t\treturn",
-		new: "_ = l.lease\n\t\t\treturn",
+		old: "l.lease.Acknowledge(a.sent)\n\t\treturn a, l.Err()",
+		new: "_ = l.lease\n\t\treturn a, l.Err()",
 		bug: "Renew and SetData write to the item but do not extend the lease.",
 	},
 	{
@@ -279,15 +279,15 @@ var holderMutants = []mutant{
 		bug: "A lock that was to be deleted at its release is not, once it was resumed elsewhere.",
 	},
 	{
-		name: "doubtful-resume-stays", file: "dynalock/resume.go", ref: "Client.Resume",
-		old: "if n == 3 {\n\t\t\ta.abandon()\n",
-		new: "if n == 3 {\n",
+		name: "doubtful-resume-stays", file: "dynalock/acquire.go", ref: "Client.Resume",
+		old: "if err != nil {\n\t\ta.abandon()\n",
+		new: "if _, ok := err.(*StoreError); !ok && err != nil {\n\t\ta.abandon()\n\t}\n\tif err != nil {\n",
 		bug: "A resume that gives up after lost answers leaves the tenure that it began to run out.",
 	},
 	{
-		name: "interrupted-resume-stays", file: "dynalock/resume.go", ref: "Client.Resume",
-		old: "c.tasks.sleep(ctx, backoff(n)); e != nil {\n\t\t\ta.abandon()\n",
-		new: "c.tasks.sleep(ctx, backoff(n)); e != nil {\n",
+		name: "interrupted-resume-stays", file: "dynalock/acquire.go", ref: "Client.Resume",
+		old: "if err != nil {\n\t\ta.abandon()\n",
+		new: "if _, ok := err.(*StoreError); ok {\n\t\ta.abandon()\n\t}\n\tif err != nil {\n",
 		bug: "The same for one whose caller goes between two attempts.",
 	},
 	{
@@ -370,8 +370,8 @@ var holderMutants = []mutant{
 	},
 	{
 		name: "release-outlasts-its-lease", file: "dynalock/release.go", ref: "Lock.Release",
-		old: "over := l.c.now() >= l.over",
-		new: "over := l.over < 0",
+		old: "if l.c.now() >= l.until() {",
+		new: "if l.until() < 0 {",
 		bug: "A release is sent again and again though the lease is over.",
 	},
 }

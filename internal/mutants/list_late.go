@@ -172,7 +172,7 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "fraction-is-counted-on", file: "dynalock/giveback.go", ref: "peer 13",
-		old: "\t\tif a.undo {\n\t\t\tw.update += setLower\n\t\t}\n",
+		old: "\tif a.undo {\n\t\tw.update += setLower\n\t}\n",
 		new: "",
 		bug: "A row whose token is a fraction is not left as it was found.",
 	},

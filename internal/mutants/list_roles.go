@@ -105,15 +105,15 @@ var roleMutants = []mutant{
 		bug: "A leader that resigned campaigns before others can look.",
 	},
 	{
-		name: "pause-missed-by-who-waits", file: "dynalock/acquire.go", ref: "Client.Pause",
-		old: "if !a.asked && a.c.now()-a.began < a.c.opt.MinPoll {",
-		new: "if a.key != \"\" {",
+		name: "pause-missed-by-who-waits", file: "dynalock/drive.go", ref: "Client.Pause",
+		old: "if a.asked || a.c.now()-a.began >= a.c.opt.MinPoll {",
+		new: "if a.key == \"\" {",
 		bug: "A call that waits begins a crashed run again though its job was paused meanwhile.",
 	},
 	{
-		name: "pause-missed-by-the-next-in-line", file: "dynalock/acquire.go", ref: "Client.Pause",
-		old: "!a.asked && a.c.now()-a.began < a.c.opt.MinPoll {",
-		new: "!a.asked {",
+		name: "pause-missed-by-the-next-in-line", file: "dynalock/drive.go", ref: "Client.Pause",
+		old: "if a.asked || a.c.now()-a.began >= a.c.opt.MinPoll {",
+		new: "if a.asked {",
 		bug: "A call in line behind another of its process begins a run again though its job was paused meanwhile.",
 	},
 	{

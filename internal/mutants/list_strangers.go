@@ -119,14 +119,14 @@ var strangerMutants = []mutant{
 	},
 	{
 		name: "tenure-ends-twice", file: "dynalock/observer.go", ref: "EventKind",
-		old: "skip := l.closed",
-		new: "skip := false",
+		old: "late := n.ended",
+		new: "late := false",
 		bug: "A tenure that is released after its loss ends with two events.",
 	},
 	{
 		name: "tenure-of-nobody-speaks", file: "dynalock/observer.go", ref: "EventKind",
-		old: "if !skip && !l.told {",
-		new: "if false {",
+		old: "\tif !late && !n.begun {\n\t\tn.untold = append(n.untold, *e)\n\t}\n\treturn !late && n.begun",
+		new: "\treturn !late",
 		bug: "A tenure that was won after its caller had gone is told to be released, and never to have begun.",
 	},
 	{

@@ -22,14 +22,14 @@ var waitMutants = []mutant{
 	},
 	{
 		name: "waiter-counts-from-the-send", file: "dynalock/wait.go", ref: "How long a lock is trusted",
-		old: "if next = a.judge(got.item, got.got); next == stepFail {",
-		new: "if next = a.judge(got.item, got.sent); next == stepFail {",
+		old: "switch next := a.judge(got.item, got.got); next {",
+		new: "switch next := a.judge(got.item, got.sent); next {",
 		bug: "A waiter credits the holder from before it asked, not from after the answer.",
 	},
 	{
 		name: "try-counts-from-the-send", file: "dynalock/wait.go", ref: "How long a lock is trusted",
-		old: "next := a.judge(out.item, out.got)",
-		new: "next := a.judge(out.item, out.sent)",
+		old: "next := a.judge(got.item, got.got)\n\t\tif rounds++",
+		new: "next := a.judge(got.item, got.sent)\n\t\tif rounds++",
 		bug: "The same for TryAcquire.",
 	},
 	{
@@ -51,15 +51,15 @@ var waitMutants = []mutant{
 		bug: "What was seen of a holder is forgotten between calls, so a process whose calls are short never takes over.",
 	},
 	{
-		name: "waiter-polls-by-writes", file: "dynalock/wait.go", ref: "Waiting",
+		name: "waiter-polls-by-writes", file: "dynalock/drive.go", ref: "Waiting",
 		old: "if o != nil || freed || next == stepWrite {",
 		new: "if o != nil || freed || next != stepFail {",
 		bug: "A waiter looks at the lock with conditional writes, which cost a write unit each.",
 	},
 	{
-		name: "waiter-reads-at-twice-the-price", file: "dynalock/wait.go", ref: "Waiting",
-		old: "got = a.look(ctx, a.key, false)",
-		new: "got = a.look(ctx, a.key, true)",
+		name: "waiter-reads-at-twice-the-price", file: "dynalock/drive.go", ref: "Waiting",
+		old: "out.answer = a.look(ctx, a.key, false)",
+		new: "out.answer = a.look(ctx, a.key, true)",
 		bug: "A waiter polls with strongly consistent reads.",
 	},
 	{
