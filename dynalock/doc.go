@@ -58,6 +58,26 @@
 // Done closes, and the contexts of Do and [Lock.Context] are cancelled, at the deadline at the latest, also when a
 // heartbeat hangs.
 //
+// # States of a tenure
+//
+// A [Lock] is one tenure. It is in one of four states, as its holder has it:
+//
+//	         loss                Release               done
+//	held ─────────▶ ended ─────────────▶ releasing ─────────▶ released
+//	  │               ▲                   ▲     │
+//	  │               └───────────────────│─────┘ the release failed
+//	  └───────────────────────────────────┘
+//	                 Release
+//
+//   - held: Held may be true, Err is nil, Done is open, and heartbeats keep the lease.
+//   - ended: Err is a [*LostError], or [ErrReleased] where a release failed. Done is closed. The item may still show the
+//     tenure, until the lease has run out.
+//   - releasing: Err is ErrReleased, or the LostError of before. The item is being freed or handed over.
+//   - released: nobody writes to the item for this tenure any more.
+//
+// Release may be called in each of them, and again after an error. The states of the item itself are those of
+// [State].
+//
 // # Lost answers
 //
 // A request without an answer may have been applied, or be applied later. The SDK's own retry would meet the
