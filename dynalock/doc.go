@@ -69,6 +69,8 @@
 //	  └───────────────────────────────────┘
 //	                 Release
 //
+// What its caller and the item see of each:
+//
 //   - held: Held may be true, Err is nil, Done is open, and heartbeats keep the lease.
 //   - ended: Err is a [*LostError], or [ErrReleased] where a release failed. Done is closed. The item may still show the
 //     tenure, until the lease has run out.
