@@ -142,7 +142,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	a.tries++
 	n := a.ledger.next(1)
 	if o != nil {
-		a.row.dialect, a.row.stamp = o.dialect, max(a.row.stamp, o.made)
+		a.row.dialect, a.row.stamp, a.made = o.dialect, max(a.row.stamp, o.stamp), max(a.made, o.made)
 	}
 	out := outcome{answer: a.c.store.updateWith(ctx, a.timing.attempt, func() *dynamodb.UpdateItemInput {
 		in := a.c.store.updateInput(a.key, a.expressions(o))
@@ -225,7 +225,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	a.previous = r.previous
 	l := &Lock{
 		c: c, key: a.key, kind: a.kind, ledger: a.ledger.begin(n, sent), token: r.Token, timing: a.timing,
-		dialect: a.row.dialect, options: a.options, made: max(a.made, r.stamp()),
+		dialect: a.row.dialect, options: a.options, made: max(a.made, r.stamp()), stamped: r.stamp(),
 		hold: r.hold, extra: r.extra, site: a.site, began: sent, acquired: r.AcquiredAt,
 		turn: make(chan struct{}, 1), data: r.Data,
 	}
@@ -269,7 +269,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 		a.ledger = l.ledger
 		return nil
 	}
-	c.store.service.saw(l.key, l.token, l.id(), l.made)
+	c.store.service.saw(l.key, l.token, l.id(), l.stamped)
 	c.roster.enter(l)
 	c.line.holds(l, &r)
 	c.sightings.drop(l.key)

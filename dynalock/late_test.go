@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -198,6 +199,37 @@ func TestAnAttemptIsStampedByTheTimeThatAnAnswerToTheOneBeforeHasToldNotByTheClo
 		_, err := a.Acquire(ctx, "key")
 		wantErr(e, err, context.Canceled)
 		time.Sleep(5 * time.Second) // what is known of the time is known to a second
+		must(e, e.acquire(b, "key").Release(e.ctx))
+		before := record(e, b, "key")
+		deliver(e, wire)
+		now := record(e, b, "key")
+		check(e, now.Version == before.Version, "the late request made the row %+v", now)
+	})
+}
+
+// The row that a hand-over replaces is stamped right, though the first request for its tenure was not.
+func TestAHandOverIsStampedByTheTimeThatAnAnswerHasToldNotByThatOfTheFirstRequestForTheTenureBefore(t *testing.T) {
+	virtual(t, func(e *env) {
+		clock := &clocks{}
+		clock.wall.Store(int64(4 * time.Minute))
+		a, wire := e.client(dynalock.WithClock(clock))
+		b, _ := e.client(long)
+		must(e, e.acquire(b, "key").Release(e.ctx))
+		wire.Inject(testserver.Fault{
+			Kind: testserver.FailBefore, Op: "UpdateItem", Times: 1, Status: 400, Type: "ThrottlingException",
+		})
+		l := e.acquire(a, "key", func(o *dynalock.AcquireOptions) { o.NoHeartbeat = true })
+		next := e.within(time.Second)
+		go func() {
+			_, err := a.Acquire(next, "key")
+			check(e, err != nil, "it has the lock")
+		}()
+		synctest.Wait()
+		wire.Inject(testserver.Fault{
+			Kind: testserver.KeepRequest, Op: "UpdateItem", Times: 1,
+			Match: func(string, []byte) bool { time.AfterFunc(0, func() { crash(wire) }); return true },
+		})
+		check(e, l.Release(e.within(time.Second)) != nil, "the release says that it is done")
 		must(e, e.acquire(b, "key").Release(e.ctx))
 		before := record(e, b, "key")
 		deliver(e, wire)

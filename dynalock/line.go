@@ -90,7 +90,8 @@ type offer struct {
 	hold     time.Duration // the new average
 	waiters  int           // other processes that wait
 	dialect  Dialect       // of the item
-	made     int64         // stamp that the new tenure must not be before
+	stamp    int64         // the latest that the row may have: the write is stamped no earlier
+	made     int64         // the latest of the requests for the tenure so far: what ends the new one is stamped later
 	done     chan verdict  // cap 1: what became of the first write of the new tenure
 }
 

@@ -39,6 +39,7 @@ type Lock struct {
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a wait
 	ledger  ledger     // its id never changes
+	stamped int64      // the latest stamp that the row may have
 	guarded uint64     // how many guarded writes were begun
 	data    []byte
 	life    life
@@ -199,8 +200,10 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	l.mu.Lock()
 	next := l.ledger.next(l.c.opt.bump())
 	named := l.ledger.named()
+	now := l.stamp()
+	l.stamped = max(l.stamped, now)
 	w := &write{cond: condVersion(len(named)) + condToken, values: item{
-		":token": num(l.token), ":next": str(l.ledger.version(next)), ":now": num(l.stamp()),
+		":token": num(l.token), ":next": str(l.ledger.version(next)), ":now": num(now),
 	}}
 	for i, version := range named {
 		w.values[fmt.Sprintf(":seen%d", i)] = str(version)
@@ -213,6 +216,7 @@ func (l *Lock) write(ctx context.Context, send func(ctx context.Context, w *writ
 	switch a.verdict {
 	case applied:
 		l.ledger.settle(next, a.sent)
+		l.c.store.service.saw(l.key, l.token, l.id(), now)
 	case refused:
 		now := decode(l.key, a.item)
 		if a.verdict = l.ledger.refused(&now, next, a.sent); a.verdict == applied {

@@ -178,7 +178,7 @@ func (l *Lock) endWith(final func(*write)) bool {
 func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	o := &offer{hold: average, dialect: l.dialect, made: l.made, done: make(chan verdict, 1)}
 	l.mu.Lock()
-	o.versions = l.ledger.named()
+	o.versions, o.stamp = l.ledger.named(), l.stamped
 	l.mu.Unlock()
 	if !l.c.line.offerTo(l, o) {
 		return declined

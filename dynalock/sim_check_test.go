@@ -55,10 +55,11 @@ type tenure struct {
 	client     *simClient
 	lock       *dynalock.Lock // nil while nobody was given it
 	trust      time.Duration
-	token      uint64     // that its first acquire wrote
-	acked      *sentWrite // the last acknowledged write, by when it was sent
-	overruled  bool       // by an operator or by Resume: its holder learns of it with the next heartbeat
-	ended      string     // how, by the order of writes; "" while it lives
+	token      uint64        // that its first acquire wrote
+	begun      time.Duration // when that was
+	acked      *sentWrite    // the last acknowledged write, by when it was sent
+	overruled  bool          // by an operator or by Resume: its holder learns of it with the next heartbeat
+	ended      string        // how, by the order of writes; "" while it lives
 	ghosts     int
 	revived    bool              // deleted under its holder, and made anew
 	data       []string          // payloads that were applied
@@ -93,8 +94,9 @@ type keyState struct {
 	made             *sentWrite // the request that made the item, or made it anew
 	// its token was made of time after a deletion: by a late request, or by clocks that are off
 	stale            bool
-	revived          bool      // its version is one that it had before it was deleted
-	given            uint64    // the largest token that somebody was given
+	revived          bool   // its version is one that it had before it was deleted
+	given            uint64 // the largest token that somebody was given
+	givenTo          *tenure
 	holders          []*tenure // that somebody was given and that may be held
 	past             []pastItem
 	item             map[string]types.AttributeValue
@@ -424,7 +426,7 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, aga
 		}
 	}
 	if t.token == 0 {
-		t.token = token
+		t.token, t.begun = token, now
 	}
 	k.fresh(st, before, q, token)
 }
@@ -531,7 +533,8 @@ func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Durati
 	}
 	switch token := l.Token(); {
 	case token > st.given:
-		st.given = token
+		st.given, st.givenTo = token, t
+	case t.begun < st.givenTo.begun && token < st.given: // an operator ended it before its caller had the answer
 	case st.stale:
 		k.count.TokensBack++ // made by a late request after a deletion, and counted on from
 	default: // tokens of time, with a deletion between them: as close as clocks are off, whatever the requests took

@@ -28,9 +28,15 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "hand-over-stamped-by-the-clock", file: "dynalock/attempt.go", ref: "Release and hand-over",
-		old: "a.row.dialect, a.row.stamp = o.dialect, max(a.row.stamp, o.made)",
+		old: "a.row.dialect, a.row.stamp, a.made = o.dialect, max(a.row.stamp, o.stamp), max(a.made, o.made)",
 		new: "a.row.dialect = o.dialect",
 		bug: "A tenure that was handed over is stamped earlier than the one before.",
+	},
+	{
+		name: "hand-over-inherits-a-wrong-stamp", file: "dynalock/attempt.go", ref: "Late requests",
+		old: "max(a.row.stamp, o.stamp), max(a.made, o.made)",
+		new: "max(a.row.stamp, o.made), max(a.made, o.made)",
+		bug: "A hand-over is stamped as far ahead as the first request of the tenure before, by a clock that was put right since, and begins a tenure whenever it arrives.",
 	},
 	{
 		name: "take-over-stamped-by-the-clock", file: "dynalock/wait.go", ref: "Take-over",

@@ -88,7 +88,7 @@ var tokenMutants = []mutant{
 	},
 	{
 		name: "own-tokens-remembered-late", file: "dynalock/attempt.go", ref: "Lock.Token",
-		old: "c.store.service.saw(l.key, l.token, l.id(), l.made)\n",
+		old: "c.store.service.saw(l.key, l.token, l.id(), l.stamped)\n",
 		new: "_ = l.made\n",
 		bug: "A client gives a token below that of a tenure which it has not ended.",
 	},
