@@ -411,7 +411,9 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, aga
 			}
 		}
 	}
-	if t.lock == nil { // its caller is still waiting: it begins anew
+	// A copy made the item anew after its deletion, with a token of its own: the answer may be that of either.
+	another := again && !before.exists && t.token != 0 && t.token != token
+	if t.lock == nil && !another { // its caller is still waiting: it begins anew
 		t.ended, t.token = "", 0
 	}
 	st.revived = again
@@ -550,7 +552,7 @@ func (k *checker) given(c *simClient, l *dynalock.Lock, trust, limit time.Durati
 		st.stale = true // what counts on from it was judged with it
 		k.count.TokensBack++
 	}
-	if data := string(l.Data()); st.id == t.id && data != st.data {
+	if data := string(l.Data()); st.id == t.id && data != st.data && t.ghosts == 0 {
 		k.fail(ruleNil, l.Key(), "%s was given %s with data %q, the item has %q", c.name, h.ID, data, st.data)
 	}
 	t.lock, t.trust, t.limit, t.beats, t.since = l, trust, limit, beats, c.clock.Now()
