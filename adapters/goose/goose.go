@@ -14,7 +14,7 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// Locker is goose's lock.Locker; give it to goose.WithTableLocker. Where several providers share one, they take turns:
+// Locker is goose's lock.Locker; give it to goose.WithLocker. Where several providers share one, they take turns:
 // each from its Lock to its Unlock, also if the lock is lost meanwhile.
 type Locker struct {
 	c       *dynalock.Client

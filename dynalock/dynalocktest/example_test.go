@@ -154,6 +154,98 @@ func ExampleServer_Requests() {
 	// bob PutItem job ConditionalCheckFailedException 0
 }
 
+// Units are counted from a point on: what does the second write cost?
+func ExampleServer_ResetUsage() {
+	server := dynalocktest.NewServer()
+	defer server.Close()
+	ctx, db := context.Background(), server.Client()
+	makeTable(ctx, db)
+	_ = take(ctx, db, "a", "alice")
+
+	server.ResetUsage()
+	_ = take(ctx, db, "b", "alice")
+	usage := server.Usage()
+	fmt.Println(usage.Total(), "request,", usage.WriteUnits, "write unit")
+	// Output: 1 request, 1 write unit
+}
+
+// The service deletes items some time after their time to live. The server does so when it is told to.
+func ExampleServer_ExpireItems() {
+	server := dynalocktest.NewServer()
+	defer server.Close()
+	ctx := context.Background()
+	if err := dynalock.CreateTable(ctx, server.Client(), "locks", func(o *dynalock.TableOptions) {
+		o.TimeToLive = true
+	}); err != nil {
+		panic(err)
+	}
+	locks, err := dynalock.New(server.Client(), "locks", func(o *dynalock.Options) { o.Retention = time.Hour })
+	if err != nil {
+		panic(err)
+	}
+	err = locks.Do(ctx, "job", func(context.Context, *dynalock.Lock) error { return nil })
+
+	server.SetClockOffset(2 * time.Hour)
+	fmt.Println(server.ExpireItems(), "item expired,", err, locks.Close(ctx))
+	// Output: 1 item expired, <nil> <nil>
+}
+
+// A machine's clock is an hour slow. The server refuses its first request, and the SDK corrects the clock.
+func ExampleServer_SetClockOffset() {
+	server := dynalocktest.NewServer()
+	defer server.Close()
+	ctx, db := context.Background(), server.Client()
+	makeTable(ctx, db)
+
+	server.SetClockOffset(time.Hour) // or ServerOptions.ClockOffset
+	fmt.Println(take(ctx, db, "job", "alice"))
+	for _, r := range server.Requests() {
+		if r.Operation == "PutItem" {
+			fmt.Println(r.Applied, r.Error)
+		}
+	}
+	// Output:
+	// <nil>
+	// false InvalidSignatureException
+	// true
+}
+
+// A server that is as slow as a network, whose clock is ahead, and that shows each request as it is applied.
+func ExampleServerOptions() {
+	server := dynalocktest.NewServer(func(o *dynalocktest.ServerOptions) {
+		o.Latency, o.Jitter, o.Seed = 4*time.Millisecond, time.Millisecond, 7
+		o.ClockOffset = time.Second
+		o.History = 100 // Requests remembers so many
+		o.OnRequest = func(r dynalocktest.Request) { fmt.Println(r.Operation, r.Key, len(r.Writes)) }
+	})
+	defer server.Close()
+	ctx, db := context.Background(), server.Client()
+	makeTable(ctx, db)
+	fmt.Println(take(ctx, db, "job", "alice"))
+	// Output:
+	// CreateTable  0
+	// PutItem job 1
+	// <nil>
+}
+
+// A test of what happens after a crash ends with a lock that is held.
+func ExampleServerOptions_leaveLocks() {
+	t := &printing{} // in a test: its *testing.T
+	server := dynalocktest.Start(t, "locks", func(o *dynalocktest.ServerOptions) { o.LeaveLocks = true })
+	locks, err := dynalock.New(server.Client(), "locks")
+	if err != nil {
+		panic(err)
+	}
+	ctx := context.Background()
+	lock, err := locks.Acquire(ctx, "nightly-report")
+	fmt.Println(lock.Held(), err)
+	t.cleanup() // by the test, when it ends: it does not fail
+	ctx, cancel := context.WithCancel(ctx)
+	cancel()
+	_ = locks.Close(ctx) // for the goroutines of this example
+	// Output: true <nil>
+}
+
 // Over HTTP the server serves any client of the service: other SDKs, the AWS CLI, Terraform.
 func ExampleServer_ServeHTTP() {
 	server := dynalocktest.NewServer()
