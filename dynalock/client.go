@@ -13,9 +13,9 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// Client takes, keeps and releases locks in one table. It is safe for concurrent use; a process needs one per
-// table and namespace. It runs a constant number of goroutines while it holds locks, however many, or may still try
-// again to release some, and none otherwise.
+// Client takes, keeps and releases locks in one table. It is safe for concurrent use. A process needs one client per
+// table and namespace. A client runs a constant number of goroutines while it holds locks, however many, and while it
+// may still retry a release. At other times it runs none.
 type Client struct {
 	opt       Options
 	store     *store
@@ -27,7 +27,7 @@ type Client struct {
 	isClosed  chan struct{} // Close is done
 }
 
-// New makes a client for a table. It does no I/O. A bad option is an error that names every bad field and matches
+// New makes a client for a table. It does no I/O. If options are bad, the error names every bad field and matches
 // [ErrInvalid].
 func New(db DynamoDB, table string, optFns ...func(*Options)) (*Client, error) {
 	var o Options
@@ -77,5 +77,5 @@ func (c *Client) Options() Options { return c.opt }
 // Table is the name of the client's table.
 func (c *Client) Table() string { return c.store.table }
 
-// now is the client's monotonic clock, the only one that a waiter trusts.
+// now reads the client's monotonic clock, the only clock that a waiter trusts.
 func (c *Client) now() time.Duration { return c.tasks.now() }

@@ -7,9 +7,9 @@ import (
 )
 
 // LeaseUntilDeadline is the static lease ([AcquireOptions].NoHeartbeat) of a lock that is taken now and is to be
-// trusted until ctx's deadline, such as that of a Lambda invocation: 5/4 of the time that is left, since a lock is
-// trusted for 4/5 of its lease with the default SafetyMargin. Where ctx has no deadline, or too little or too much is
-// left for a lease, the error matches ErrInvalid.
+// trusted until ctx's deadline, for example that of a Lambda invocation. It is 5/4 of the time that is left, since with
+// the default SafetyMargin a lock is trusted for 4/5 of its lease. The error matches ErrInvalid if ctx has no deadline,
+// or if the time that is left is too short (less than 80 ms) or too long (more than 19.2 h) for a lease.
 func LeaseUntilDeadline(ctx context.Context) (time.Duration, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -25,8 +25,8 @@ func LeaseUntilDeadline(ctx context.Context) (time.Duration, error) {
 	return lease, nil
 }
 
-// BeforeDeadline is a context for the work under such a lock. It ends a tenth of the time that is left, at most a
-// second, before ctx's deadline, so that the lock can still be given back. Without a deadline it ends with ctx.
+// BeforeDeadline makes a context for the work under such a lock. It ends before ctx's deadline, by a tenth of the time
+// that is left, at most by a second, so that the lock can still be released. If ctx has no deadline, it ends with ctx.
 func BeforeDeadline(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {

@@ -5,14 +5,20 @@ import (
 	"errors"
 )
 
-// Do holds key while fn runs and releases it after fn returned, even when ctx is done or fn panics. fn's context
-// has the values and the cancellation of ctx, and is cancelled, too, when the lease can no longer be trusted
-// ([context.Cause] is then a [*LostError]), and when [Client.Close] begins (ErrClosed), which waits for fn. A function
-// that calls Close itself passes a context derived from its own.
+// Do holds key while fn runs, and releases it after fn has returned, even when ctx is done or fn panics. fn's context
+// has the values of ctx. It is cancelled when
 //
-// The error is fn's, joined with a [*LostError] (ErrLost) if the lock was lost, whatever fn returned, and with the
-// error of the release if that failed or, after the end of ctx, goes on in the background. Errors before fn ran are
-// those of [Client.Acquire]; a nil fn is ErrInvalid.
+//   - ctx is done,
+//   - the lease can no longer be trusted ([context.Cause] is then a [*LostError]),
+//   - [Client.Close] begins (the cause is ErrClosed), which waits for fn. A function that calls Close itself passes a
+//     context derived from its own.
+//
+// nil means that fn returned nil, and that the lock was not lost and is released. Errors:
+//
+//   - fn's error.
+//   - A [*LostError] (ErrLost) if the lock was lost, whatever fn returned. It is joined with fn's error.
+//   - The error of the release, if it failed or goes on in the background after the end of ctx. It is joined, too.
+//   - Before fn runs, the errors of [Client.Acquire], and ErrInvalid if fn is nil.
 func (c *Client) Do(
 	ctx context.Context, key string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*AcquireOptions),
 ) (err error) {
@@ -39,8 +45,8 @@ func (c *Client) Do(
 	return fn(l.within(d.ctx), l)
 }
 
-// finally releases a lock after the function that it guarded, and returns what the caller has to know: that it was
-// lost before, or that it was not released. A lock that the function itself released is neither.
+// finally releases a lock after the function that it guarded. It returns an error if the lock was lost before, or was
+// not released. It returns nil if the function itself released the lock.
 func (l *Lock) finally(ctx context.Context) error {
 	lost := l.Err()
 	released := l.Release(ctx)

@@ -6,7 +6,7 @@ import (
 )
 
 // duty is a function of the user's that runs under a lock: that of Do, of Once, or of a term of an election. Close
-// tells it to stop and waits for it, before the lock is given up.
+// tells the function to stop and waits for it, before the lock is released.
 type duty struct {
 	tasks  *tasks
 	key    string
@@ -15,22 +15,23 @@ type duty struct {
 	ctx    context.Context // the function's
 	cancel context.CancelCauseFunc
 	lock   *Lock
-	over   chan struct{} // closed when the function has returned and its lock has been given up
+	over   chan struct{} // closed when the function has returned and its lock has been released
 
 	closes   bool // its function calls Close, whose context may be derived from ctx; guarded by tasks.mu
-	returned bool // its function has; guarded by tasks.mu
+	returned bool // its function has returned; guarded by tasks.mu
 }
 
 // dutyKey is the key under which a function's context bears its duty for a client.
 type dutyKey struct{ t *tasks }
 
-// dutyOf is the innermost function of this client in which ctx was made, nil when there is none.
+// dutyOf is the innermost function of this client in which ctx was made; nil if there is none.
 func (t *tasks) dutyOf(ctx context.Context) *duty {
 	d, _ := ctx.Value(dutyKey{t}).(*duty)
 	return d
 }
 
-// undertake begins a duty, which its caller has to end. A closing client does not wait for it, and gives it no lock.
+// undertake begins a duty, which its caller has to end. A client that is closing does not wait for the duty, and gives
+// it no lock.
 func (t *tasks) undertake(ctx context.Context, key string) *duty {
 	d := &duty{tasks: t, key: key, outer: t.dutyOf(ctx), over: make(chan struct{})}
 	d.caller = context.WithValue(ctx, dutyKey{t}, d)
@@ -46,7 +47,7 @@ func (t *tasks) undertake(ctx context.Context, key string) *duty {
 	return d
 }
 
-// end is when the function has returned and its lock has been given up.
+// end is called when the function has returned and its lock has been released.
 func (d *duty) end() {
 	d.cancel(nil)
 	d.tasks.mu.Lock()
@@ -59,7 +60,7 @@ func (d *duty) end() {
 	}
 }
 
-// guard ends the function's context with that of its lock, until the function has returned.
+// guard cancels the function's context when that of its lock is cancelled, until the function has returned.
 func (d *duty) guard(l *Lock) (returned func()) {
 	d.lock = l
 	stop := context.AfterFunc(l.ctx, func() {
@@ -77,7 +78,7 @@ func (d *duty) guard(l *Lock) (returned func()) {
 	}
 }
 
-// leave is when the function has returned, before its lock is given up.
+// leave is called when the function has returned, before its lock is released.
 func (d *duty) leave() {
 	d.tasks.mu.Lock()
 	defer d.tasks.mu.Unlock()
@@ -94,8 +95,8 @@ func (d *duty) left() bool {
 // stopped reports whether Close has told the function to stop.
 func (d *duty) stopped() bool { return errors.Is(context.Cause(d.ctx), ErrClosed) }
 
-// excuse takes the functions in which Close was called from those that it waits for: it would wait for itself. What it
-// returns is to be called when Close is done. The caller has t.mu.
+// excuse removes the functions in which Close was called from those that Close waits for: it would wait for itself. The
+// caller holds t.mu, and calls done when Close is done.
 func (t *tasks) excuse(d *duty) (done func()) {
 	inside := d
 	for ; d != nil; d = d.outer {
@@ -114,13 +115,13 @@ func (t *tasks) excuse(d *duty) (done func()) {
 	}
 }
 
-// awaits reports whether d is one that Close waits for. The caller has t.mu.
+// awaits reports whether Close waits for d. The caller holds t.mu.
 func (t *tasks) awaits(d *duty) bool {
 	_, ok := t.duties[d]
 	return ok
 }
 
-// awaited reports whether Close waits for a function in which d was begun, or for d's. The caller has t.mu.
+// awaited reports whether Close waits for d, or for a function in which d was begun. The caller holds t.mu.
 func (t *tasks) awaited(d *duty) bool {
 	for ; d != nil; d = d.outer {
 		if t.awaits(d) {

@@ -19,23 +19,24 @@ var (
 
 // ElectionOptions of one candidate.
 type ElectionOptions struct {
-	// Candidate is this candidate's name, shown as the record's owner and the name that [Election.HandOver] takes:
-	// unique among the candidates, at most 256 bytes. Default: the client's Owner.
+	// Candidate is this candidate's name. The record shows it as its owner, and [Election.HandOver] takes it. It has to be
+	// unique among the candidates, and has at most 256 bytes. Default: the client's Owner.
 	Candidate string
-	// Value is published with the leadership, for instance the leader's address: the record's Data. A leader
-	// changes it with [Lock.SetData].
+	// Value is published with the leadership, as the record's Data: the leader's address, for example. A leader changes it
+	// with [Lock.SetData]. Default: empty.
 	Value []byte
-	// Health, if set, is asked before this candidate campaigns and before every renewal, be it a heartbeat, [Lock.Renew]
-	// or [Lock.SetData], within AttemptTimeout. An error ends the term in good order, and keeps the candidate from
-	// campaigning until it is gone. While it lasts nothing is renewed, so that a leader that hangs is followed in the
-	// end: lead has the rest of the lease to return, about 3/5 of it with the default Heartbeat and SafetyMargin, and
-	// then the lock is lost.
+	// Health, if set, is called before this candidate campaigns, and before every renewal (a heartbeat, [Lock.Renew] or
+	// [Lock.SetData]). Its context ends after AttemptTimeout. An error ends the term in good order, and keeps the
+	// candidate from campaigning while Health returns it. Meanwhile nothing is renewed, so that a leader that hangs is
+	// followed in the end: lead has the rest of the lease to return, about 3/5 of it with the default Heartbeat and
+	// SafetyMargin, and then the lock is lost.
 	Health func(ctx context.Context) error
 	// Lease of the leadership. 100 ms to 24 h, rounded up to a millisecond. Default: the client's.
 	Lease time.Duration
 }
 
-// Election is one candidate of an election: the lock of a key, whose token is the term.
+// Election is one candidate of an election. An election is the lock of a key, and its fencing token is the number of
+// the term. All methods are safe for concurrent use.
 type Election struct {
 	c   *Client
 	key string
@@ -46,13 +47,13 @@ type Election struct {
 	term    *term
 }
 
-// term is one time of leadership of this candidate.
+// term is one tenure of this candidate as the leader.
 type term struct {
 	lock   *Lock
 	ctx    context.Context
 	cancel context.CancelCauseFunc
-	done   chan struct{} // the leadership has been given up
-	err    error         // why it may not have been; valid when done is closed
+	done   chan struct{} // closed when the lock has been released
+	err    error         // of the release; valid when done is closed
 	mu     sync.Mutex
 	asked  bool   // to hand over
 	to     string // whom it is handed over to
@@ -67,11 +68,11 @@ const (
 var electionNames = map[string]string{"#successor": attrSuccessor, "#yielded": attrYielded}
 
 const (
-	// condYielded: the leader of an election stood down in favour of this candidate. Bound to the version, since
+	// condYielded: the leader of an election stood down in favour of this candidate. It is bound to the version, because
 	// another library copies attributes that it does not know.
 	condYielded = "(#successor = :candidate AND #yielded = #version AND " + condBefore + ")"
 
-	// updYield stands down in favour of the successor: nobody else may take the lock before its lease has run out.
+	// updYield stands down in favour of the successor: no other candidate may take the lock before its lease has expired.
 	updYield = "SET #version = :next, #stamp = :next, #renewed = :now, #yielded = :next, #successor = :successor, #hold = :hold"
 
 	// updSuccessor asks the leader to hand over. The version stays: the leader's heartbeats go on.
@@ -80,7 +81,7 @@ const (
 	electionRemove = ", #successor, #yielded"
 )
 
-// successor is the candidate that the leader is to hand over to; "" where nobody has asked for that.
+// successor is the candidate that the leader is to hand over to; "" if there was no request to hand over.
 func successor(r *Record) string {
 	p := parser{it: r.extra}
 	return p.str(attrSuccessor)
@@ -92,7 +93,7 @@ func yielded(r *Record) bool {
 	return r.Version != "" && p.str(attrYielded) == r.Version
 }
 
-// candidate is the kind of a term: a leader may name who comes next, and is asked whether it is healthy.
+// candidate is the kind of a term: a leader may name its successor, and renews only while it is healthy.
 type candidate struct {
 	plain
 	e *Election
@@ -115,7 +116,7 @@ func (k *candidate) curious() bool { return true }
 
 func (k *candidate) renewed(r *Record) { k.e.asked(k.t, successor(r)) }
 
-// heartbeat asks Health. A leader that is not healthy is told to end its term, and not renewed meanwhile.
+// heartbeat calls Health. A leader that is not healthy is told to end its term, and its lease is not renewed meanwhile.
 func (k *candidate) heartbeat(ctx context.Context, l *Lock) (*PanicError, error) {
 	if k.e.opt.Health == nil {
 		return nil, nil
@@ -129,30 +130,36 @@ func (k *candidate) heartbeat(ctx context.Context, l *Lock) (*PanicError, error)
 	return crash, err
 }
 
-// Election makes a candidate. It does no I/O; bad options come up in Run.
+// Election makes a candidate. It does no I/O. Bad options are errors of [Election.Run].
 func (c *Client) Election(key string, optFns ...func(*ElectionOptions)) *Election {
 	e := &Election{c: c, key: key, opt: ElectionOptions{Candidate: c.opt.Owner}}
 	apply(&e.opt, optFns)
 	return e
 }
 
-// Run campaigns, and runs lead for every term that it wins, until ctx is done or lead returns while its term lasts;
-// then Run returns lead's error. lead's context ends when ctx does, when the lease can no longer be trusted
-// ([context.Cause] is a [*LostError]), and when the term is to end in good order (ErrResigned, ErrHandedOver,
-// ErrUnhealthy, and ErrClosed when [Client.Close] begins). Run waits for lead to return before it gives the lock up,
-// and keeps the lease meanwhile, unless Health fails: by the clocks, no two leaders act at once. A lead that ignores
-// its context keeps others from leading, until its lease is lost. A lead that calls Close itself has to pass a context
-// derived from its own.
+// Run campaigns, and calls lead for every term that it wins, until ctx is done or lead returns while its term lasts.
+// The number of the term is the lock's token. lead's context is cancelled when
 //
-// After a term that ended otherwise Run campaigns again, and what lead returned goes to the log. The term's number
-// is the lock's token.
+//   - ctx is done,
+//   - the lease can no longer be trusted ([context.Cause] is a [*LostError]),
+//   - the term is to end in good order (the cause is ErrResigned, ErrHandedOver or ErrUnhealthy),
+//   - [Client.Close] begins (the cause is ErrClosed). A lead that calls Close itself has to pass a context derived from
+//     its own.
 //
-// Run returns lead's error, nil for one, when lead returned while its term lasted. An ordinary stop, by the end of ctx,
-// is an error that matches ctx.Err() ([context.Canceled], say), and nothing to report: whoever stopped Run knows. A
-// leader's is ctx.Err() itself, once lead has returned and the lock was released; lead's error is joined where it says
-// more, and that of the release where it failed. A candidate's says who leads. After Close the error matches ErrClosed,
-// joined in the same way. Other errors are those of [Client.Acquire] and [Lock.Release]. One Run at a time: a second
-// one is ErrInvalid.
+// Run waits for lead to return before it releases the lock, and keeps the lease meanwhile, unless Health fails. So, by
+// the clocks, no two leaders act at once. A lead that ignores its context keeps others from leading until its lease is
+// lost. After a term that was lost or ended in good order, Run logs what lead returned, and campaigns again.
+//
+// nil means that lead returned nil while its term lasted, and that the lock was released. Errors:
+//
+//   - lead's error, if lead returned it while its term lasted.
+//   - ctx.Err() ([context.Canceled], for example) after an ordinary stop of a leader, once lead has returned and the
+//     lock was released. It is joined with lead's error if that does not match ctx.Err(), and with the error of the
+//     release if it failed.
+//   - An error that matches ErrHeld and ctx.Err() and says who leads, after an ordinary stop of a candidate that waits.
+//   - ErrClosed after Close, joined in the same way.
+//   - ErrInvalid, for bad options and while another Run of this Election is under way.
+//   - Other errors are those of [Client.Acquire] and [Lock.Release].
 func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lock) error) error {
 	var errs []error
 	if err := checkCandidate(e.opt.Candidate); err != nil {
@@ -190,7 +197,7 @@ func (e *Election) Run(ctx context.Context, lead func(ctx context.Context, l *Lo
 		if over {
 			return err
 		}
-		// Others go first: the candidate named, or whoever is healthy.
+		// Others go first: the candidate that was named, or one that is healthy.
 		if err := e.c.tasks.rest(ctx, 2*e.c.opt.MaxPoll); err != nil {
 			return err
 		}
@@ -205,7 +212,7 @@ func checkCandidate(name string) error {
 	return invalid(errs)
 }
 
-// awaitHealth waits until this candidate may campaign. Health has timeout to answer.
+// awaitHealth waits until this candidate may campaign. Health's context ends after timeout.
 func (e *Election) awaitHealth(ctx context.Context, timeout time.Duration) error {
 	for e.opt.Health != nil {
 		check, cancel := context.WithTimeout(ctx, timeout)
@@ -285,8 +292,8 @@ func (e *Election) setTerm(t *term) {
 	e.term = t
 }
 
-// asked ends the term in favour of another candidate, who learns of it with his next look and then looks often:
-// only after that the leader stops, so that the gap is short.
+// asked ends the term in favour of another candidate. That candidate learns of it with its next look, and then looks
+// often. Only after that does the leader stop, so that the gap is short.
 func (e *Election) asked(t *term, to string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -310,10 +317,12 @@ func (t *term) successor() string {
 	return t.to
 }
 
-// Resign ends this candidate's term, if it leads: lead's context is cancelled (ErrResigned), and when lead has
-// returned the lock is released. It returns when that is done, with an error that matches ErrStore or ErrClosed when
-// the release failed (others lead when the lease has run out), or with ctx.Err(). Run lets others go first and then
-// campaigns again; to leave the election, end Run's context.
+// Resign ends this candidate's term, if it leads. lead's context is cancelled (its cause is ErrResigned), and when lead
+// has returned the lock is released. Resign waits for that. Run lets other candidates go first, and then campaigns
+// again. To leave the election, end Run's context.
+//
+// nil means that this candidate does not lead any more. The error matches ErrStore or ErrClosed if the release failed:
+// then others can lead when the lease has expired. It is ctx.Err() if ctx was done first.
 func (e *Election) Resign(ctx context.Context) error {
 	e.mu.Lock()
 	t := e.term
@@ -330,13 +339,14 @@ func (e *Election) Resign(ctx context.Context) error {
 	}
 }
 
-// Leader reads who leads, strongly consistent: Record.Owner is the candidate, Token the term, Data the value. State
-// Free means nobody. A leader that died is shown until its lease has run out and another one was elected.
+// Leader reads the leader, strongly consistent: one read unit. Record.Owner is the candidate, Token the term and Data
+// the value. State Free means that there is no leader. A leader that died is shown until its lease has expired and
+// another one was elected. Errors are those of [Client.Get].
 func (e *Election) Leader(ctx context.Context) (Record, error) { return e.c.Get(ctx, e.key) }
 
-// Observe yields the leader, and again whenever leader, term or value change, until ctx is done; State Free means
-// that nobody leads. It looks every MaxPoll, eventually consistent, and yields an error whenever DynamoDB cannot be
-// asked, after which it goes on if the loop does.
+// Observe yields the leader, and again whenever the leader, the term or the value has changed, until ctx is done. State
+// Free means that there is no leader. It reads every MaxPoll, eventually consistent: half a read unit each. If a read
+// fails, it yields the error, which matches ErrStore, and goes on if the loop does.
 func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 	return func(yield func(Record, error) bool) {
 		if err := invalid(e.c.checkKey(e.key)); err != nil {
@@ -369,15 +379,20 @@ func (e *Election) Observe(ctx context.Context) iter.Seq2[Record, error] {
 	}
 }
 
-// HandOver makes the named candidate the leader: the present one, in whichever process, ends its function (its
-// context's cause is ErrHandedOver), waits for it, and stands down in favour of the candidate, who takes the lock at
-// its next look, MaxPoll/20 later at most. Nobody else can meanwhile; where the candidate does not exist, others lead
-// when the lease has run out. The present leader learns of it with its next heartbeat, in this process at once, and
-// stops MaxPoll later.
+// HandOver makes the named candidate the leader. It asks the present leader, in whichever process, to stand down:
 //
-// It returns when the candidate leads. If somebody else does, or nobody did, the error matches ErrChanged; others
-// match ErrInvalid, ErrForeign, ErrStore or ctx.Err(). Its cost: a read and a write, the leader's last write, the
-// candidate's read and write, its reads every MaxPoll/20 from its first look on, and the caller's own until it is done.
+//   - The leader learns of it with its next heartbeat, in this process at once. MaxPoll later it tells its function to
+//     stop (the cause of its context is ErrHandedOver), waits for it, and stands down in favour of the candidate.
+//   - The candidate takes the lock at its next look, at most MaxPoll/20 later. No other candidate can take it
+//     meanwhile. If the named candidate does not exist, others lead when the lease has expired.
+//
+// HandOver waits until the candidate leads; then it returns nil. Errors:
+//
+//   - ErrChanged, if another candidate leads, or if there was no leader that can hand over.
+//   - ErrInvalid, ErrForeign, ErrStore or ctx.Err().
+//
+// It costs a read and a write, the leader's last write, the candidate's read and write, the candidate's reads every
+// MaxPoll/20 from its first look on, and the caller's reads until it is done.
 func (e *Election) HandOver(ctx context.Context, name string) error {
 	if err := checkCandidate(name); err != nil {
 		return err

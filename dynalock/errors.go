@@ -8,33 +8,38 @@ import (
 	"time"
 )
 
-// What can become of a call, matched with [errors.Is]. The text of an error of this package is one line, whatever
-// others have stored in the table or answered: what is not printable in it is escaped. The fields of the error types
-// are as they were found.
+// The errors of calls. Match them with [errors.Is]. The text of an error of this package is one line, whatever was
+// found in the table or in an answer: what is not printable is escaped. The fields of the error types are as they were
+// found.
 var (
-	// by somebody else; the error is a *HeldError
+	// ErrHeld: another tenure holds the lock. The error is a *HeldError.
 	ErrHeld = errors.New("dynalock: lock is held")
-	// the tenure is over without a release; the error is a *LostError
-	ErrLost     = errors.New("dynalock: lock was lost")
-	ErrReleased = errors.New("dynalock: lock was released")                     // by its holder
-	ErrChanged  = errors.New("dynalock: lock is no longer in the tenure shown") // ForceRelease came too late
-	ErrClosed   = errors.New("dynalock: client is closed")                      //
-	ErrForeign  = errors.New("dynalock: item is not a lock")                    // the error is a *ForeignError
-	// nothing was sent; the message names every bad field
+	// ErrLost: the tenure ended without a release. The error is a *LostError.
+	ErrLost = errors.New("dynalock: lock was lost")
+	// ErrReleased: the holder has released the lock.
+	ErrReleased = errors.New("dynalock: lock was released")
+	// ErrChanged: the lock, run or leadership has changed since it was read; see Client.ForceRelease.
+	ErrChanged = errors.New("dynalock: lock is no longer in the tenure shown")
+	// ErrClosed: Client.Close has begun.
+	ErrClosed = errors.New("dynalock: client is closed")
+	// ErrForeign: the item under the key is not a lock. The error is a *ForeignError.
+	ErrForeign = errors.New("dynalock: item is not a lock")
+	// ErrInvalid: the input is invalid, and nothing was sent. The text names every bad field.
 	ErrInvalid = errors.New("dynalock: invalid input")
-	ErrStore   = errors.New("dynalock: DynamoDB did not carry out the request") // the error is a *StoreError
+	// ErrStore: DynamoDB did not carry out the request, or did not answer. The error is a *StoreError.
+	ErrStore = errors.New("dynalock: DynamoDB did not carry out the request")
 )
 
-// HeldError says that somebody else holds the lock. It matches [ErrHeld].
+// HeldError says that another tenure holds the lock. It matches [ErrHeld].
 type HeldError struct {
-	Record Record // the tenure in the way
-	// RetryAfter is when another look is worth its price; at the latest when a dead holder's lease has run out. Of a
-	// static lease (NoHeartbeat): what is left of it, and after that of MaxClockSkew.
+	Record Record // the tenure that holds the lock
+	// RetryAfter is how long to wait before the next attempt is worth its price, at most until a dead holder's lease has
+	// expired. Of a static lease (NoHeartbeat) it is the time that is left of the lease, and after that of MaxClockSkew.
 	RetryAfter  time.Duration
 	ThisProcess bool // the tenure is one of this very client, in another goroutine
 }
 
-// Error tells who holds the lock, since when and why.
+// Error says who holds the lock, since when and why.
 func (e *HeldError) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%v: %q by %q", ErrHeld, e.Record.Key, e.Record.Owner)
@@ -60,7 +65,7 @@ type LostError struct {
 	By     *Record // the successor or the state of the item, where known
 }
 
-// Error tells why the lock was lost and to whom.
+// Error says why the lock was lost, and to whom.
 func (e *LostError) Error() string {
 	s := fmt.Sprintf("%v: %q", ErrLost, e.Key)
 	if e.Reason != nil {
@@ -80,14 +85,14 @@ func (*LostError) Is(target error) bool { return target == ErrLost }
 // Unwrap gives the reason.
 func (e *LostError) Unwrap() error { return e.Reason }
 
-// ForeignError says that the item under the key is not a lock. It matches [ErrForeign]. Such an item is never
-// taken and never overwritten; an operator removes it.
+// ForeignError says that the item under the key is not a lock. It matches [ErrForeign]. Such an item is never taken and
+// never overwritten. An operator has to remove it.
 type ForeignError struct {
 	Key     string
 	Problem string // what is wrong with it
 }
 
-// Error tells what is wrong with the item.
+// Error says what is wrong with the item.
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%v: %q: %s", ErrForeign, e.Key, printable(e.Problem))
 }
@@ -95,13 +100,13 @@ func (e *ForeignError) Error() string {
 // Is matches ErrForeign.
 func (*ForeignError) Is(target error) bool { return target == ErrForeign }
 
-// StoreError says that DynamoDB could not be asked, or refused for another reason than the state of the lock. It
-// matches [ErrStore] and the SDK's error.
+// StoreError says that DynamoDB could not be reached, or refused the request for another reason than the state of the
+// lock. It matches [ErrStore] and the SDK's error.
 type StoreError struct {
 	Op    string // acquire, release, ...
 	Table string
 	Key   string // empty for operations on the table
-	Hint  string // what to do about it, where the cause is known
+	Hint  string // what to do about it, if the cause is known
 	Err   error  // the SDK's error
 }
 
@@ -127,7 +132,7 @@ func (*StoreError) Is(target error) bool { return target == ErrStore }
 // Unwrap gives the SDK's error.
 func (e *StoreError) Unwrap() error { return e.Err }
 
-// several are errors that are told together, in one line.
+// several are errors that are reported together, in one line.
 type several []error
 
 func (e several) Error() string {
@@ -140,8 +145,8 @@ func (e several) Error() string {
 
 func (e several) Unwrap() []error { return e }
 
-// join is errors.Join for one line of text. What an earlier error says is not said again, such as the loss of a lock by
-// the function that it was told to. A single error is left as it is.
+// join is errors.Join for one line of text. What an earlier error says is not said again: the loss of a lock, for
+// example, which a function returns after it was told. A single error is left as it is.
 func join(errs ...error) error {
 	var all several
 	for _, err := range errs {
@@ -158,7 +163,7 @@ func join(errs ...error) error {
 	return all
 }
 
-// says tells whether an error contains another one.
+// says reports whether an error contains another one.
 func says(err, other error) bool {
 	if lost, ok := other.(*LostError); ok { //nolint:errorlint // exactly this one
 		was, ok := errors.AsType[*LostError](err)
@@ -167,7 +172,7 @@ func says(err, other error) bool {
 	return errors.Is(err, other)
 }
 
-// invalidError is what bad input gives: every problem, and ErrInvalid.
+// invalidError is the error of bad input: every problem, and ErrInvalid.
 type invalidError struct{ problems error }
 
 func (e *invalidError) Error() string {

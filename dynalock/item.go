@@ -11,9 +11,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 )
 
-// The attributes of a lock item. The first six are those of the AWS Labs Java client and of dynamolock, so that a
-// fleet can move lock by lock on its own table; the others are ours and are believed only in a row whose version
-// we wrote (see attrStamp).
+// The attributes of a lock item. The first five are those of the AWS Labs Java client and of dynamolock, so that a
+// fleet can move lock by lock on its own table. The token is ours, and is read in every row. The others are ours, too,
+// and are believed only in a row whose version we wrote (see attrStamp).
 const (
 	attrOwner    = "ownerName"           // S
 	attrLease    = "leaseDuration"       // S "10000" or "10s"
@@ -27,14 +27,14 @@ const (
 	attrAcquired   = "acquiredAt"      // N unix milliseconds, DynamoDB's time as the holder knows it
 	attrRenewed    = "renewedAt"       // N the same, of the last write; see condBefore
 	attrExpires    = "expiresAt"       // N unix milliseconds, the holder's clock
-	attrReason     = "reason"          // S
+	attrReason     = "reason"          // S why it is held
 	attrHold       = "holdAverage"     // N microseconds, moving average over the last tenures
 	attrWaiters    = "waiters"         // N other processes that wait, an estimate
 	attrTurn       = "turn"            // N how often the lock was not handed over within a process
-	attrReleasedBy = "releasedBy"      // S the operator who freed it
+	attrReleasedBy = "releasedBy"      // S label of the operator that freed it
 	attrPrevious   = "previousVersion" // S the version that a take-over replaced
-	attrStatic     = "static"          // S "1": nothing renews the lease by itself
-	attrVoid       = "void"            // N guarded writes of this tenure up to this number are not applied any more
+	attrStatic     = "static"          // S "1": no heartbeat renews the lease
+	attrVoid       = "void"            // N guarded writes of this tenure up to this number are void
 	attrTTL        = "ttl"             // N unix seconds, on released items only
 )
 
@@ -49,8 +49,8 @@ var reservedAttributes = func() map[string]bool {
 
 const idBytes = 16
 
-// newID makes an acquisition id. It is made when acquiring and never earlier: a process may be cloned from a
-// snapshot, and two clones must not share the ids of tenures to come.
+// newID makes an acquisition id. It is made when a client acquires, never earlier: a process may be cloned from a
+// snapshot, and two clones must not share the ids of later tenures.
 func newID() string {
 	var b [idBytes]byte
 	rand.Read(b[:]) //nolint:errcheck // never fails: it aborts the process
@@ -72,8 +72,8 @@ func num[T int | int64 | uint64](n T) types.AttributeValue {
 	return &types.AttributeValueMemberN{Value: strconv.FormatUint(uint64(n), 10)}
 }
 
-// overhead is the size of a lock item without its data, by DynamoDB's rules (names and values count their bytes, a
-// number at most 21), at its largest.
+// overhead is the largest size of a lock item without its data, by DynamoDB's rules: names and values count their
+// bytes, a number at most 21.
 func (c *Client) overhead(key string) int {
 	n := len(c.opt.PartitionKey) + len(c.opt.Namespace) + len(key) + len(c.opt.SortKey) + len(c.opt.SortValue)
 	for name := range reservedAttributes {
@@ -107,7 +107,7 @@ func parseLease(s string) (time.Duration, Dialect, error) {
 	return lease, dialect, nil
 }
 
-// decode reads an item that anybody may have written. An item that is no lock is Foreign, with the problem said.
+// decode reads an item that any program may have written. An item that is not a lock is Foreign, and Problem says why.
 func decode(key string, it item) Record {
 	r := Record{Key: key}
 	if len(it) == 0 {
@@ -143,7 +143,7 @@ func decode(key string, it item) Record {
 		r.State = Held
 	}
 	if stamp, ok := it[attrStamp].(*types.AttributeValueMemberS); ok && stamp.Value == r.Version {
-		extra := parser{it: it} // labels and statistics: what does not fit is left out, the lock is still a lock
+		extra := parser{it: it} // labels and statistics: one of a wrong type is left out, and the item is still a lock
 		r.AcquiredAt, r.RenewedAt, r.ExpiresAt = extra.time(attrAcquired), extra.time(attrRenewed), extra.time(attrExpires)
 		r.Reason = extra.str(attrReason)
 		r.ReleasedBy = extra.str(attrReleasedBy)
@@ -164,7 +164,7 @@ func decode(key string, it item) Record {
 	return r
 }
 
-// parser reads attributes and remembers the first one whose type does not fit.
+// parser reads attributes, and remembers the first one that has a wrong type.
 type parser struct {
 	it      item
 	problem string

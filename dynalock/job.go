@@ -10,9 +10,9 @@ import (
 // The attributes of a job, in an item that looks like a released lock.
 const (
 	attrPaused   = "paused"    // S why it is paused
-	attrPausedAt = "pausedAt"  // N unix milliseconds by the service's clock, since when
+	attrPausedAt = "pausedAt"  // N unix milliseconds by DynamoDB's clock, since when it is paused
 	attrUnpaused = "unpaused"  // S the version of the write that ended the last pause
-	attrStarted  = "startedAt" // N unix milliseconds by the service's clock, its last start
+	attrStarted  = "startedAt" // N unix milliseconds by DynamoDB's clock, its last start
 	attrPeriod   = "period"    // S the period of that start
 )
 
@@ -22,27 +22,27 @@ var jobNames = map[string]string{
 }
 
 const (
-	// condJob: there is nothing under the job's key, or what this library keeps of a job; not a lock that is held, not
-	// a foreign item.
+	// condJob: there is no item under the job's key, or one in which this library keeps a job. It is not a lock that is
+	// held, nor a foreign item.
 	condJob = "(attribute_not_exists(#key) OR #released = :one AND #stamp = #version)"
 
 	// condNotUnpaused: no pause has ended since the one that :seen0 ended, or ever. A late copy of a Pause must not begin
-	// it again, and the version may come back: by a late copy of a start.
+	// the pause again. The version cannot tell, because a late copy of a start may bring it back.
 	condNotUnpaused = condJob + " AND #unpaused = :seen0"
 	condNeverPaused = condJob + " AND attribute_not_exists(#unpaused)"
 
-	// condSpaced: the job is not paused, and its last start is long enough ago or was that of this very period.
+	// condSpaced: the job is not paused, and its last start is long enough ago, or was that of this very period.
 	condSpaced = condJob +
 		" AND attribute_not_exists(#paused) AND (attribute_not_exists(#started) OR #started <= :limit OR #period = :period)"
 
-	// updStart notes the start of a job, updPause and updUnpause stop and resume it.
+	// updStart notes the start of a job. updPause and updUnpause pause it and let it start again.
 	updJob     = "SET #lease = :lease, #version = :next, #stamp = :next, #owner = :owner, #released = :one"
 	updStart   = updJob + ", #started = :now, #period = :period"
 	updPause   = updJob + ", #paused = :paused, #pausedAt = :now"
 	updUnpause = updJob + ", #unpaused = :next REMOVE #paused, #pausedAt"
 )
 
-// insist repeats an operation that failed for a cause that may pass, until ctx ends or Close begins.
+// insist retries an operation that failed for a cause that may pass, until ctx ends or Close begins.
 func (c *Client) insist(ctx context.Context, op func() (passes bool, err error)) error {
 	var err error
 	stopped := retry(c.tasks.resting(ctx), func(n int) bool {
@@ -62,15 +62,15 @@ func (c *Client) insist(ctx context.Context, op func() (passes bool, err error))
 	return err
 }
 
-// mayStart looks whether the job is paused, and with AtLeast notes its start on condition that the last is long ago.
-// passes tells that the error may pass by itself.
+// mayStart reads whether the job is paused, and with AtLeast notes its start, on condition that the last one is long
+// ago. passes reports that the error may pass by itself.
 func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.Duration) (passes bool, err error) {
 	if atLeast > 0 {
 		a := c.store.look(ctx, periodKey(job, period), false)
 		if a.err != nil {
 			return a.verdict != fatal, c.store.storeError("look at period", periodKey(job, period), a.err)
 		}
-		if len(a.item) > 0 { // a period that was begun already is no start: delivered late, or crashed
+		if len(a.item) > 0 { // a period that was begun already is no start: the call comes late, or its run crashed
 			atLeast = 0
 		}
 	}
@@ -102,7 +102,7 @@ func (c *Client) mayStart(ctx context.Context, job, period string, atLeast time.
 	return passes, err
 }
 
-// notPaused looks whether the job is paused. The look is consistent: a pause counts from the moment that Pause
+// notPaused reads whether the job is paused. The read is consistent, so that a pause holds from the moment that Pause
 // returned.
 func (c *Client) notPaused(ctx context.Context, job string) (passes bool, err error) {
 	a := c.store.look(ctx, jobKey(job), true)
@@ -119,7 +119,7 @@ func (c *Client) jobWrite(update string) *write {
 	}}
 }
 
-// jobError says that what is under a job's key is not of a job: a lock that is held, or a foreign item.
+// jobError is the error if the item under a job's key is not that of a job: a lock that is held, or a foreign item.
 func (c *Client) jobError(job string, it item) error {
 	switch r := decode(jobKey(job), it); r.State {
 	case Foreign:
@@ -138,22 +138,28 @@ func pausedError(job string, it item) error {
 	return fmt.Errorf("%w: %q by %q: %s", ErrPaused, job, p.str(attrOwner), printable(p.str(attrPaused)))
 }
 
-// Pause keeps a job from starting: from now on Once returns an error that matches ErrPaused and tells who paused it
-// and why. Runs under way go on. It looks first and then writes: two requests. Errors match ErrInvalid, ErrHeld or
-// ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or ctx.Err().
+// Pause keeps a job from starting. From now on [Client.Once] returns an error that matches ErrPaused and says who
+// paused the job and why, and [Client.Tick] begins no run. Runs under way go on. Pause reads first and then writes: two
+// requests.
+//
+// nil means that the job is paused. Errors match
+//
+//   - ErrInvalid;
+//   - ErrHeld or ErrForeign, if the job's key ("once/" and its name) is that of a lock or of an item that is not a job;
+//   - ErrStore or ctx.Err().
 func (c *Client) Pause(ctx context.Context, job, reason string) error {
 	w := c.jobWrite(updPause)
 	w.values[":paused"], w.values[":now"] = str(reason), num(c.store.service.millis(c.opt.clock.Now().Wall))
 	return c.setPause(ctx, job, w, badText("reason", reason, maxLabelBytes))
 }
 
-// Unpause lets a job start again. A job that is not paused is left as it is. Errors are those of Pause.
+// Unpause lets a job start again. A job that is not paused is left as it is. Errors are those of [Client.Pause].
 func (c *Client) Unpause(ctx context.Context, job string) error {
 	return c.setPause(ctx, job, c.jobWrite(updUnpause), nil)
 }
 
-// setPause writes on condition of what it has just seen: a copy that comes late undoes no later pause, and begins none
-// again that is over.
+// setPause writes on condition of what it has just read: a late copy undoes no later pause, and begins no pause again
+// that is over.
 func (c *Client) setPause(ctx context.Context, job string, w *write, errs []error) error {
 	if job == "" {
 		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
@@ -177,7 +183,7 @@ func (c *Client) setPause(ctx context.Context, job string, w *write, errs []erro
 		w.values[":next"] = str(versionOf(id, attempts))
 		writer, _ := splitVersion(version)
 		switch {
-		case writer == id || w.update == updUnpause && !paused: // by an attempt whose answer was lost, for one
+		case writer == id || w.update == updUnpause && !paused: // done by an attempt whose answer was lost, for example
 			return true, nil
 		case w.update == updUnpause:
 			w.cond, w.values[":seen0"] = condJob+" AND "+condVersion(1), str(version)
@@ -200,18 +206,21 @@ type Job struct {
 	Paused   bool
 	PausedBy string    // label of the client that paused it
 	Reason   string    // why
-	PausedAt time.Time // zero where it was paused by an earlier version of this library
+	PausedAt time.Time // zero if an earlier version of this library paused it
 
-	// The last start that was noted: of Once with AtLeast, or of a tick. Zero where there was none.
+	// The last start that was noted: that of a call of Once with AtLeast, or of a tick. Zero if there was none.
 	LastStart  time.Time
 	LastPeriod string
-	LastTick   time.Time // the last tick that was begun or let pass; see Client.Tick
+	LastTick   time.Time // the last tick that was begun, or where the schedule begins; see Client.Tick
 }
 
-// Job reads whether a job is paused, by whom, why and since when, and when it started last, strongly consistent: one
-// read unit. Times are DynamoDB's, as the writer knew it. A job that never noted anything is Job{Name: job}. Errors
-// match ErrInvalid, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that of something else), ErrStore or
-// ctx.Err().
+// Job reads whether a job is paused, by whom, why and since when, and when it started last. The read is strongly
+// consistent: one read unit. Times are DynamoDB's, as the writer knew it. A job of which nothing was noted is Job{Name:
+// job}. Errors match
+//
+//   - ErrInvalid;
+//   - ErrHeld or ErrForeign, if the job's key ("once/" and its name) is that of a lock or of an item that is not a job;
+//   - ErrStore or ctx.Err().
 func (c *Client) Job(ctx context.Context, job string) (Job, error) {
 	var errs []error
 	if job == "" {
@@ -227,7 +236,7 @@ func (c *Client) Job(ctx context.Context, job string) (Job, error) {
 	return c.readJob(job, a.item)
 }
 
-// readJob takes what a job's item says.
+// readJob decodes a job's item.
 func (c *Client) readJob(job string, it item) (Job, error) {
 	j := Job{Name: job}
 	if err := c.jobError(job, it); err != nil {

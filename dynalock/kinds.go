@@ -2,8 +2,8 @@ package dynalock
 
 import "maps"
 
-// This file is the list of the kinds: what the engine has to know of all of them together. Everything else of a kind is
-// in its own file.
+// This file is the list of the kinds: what the engine has to know of all kinds together. The rest of a kind is in its
+// own file.
 
 // ofOneTenure are the attributes of kinds that end with the tenure that wrote them.
 const ofOneTenure = electionRemove
@@ -14,10 +14,10 @@ var (
 	kindAttributes = values(electionNames, runNames)
 )
 
-// ordinaryOfKinds are the errors of kinds with which a call ends as is to be expected.
+// ordinaryOfKinds are the errors of kinds that are an expected end of a call.
 var ordinaryOfKinds = []error{ErrPaused, errFinished}
 
-// lasting tells whether what an item says of its kind is to stay when an operator frees it.
+// lasting reports whether the kind's attributes in an item stay when an operator frees the lock.
 func lasting(r *Record) bool { return readRun(r).is }
 
 func union(tables ...map[string]string) map[string]string {

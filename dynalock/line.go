@@ -8,30 +8,30 @@ import (
 )
 
 // queue is the line of goroutines of this process that wait for one key. To DynamoDB they are one waiter: only the
-// first looks at the table, and while this process itself holds the lock nobody does.
+// first looks at the table, and none does while this process holds the lock.
 //
-// A process has the lock for a turn: from the tenure that found it free, over those that its goroutines hand to one
-// another, to the release for everybody. The item counts the turns of all processes.
+// A process has the lock for a turn: from the tenure that found the lock free, over those that its goroutines hand to
+// one another, to the release for everybody. The item counts the turns of all processes.
 type queue struct {
 	waiting list.List            // of *waiter; the first looks
-	choosy  map[*waiter]struct{} // those whose kind may be named as the next holder
+	choosy  map[*waiter]struct{} // the waiters whose kind may be named as the next holder
 
-	turn    uint64 // of this process, the latest; before there was one, the turn that it saw first
-	seen    uint64 // the latest turn of anybody
+	turn    uint64 // the latest turn of this process; before there was one, the turn that it saw first
+	seen    uint64 // the latest turn of any process
 	waiters int    // how many other processes wait, as the item of this turn says
 
 	streak int           // hand-overs of this turn
-	began  time.Duration // when it did
+	began  time.Duration // when this turn began
 	looked time.Duration // by when each other process that waits has sent another look
 	trip   time.Duration // how long the last request took that began a tenure
 
 	yielding  bool          // the turn is over: the first waits until notBefore, to give other processes a chance
 	pause     time.Duration // how long they need for it
 	notBefore time.Duration
-	freed     bool // the local holder gave the lock back: the next step is a write, not a look
+	freed     bool // the local holder released the lock: the next step is a write, not a look
 }
 
-// line is the queues of a client, and which keys it holds.
+// line is the queues of a client, and the keys that it holds.
 type line struct {
 	opt       *Options
 	tasks     *tasks
@@ -50,14 +50,14 @@ func newLine(o *Options, t *tasks, g *sightings) *line {
 
 func (ln *line) now() time.Duration { return ln.tasks.now() }
 
-// waits tells whether a call waits for the key, or has while it is held here.
+// waits reports whether a call waits for the key, or waited while this client holds it.
 func (ln *line) waits(key string) bool {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	return ln.queues[key] != nil
 }
 
-// holder is the tenure of this client that holds the key; nil: none does.
+// holder is the tenure of this client that holds the key; nil if none does.
 func (ln *line) holder(key string) *Lock {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -84,7 +84,7 @@ type waiter struct {
 	offer *offer
 }
 
-// offer is a releasing holder's proposal to hand the lock over in one write.
+// offer is the proposal of a holder that releases: to hand the lock over in one write.
 type offer struct {
 	versions []string      // what the item's version may be
 	hold     time.Duration // the new average
@@ -92,13 +92,13 @@ type offer struct {
 	dialect  Dialect       // of the item
 	stamp    int64         // the latest that the row may have: the write is stamped no earlier
 	made     int64         // the latest of the requests for the tenure so far: what ends the new one is stamped later
-	done     chan verdict  // cap 1: what became of the first write of the new tenure
+	done     chan verdict  // cap 1: the verdict on the first write of the new tenure
 }
 
-// Hand-over within a process costs one request in place of two and needs no poll, but other processes wait too, and
-// nothing in the item says so. A turn ends after handOvers of them, but not before it has lasted turnPauses times as
-// long as the others then need to find the lock free: a process that is alone idles for a thirtieth of the time, and
-// one that comes waits for no more than such a turn.
+// A hand-over within a process costs one request instead of two, and needs no poll. But other processes may wait, too,
+// and nothing in the item says so. A turn ends after handOvers hand-overs, but not before it has lasted turnPauses
+// times as long as the others then need to find the lock free. So a process that is alone idles for a thirtieth of the
+// time, and another process waits for no more than one such turn.
 const (
 	handOvers  = 16
 	turnPauses = 32
@@ -111,7 +111,7 @@ func (w *waiter) signal() {
 	}
 }
 
-// first is who looks, nil in an empty line.
+// first is the waiter that looks; nil if the line is empty.
 func (q *queue) first() *waiter {
 	if e := q.waiting.Front(); e != nil {
 		return e.Value.(*waiter) //nolint:forcetypeassert // nothing else is in the list
@@ -119,7 +119,7 @@ func (q *queue) first() *waiter {
 	return nil
 }
 
-// wakeFirst has whoever is first see what has changed.
+// wakeFirst has the first waiter see what has changed.
 func (q *queue) wakeFirst() {
 	if w := q.first(); w != nil {
 		w.signal()
@@ -143,7 +143,8 @@ func (ln *line) enqueue(key string, k kind) *waiter {
 	return w
 }
 
-// promote puts the waiter first to whom the holder means to hand over, if it waits in this line: only the first looks.
+// promote moves the waiter to which the holder means to hand over to the front, if it waits in this line: only the
+// first looks.
 func (ln *line) promote(key string, r *Record) {
 	if r.extra == nil {
 		return
@@ -163,7 +164,7 @@ func (ln *line) promote(key string, r *Record) {
 	}
 }
 
-// leave gives the place up and declines an offer that was not looked at.
+// leave gives up the place, and declines an offer that was not looked at.
 func (ln *line) leave(w *waiter) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -183,9 +184,9 @@ func (ln *line) leave(w *waiter) {
 	}
 }
 
-// await blocks until this waiter is to do something: take up an offer (returned), or look at the table, because it
-// is the first in line, no tenure of this process is in the way and its due time has come. freed says that the
-// local holder has just given the lock back.
+// await blocks until this waiter is to do something: to take up an offer, which is returned, or to look at the table,
+// because it is the first in line, no tenure of this process is in the way and its due time has come. freed reports
+// that the local holder has just released the lock.
 func (ln *line) await(ctx context.Context, w *waiter, due time.Duration) (o *offer, freed bool, err error) {
 	for {
 		ln.mu.Lock()
@@ -231,8 +232,8 @@ func (ln *line) await(ctx context.Context, w *waiter, due time.Duration) (o *off
 	}
 }
 
-// before tells whether somebody of this process is before w, and who holds the lock then: a record of the key alone
-// where that is not known yet.
+// before reports whether another goroutine of this process is before w, and which tenure then holds the lock: a record
+// with the key alone if that is not known yet.
 func (ln *line) before(w *waiter) (by *Record, behind bool) {
 	ln.mu.Lock()
 	holder, first := ln.holders[w.key], ln.queues[w.key].waiting.Front() == w.place
@@ -249,8 +250,8 @@ func (ln *line) before(w *waiter) (by *Record, behind bool) {
 	return &Record{Key: w.key}, true
 }
 
-// waiters is how many other processes wait for key, as far as is known: those that had a turn since this one had its
-// last. The goroutines of this one are no matter of theirs.
+// waiters is how many other processes wait for key, as far as is known: as many as had a turn since this process had
+// its last one. The goroutines of this process do not count.
 func (ln *line) waiters(key string) int {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -274,7 +275,8 @@ func (ln *line) holds(l *Lock, r *Record) {
 	}
 }
 
-// offerTo proposes the lock to the first local waiter; false when there is none, or when it is the turn of others.
+// offerTo proposes the lock to the first local waiter. It reports false if there is none, or if it is the turn of other
+// processes.
 func (ln *line) offerTo(l *Lock, o *offer) bool {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
@@ -287,7 +289,8 @@ func (ln *line) offerTo(l *Lock, o *offer) bool {
 		return false
 	default:
 	}
-	// Who looked during this tenure looks again at most this long after it, who looked earlier by q.looked.
+	// A process that looked during this tenure looks again at most this long after it; one that looked earlier, by
+	// q.looked.
 	now := ln.now()
 	q.looked = max(q.looked, now+ln.opt.pollBound(l.hold, now-l.began.Mono, q.waiters))
 	pause := q.looked - now + 2*q.trip // for such a look, and the write that follows
@@ -302,7 +305,8 @@ func (ln *line) offerTo(l *Lock, o *offer) bool {
 	return true
 }
 
-// vacate notes that a tenure is out of the way of the local waiters: released, lost, or about to end with its lease.
+// vacate notes that a tenure is not in the way of the local waiters any more: it was released or lost, or is about to
+// end with its lease.
 func (ln *line) vacate(l *Lock, released bool) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()

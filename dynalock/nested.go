@@ -11,19 +11,21 @@ import (
 // ErrNested is matched by a [*NestedError].
 var ErrNested = errors.New("dynalock: the caller holds the lock itself")
 
-// NestedError says that a call would wait for a lock that its caller holds: its context is that of the lock's holder,
-// which [Client.Do], [Client.Once] or [Election.Run] gave to its function, or [Lock.Context], or is derived from one of
-// these. The call would wait for itself for ever, so it is refused at once, and nothing is sent. The error matches
-// [ErrNested]. It does not match [ErrHeld]: nobody else holds the lock, and to try again does not help.
+// NestedError says that a call would wait for a lock that its caller holds. The context of the call is that of the
+// lock's holder ([Lock.Context], or the context that [Client.Do], [Client.Once] or [Election.Run] gave to its
+// function), or is derived from it. The call would wait for itself forever, so it is refused at once, and nothing is
+// sent. The error matches [ErrNested]. It does not match [ErrHeld], because no other caller holds the lock, and a retry
+// does not help.
 //
-// A goroutine that is to take the lock after its present tenure needs a context that is not derived from it.
+// A goroutine that is to take the lock after its present tenure needs a context that is not derived from that of the
+// holder.
 type NestedError struct {
 	Key   string
 	Token uint64 // of the tenure that the caller holds
 	Where string // the call that began it: function, file and line
 }
 
-// Error tells which lock it is and where it was acquired.
+// Error says which lock it is, and where it was acquired.
 func (e *NestedError) Error() string {
 	s := fmt.Sprintf("%v: %q with token %d", ErrNested, e.Key, e.Token)
 	if e.Where != "" {
@@ -35,7 +37,7 @@ func (e *NestedError) Error() string {
 // Is matches ErrNested.
 func (*NestedError) Is(target error) bool { return target == ErrNested }
 
-// nest is what the context of a holder carries: its lock, and those in whose functions that was acquired.
+// nest is what the context of a holder carries: its lock, and the locks in whose functions that one was acquired.
 type nest struct {
 	lock *Lock
 	up   *nest
@@ -73,7 +75,7 @@ func callSite() *site {
 	return &s
 }
 
-// String names the innermost function outside of this package, with its file and line; empty where none is known.
+// String names the innermost function outside of this package, with its file and line; it is empty if none is known.
 func (s *site) String() string {
 	if s == nil {
 		return ""

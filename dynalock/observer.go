@@ -19,32 +19,38 @@ import (
 //	TryAcquire                  Acquired | TakenOver | NotAcquired
 //	a tenure                    (Acquired | TakenOver)  {Renewed | RenewedLate}  Lost | Released
 //
-// A call that has to wait says so once. Each call ends with one event, whose Waited tells whether it had to wait. A
-// call that is refused for its input or its context, or because the client is closed, has no event.
+// A call that has to wait has one Waiting event. Each call ends with one event, whose Waited says whether the call had
+// to wait. A call that is refused for its input or its context, or because the client is closed, has no event.
 //
-// A tenure ends with one event, too. A release after a loss is no further event. A release that fails is Released with
-// its Err, and is no event when it is repeated: the lock ends with its lease at the latest. A tenure that was won when
-// its caller had gone is given back without an event. InDoubt and Retry may come at any time. [Client.Do],
-// [Client.Once] and [Election.Run] acquire and release like everybody else.
+// A tenure ends with one event, too:
+//
+//   - A release after a loss has no event of its own.
+//   - A release that fails is Released with an Err. It has no further event when it is repeated. The lock ends with its
+//     lease at the latest.
+//   - A tenure that was won after its caller had gone is released without an event.
+//
+// InDoubt and Retry may come at any time. [Client.Do], [Client.Once] and [Election.Run] have the events of an Acquire
+// and of a tenure.
 type EventKind int
 
 // The kinds of events.
 const (
 	EventAcquired EventKind = iota // a tenure began; Duration: since Acquire was called
-	// EventWaiting: a call has to wait. By says for whom, another process or a goroutine of this one; it has a Key
-	// alone where that is not known yet.
+	// EventWaiting: a call has to wait. By is the tenure that it waits for, of another process or of a goroutine of this
+	// one. By has only a Key while that is not known.
 	EventWaiting
-	EventTakenOver   // a tenure began on the item of a dead holder; By: the dead one; Duration as for EventAcquired
+	EventTakenOver   // a tenure began on the item of a dead holder; By: the dead tenure; Duration as for EventAcquired
 	EventRenewed     // a heartbeat was acknowledged; Duration: its round trip
 	EventRenewedLate // the same, but it began late (Late) or needed more than one attempt
 	EventInDoubt     // a request (Op, Err) was sent and its answer lost
 	EventLost        // a tenure ended without a release; Err: why; Duration: how long it was held
 	EventReleased    // a tenure ended with a release; Duration: how long it was held; Err: see above
-	// EventRetry: a request failed for a cause that may pass and is not in doubt (Op, Err), such as throttling, a
-	// refused connection, or credentials that have expired. It is retried. Token is the tenure's that it is about.
+	// EventRetry: a request failed for a cause that may pass, and is not in doubt (Op, Err): throttling, a refused
+	// connection or expired credentials, for example. It is retried. Token is that of the tenure that the request is
+	// about.
 	EventRetry
-	// EventNotAcquired: a call ended without a lock. Err is its error, By who holds the lock as far as is known,
-	// Duration since it was called.
+	// EventNotAcquired: a call ended without a lock. Err is its error, By is the tenure that holds the lock, if it is
+	// known, and Duration is the time since the call.
 	EventNotAcquired
 )
 
@@ -76,16 +82,17 @@ type Event struct {
 	Err      error
 }
 
-// Observer receives events. Observe is called synchronously from many goroutines and must not block; ctx carries
-// the values of the context of the call that acquired the lock.
+// Observer receives events. Observe is called synchronously from many goroutines, and must not block. ctx carries the
+// values of the context of the call that acquired the lock.
 //
-// Observe must not call [Client.Close], nor what asks DynamoDB for a lock of this client ([Lock.Release], [Lock.Renew],
-// [Lock.SetData], [Lock.Transact], [Client.Acquire] ...). Some of these would wait, until their context ends, for the
-// very call or heartbeat that waits for Observe, and all of them hold that up. Observe may start a goroutine for them,
-// and may call what does no I/O, such as [Lock.Held]. The same holds for handlers of the Logger.
+// Observe must not call [Client.Close], nor any call that sends a request for a lock of this client ([Lock.Release],
+// [Lock.Renew], [Lock.SetData], [Lock.Transact], [Client.Acquire], for example). Some of these would wait, until their
+// context ends, for the very call or heartbeat that waits for Observe, and all of them delay it. Observe may start a
+// goroutine for them, and may make calls that do no I/O, such as [Lock.Held]. The same is true of the handlers of the
+// Logger.
 //
-// A panic of Observe, or of the Logger's handler, goes to the caller whose call it is about; see [PanicError] for those
-// that come in the background.
+// A panic of Observe, or of the Logger's handler, goes on in the call that the event is about. See [PanicError] for
+// panics in the background.
 type Observer interface {
 	Observe(ctx context.Context, e Event)
 }
@@ -96,7 +103,7 @@ type labelKey struct {
 	key string
 }
 
-// label is who the events of a key are about: the client, unless ctx says otherwise.
+// label is the owner that the events of a key name: the client's, unless ctx carries another one.
 func (c *Client) label(ctx context.Context, key string) string {
 	if label, ok := ctx.Value(labelKey{c, key}).(string); ok {
 		return label
@@ -167,7 +174,7 @@ func (c *Client) emit(ctx context.Context, e Event) {
 	c.opt.Logger.LogAttrs(ctx, level, "lock "+e.Kind.String(), attrs...)
 }
 
-// often is the level of what an outage brings for many locks at once: one warning a second tells.
+// often is the level of an event that an outage brings for many locks at once: one of them in a second is a warning.
 func (c *Client) often(warned *atomic.Int64) slog.Level {
 	now := int64(c.now())
 	if last := warned.Load(); (last == 0 || now-last >= int64(time.Second)) && warned.CompareAndSwap(last, now) {
@@ -176,13 +183,13 @@ func (c *Client) often(warned *atomic.Int64) slog.Level {
 	return slog.LevelDebug
 }
 
-// conflicts tells whether a request met another one of the same item, such as a heartbeat a guarded write.
+// conflicts reports whether a request met another one of the same item: a heartbeat and a guarded write, for example.
 func conflicts(err error) bool {
 	var conflict *types.TransactionConflictException
 	return errors.As(err, &conflict)
 }
 
-// failed tells of an attempt of a write of this tenure that failed. It is made again unless ctx has ended.
+// failed reports a failed attempt of a write of this tenure. The write is retried unless ctx has ended.
 func (l *Lock) failed(ctx context.Context, op string, n int, a *answer) {
 	if e := (Event{Op: op, Key: l.key, Token: l.token, Attempt: n, Err: a.err}); a.verdict == inDoubt {
 		e.Kind = EventInDoubt
@@ -193,7 +200,7 @@ func (l *Lock) failed(ctx context.Context, op string, n int, a *answer) {
 	}
 }
 
-// failed tells of an attempt that failed and is made again, unless it is in doubt, which has been told.
+// failed reports a failed attempt that is retried. An attempt in doubt has been reported before.
 func (a *acquisition) failed(ctx context.Context, op string, got *answer) {
 	select {
 	case <-a.c.tasks.closing:
@@ -207,21 +214,21 @@ func (a *acquisition) failed(ctx context.Context, op string, got *answer) {
 	}
 }
 
-// news are the events of a tenure, which come in their order: after the one that begins it, which may never come
-// because the caller has gone, and none after the one that ends it.
+// news are the events of a tenure, in their order: after the event that begins it, which may never come because the
+// caller has gone, and none after the event that ends it.
 type news struct {
 	begun  bool    // its caller knows that it began
 	ended  bool    // the event that ends it has come
-	untold []Event // what has to wait for the beginning
+	untold []Event // events that have to wait for the beginning
 }
 
-// begin gives what had to wait.
+// begin returns the events that had to wait.
 func (n *news) begin() (untold []Event) {
 	untold, n.begun, n.untold = n.untold, true, nil
 	return untold
 }
 
-// admit tells whether an event is to be told now.
+// admit reports whether an event is to be reported now.
 func (n *news) admit(e *Event) bool {
 	late := n.ended
 	n.ended = n.ended || e.Kind == EventLost || e.Kind == EventReleased
@@ -231,7 +238,7 @@ func (n *news) admit(e *Event) bool {
 	return !late && n.begun
 }
 
-// tell tells what had to wait for the news that the tenure began.
+// tell reports the events that had to come after the one that begins the tenure.
 func (l *Lock) tell() {
 	l.mu.Lock()
 	untold := l.news.begin()
@@ -241,7 +248,7 @@ func (l *Lock) tell() {
 	}
 }
 
-// emit tells an event of the tenure when it is due.
+// emit reports an event of the tenure when it is due.
 func (l *Lock) emit(ctx context.Context, e Event) {
 	e.Key, e.Token = l.key, l.token
 	if e.Kind == EventLost || e.Kind == EventReleased {
@@ -255,7 +262,7 @@ func (l *Lock) emit(ctx context.Context, e Event) {
 	}
 }
 
-// ordinary tells whether a call that ends without a lock ends as it was asked to, or as is to be expected.
+// ordinary reports whether an error is an expected end of a call, which the caller may have asked for.
 func ordinary(err error) bool {
 	is := func(target error) bool { return errors.Is(err, target) }
 	return slices.ContainsFunc([]error{ErrHeld, ErrClosed, context.Canceled}, is) ||

@@ -11,23 +11,24 @@ import (
 	"time"
 )
 
-// What can become of a run. Match with errors.Is.
+// The errors of runs. Match them with errors.Is.
 var (
-	ErrPaused  = errors.New("dynalock: job is paused")                      // by an operator
-	ErrTooSoon = errors.New("dynalock: the job's last start is too recent") // see OnceOptions.AtLeast
-	// see OnceOptions.MaxAttempts
+	// ErrPaused: an operator has paused the job; see Client.Pause.
+	ErrPaused = errors.New("dynalock: job is paused")
+	// ErrTooSoon: see OnceOptions.AtLeast.
+	ErrTooSoon = errors.New("dynalock: the job's last start is too recent")
+	// ErrExhausted: see OnceOptions.MaxAttempts.
 	ErrExhausted = errors.New("dynalock: run was begun as often as allowed and never finished")
-
-	// In another call; the error is a *RunError.
+	// ErrRunFailed: the run failed in another call. The error is a *RunError.
 	ErrRunFailed = errors.New("dynalock: the run of the period failed")
-	// Its period stays open; see Client.Once.
+	// ErrNotDone: the period stays open; see Client.Once.
 	ErrNotDone = errors.New("dynalock: run is not done")
 )
 
-// RunError says that the run of a period is over, and failed. It matches [ErrRunFailed].
+// RunError says that the run of a period is over, and has failed. It matches [ErrRunFailed].
 type RunError struct{ Run Run }
 
-// Error tells whose run failed, when and with what error.
+// Error says which client's run failed, when and with what error.
 func (e *RunError) Error() string {
 	return fmt.Sprintf("%v: %q of %q by %q at %s: %s", ErrRunFailed, e.Run.Period, e.Run.Job, e.Run.By,
 		e.Run.FinishedAt.UTC().Format(time.RFC3339), printable(e.Run.Err))
@@ -39,36 +40,38 @@ func (*RunError) Is(target error) bool { return target == ErrRunFailed }
 // OnceOptions of one call of [Client.Once]. Zero fields take the documented defaults. All processes of a job should use
 // the same.
 type OnceOptions struct {
-	// Lease of a run: how long after its crash it is begun again. 100 ms to 24 h, rounded up to a millisecond. Default:
-	// the client's.
+	// Lease of a run: how long after a crash it is begun again. 100 ms to 24 h, rounded up to a millisecond. Default: the
+	// client's.
 	Lease time.Duration
-	// NoHeartbeat makes the lease of the run static, as in [AcquireOptions]: nothing is renewed in the background, and
-	// the run is lost at its deadline unless [Lock.Renew] is called. For Lambda functions, with a Lease of 5/4 of the
-	// time that is left of the invocation.
+	// NoHeartbeat makes the lease of the run static, as in [AcquireOptions]: nothing is renewed in the background, and the
+	// run is lost at its deadline unless [Lock.Renew] is called. It is for Lambda functions, with a Lease of 5/4 of the
+	// time that is left of the invocation ([LeaseUntilDeadline]).
 	NoHeartbeat bool
-	// MaxAttempts is how often a period may be begun if the runs before did not finish: they crashed, were freed by an
-	// operator, or said ErrNotDone. 1 to 1000, default 3. A run that was told to stop does not count, 100 times a
-	// period.
+	// MaxAttempts is how often a period may be begun if its earlier runs did not finish: they crashed, were freed by an
+	// operator, or returned ErrNotDone. A run that was told to stop does not count, up to 100 times per period. 1 to 1000,
+	// default 3.
 	MaxAttempts int
-	// RetryOnError is how often a function that returned an error, or panicked, is called again before the run is
-	// finished with that error: by the same call, under the same lock, RetryPause later. It is not called again once
-	// its context has ended, the job was paused, or its error matches ErrNotDone. 0 to 1000, default 0.
+	// RetryOnError is how often a function that returned an error, or panicked, is called again before the run is finished
+	// with that error: by the same call, under the same lock, RetryPause later. It is not called again if its context has
+	// ended, if the job was paused, or if its error matches ErrNotDone. 0 to 1000, default 0.
 	RetryOnError int
-	// RetryPause is how long the lock is held, at the price of its heartbeats, between an error of the function and its
-	// next call. 0 to 24 h, default 0.
+	// RetryPause is the time between an error of the function and its next call. The lock is held meanwhile, at the price
+	// of its heartbeats. 0 to 24 h, default 0.
 	RetryPause time.Duration
-	// AtLeast keeps a job from starting, for another period, within this time of its last start, for callers who
-	// derive periods from clocks that differ (what ShedLock calls lockAtLeastFor). By the service's clock, known to a
-	// second. It costs one write more. Default 0.
+	// AtLeast keeps a job from starting for another period within this time of its last start. It is for callers that
+	// derive periods from clocks that differ (ShedLock calls it lockAtLeastFor). It is measured by DynamoDB's clock, which
+	// is known to a second, and costs one more write. 0 to 1 year, default 0.
 	AtLeast time.Duration
-	// Keep is how long a run stays known after it was finished or given back (TTL on the attribute "ttl"; without TTL on
-	// the table, for ever). A period that comes again after that runs again. 15 min to 10 years, default 7 days.
+	// Keep is how long a run stays known after it was finished or released. It needs TTL on the attribute "ttl"; without
+	// TTL on the table the run stays forever. After that the same period would run again. 15 min to 10 years, default 7
+	// days.
 	Keep time.Duration
-	// NoWait returns an error that matches ErrHeld at once when the period is being run elsewhere, and ErrStore after
-	// three attempts when DynamoDB does not answer, or throttles. Default: wait for the result, take the run over if its
-	// holder dies, and repeat what fails for a cause that may pass until ctx ends.
+	// NoWait makes the call return at once, with an error that matches ErrHeld, if the period is being run elsewhere, and
+	// with one that matches ErrStore after three attempts if DynamoDB does not answer, or throttles. By default the call
+	// waits for the result, takes the run over if its holder dies, and retries what fails for a cause that may pass, until
+	// ctx ends.
 	NoWait bool
-	// Reason is shown to those who wait, at most 256 bytes.
+	// Reason is shown to waiters, at most 256 bytes.
 	Reason string
 }
 
@@ -76,15 +79,16 @@ type OnceOptions struct {
 type Run struct {
 	Job, Period string
 	Ran         bool   // this call ran the function
-	By          string // label of the client that did
-	// by its clock; FinishedAt is zero while it runs, and when no end was recorded: crashed, lost, not done
+	By          string // label of the client that ran it
+	// StartedAt and FinishedAt are by that client's clock. FinishedAt is zero while the function runs, and if no end was
+	// recorded: the run crashed, lost its lock, or was not done.
 	StartedAt, FinishedAt time.Time
-	Attempt               int    // 1 for the first; higher when it was begun again
+	Attempt               int    // 1 for the first run; higher if it was begun again
 	Token                 uint64 // fencing token of the attempt
-	Err                   string // what the function returned last, at most 256 bytes; empty for success
+	Err                   string // the last error of the function, at most 256 bytes; empty for success
 }
 
-// finishedError says that a period's run is over: finished, or begun too often.
+// finishedError says that a period's run is over: it was finished, or begun too often.
 type finishedError struct{ record Record }
 
 var errFinished = errors.New("dynalock: the run of the period is over") // a *finishedError
@@ -102,7 +106,7 @@ func (*finishedError) Is(target error) bool { return target == errFinished }
 // The attributes of a run, in the item of its period.
 const (
 	attrAttempt   = "attempt"    // N how often it was begun
-	attrUncounted = "uncounted"  // N how often it was begun besides: it was told to stop, or opened again
+	attrUncounted = "uncounted"  // N how often it was begun without counting: it was told to stop, or was reopened
 	attrFinished  = "finishedAt" // N unix milliseconds, when it ended
 	attrResult    = "result"     // S the error that it ended with
 )
@@ -126,12 +130,12 @@ const (
 	setUncounted = ", #uncounted = :uncounted"
 )
 
-// runState is what the item of a period says of its run.
+// runState is the run in the item of a period.
 type runState struct {
 	attempt, uncounted int
 	finished           time.Time
 	result             string
-	is                 bool // it is one, and can be read
+	is                 bool // the item is that of a run, and can be read
 }
 
 func readRun(r *Record) runState {
@@ -161,13 +165,13 @@ func (k *period) claim(w *write, free, seen string) {
 	w.values[":max"] = num(k.attempts)
 }
 
-// allows looks whether the job is paused: it may have been while the call waited.
+// allows reads whether the job is paused: it may have been paused while the call waited.
 func (k *period) allows(ctx context.Context, a *acquisition) (answer, error) {
 	got := a.look(ctx, jobKey(k.job), true)
 	return got, pausedError(k.job, got.item)
 }
 
-// bars is final for a run that is over, and for a lock or what somebody has rewritten, where every claim would be
+// bars is final for a run that is over, and for a lock, or an item that was rewritten, with which every claim would be
 // refused.
 func (k *period) bars(r *Record, open bool) error {
 	s := readRun(r)
@@ -183,7 +187,7 @@ func (k *period) bars(r *Record, open bool) error {
 	return nil
 }
 
-// unbegun takes back the attempt of a run that never began: it counts for nothing.
+// unbegun undoes the attempt of a run that never began, so that it does not count.
 func (k *period) unbegun(l *Lock) func(*write) {
 	return func(w *write) {
 		w.update = updRelease + setHold + setAttempts
@@ -198,46 +202,53 @@ func (k *period) keep() time.Duration { return k.stays }
 func (*period) ends() bool            { return true }
 func (*period) portable() bool        { return false } // only Once can record the end of a run
 
-// run is what the item of a period said when this tenure began.
+// run is the state of the run in the item when this tenure began.
 func (l *Lock) run() runState { return readRun(&Record{extra: l.extra}) }
 
-// Once runs fn at most once per period, across all processes, whatever their clocks and however short fn is. period
-// is the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. The loser waits
-// for the result (see NoWait) and gets a Run that tells who ran it, when and with what result; the error is nil if the
-// run succeeded, and a [*RunError] (ErrRunFailed) if it failed.
+// Once runs fn at most once per period, across all processes, whatever their clocks and however short fn is. period is
+// the logical tick ("2026-11-21T12:00Z", a date, a deploy id), the same text in every process. A call that comes second
+// waits for the result (see NoWait), and gets a Run that says who ran the period, when and with what result.
 //
-// fn holds a lock while it runs, and gets it, and a context that ends when the lease can no longer be trusted or ctx
-// is done. What fn returns decides about the period:
+// fn holds a lock while it runs. It gets the lock, and a context that ends when the lease can no longer be trusted or
+// ctx is done. What fn returns decides about the period:
 //
 //   - nil finishes it, also when fn's context has ended.
-//   - An error finishes it, too, after RetryOnError further calls. So does a panic, a [*PanicError], at any time. Only
-//     [Client.Reopen] opens it again.
-//   - An error that matches ErrNotDone leaves it open: whoever asks begins it again at once, at most MaxAttempts times.
-//   - An error after the end of fn's context (a deploy has ended ctx, say) says that fn was told to stop: the same, but
-//     it does not count as an attempt. So that a function that never gets its time is not begun for ever, it counts
-//     when the period was begun 100 times without counting.
+//   - An error finishes it, too, after RetryOnError further calls. A panic ([*PanicError]) finishes it at any time.
+//     Only [Client.Reopen] opens it again.
+//   - An error that matches ErrNotDone leaves it open: the next call begins it again at once, at most MaxAttempts
+//     times.
+//   - An error after the end of fn's context (a deploy has ended ctx, for example) says that fn was told to stop. The
+//     period is left open, and the run does not count as an attempt. After the period was begun 100 times without
+//     counting, such runs count, so that a function that never gets its time is not begun forever.
 //
 // A period is left open as well when fn crashed, lost its lock, or released it. A crashed run is begun again when its
-// lease has run out. So a run is finished once, but its effects may be half done before or, where the crash came after
-// them, done: write with [Lock.Transact], which refuses a run that has lost its lock, together with a condition of your
-// own, such as the period's row not existing, which refuses one that comes second.
+// lease has expired. So a run is finished once, but its effects may have been half done before, or done if the crash
+// came after them. Therefore write with [Lock.Transact], which rejects the write of a run that has lost its lock,
+// together with a condition of your own, such as that the period's row does not exist, which rejects the write of a run
+// that comes second.
 //
-// [Client.Close], called elsewhere, ends fn's context (the cause is ErrClosed) and waits for fn, which is told to stop
-// by that. Called by fn itself, with a context derived from its own, it releases the lock.
+// [Client.Close], called elsewhere, ends fn's context (the cause is ErrClosed), which tells fn to stop, and waits for
+// fn. Called by fn itself, with a context derived from its own, it releases the lock.
 //
-// The error of a call that ran fn is fn's, joined with a [*LostError] (ErrLost) if the lock was lost. It matches
-// ErrNotDone where the period was left open by the call, be it by fn or by the loss; then it may match ErrReleased (fn
-// or Close released the lock) or ErrClosed, too. A loss without ErrNotDone says that the end was recorded
-// (Run.FinishedAt), or, with a zero FinishedAt, that DynamoDB did not answer. Other errors match
+// nil means that the period's run succeeded: in this call (Run.Ran) or in another one. The error of a call that ran fn
+// is fn's, joined with
 //
-//   - ErrHeld and ctx.Err(), when the wait ended first;
-//   - ErrRunFailed, ErrPaused, ErrTooSoon or ErrExhausted;
+//   - a [*LostError] (ErrLost) if the lock was lost. If the error does not match ErrNotDone as well, the end was
+//     recorded (Run.FinishedAt), or, if FinishedAt is zero, DynamoDB did not answer.
+//   - ErrNotDone if the period was left open, by fn or by a loss. The error may match ErrReleased (fn or Close released
+//     the lock) or ErrClosed, too.
+//
+// The error of a call that did not run fn matches
+//
+//   - ErrRunFailed (a [*RunError]), if the period's run failed in another call;
+//   - ErrHeld and ctx.Err(), if the wait ended first, or ErrHeld alone with NoWait;
+//   - ErrPaused, ErrTooSoon or ErrExhausted;
 //   - ErrInvalid, for an empty job or period, for example;
 //   - ErrForeign, ErrStore or ErrClosed.
 //
-// Cost: a read unit for the pause, one conditional write to claim, one to finish; the loser pays the read and the
-// refused write, half a read unit for each look while it waits, and a read unit for the pause before it begins a run
-// again.
+// It costs a read unit for the pause, one conditional write to claim the period, and one to finish it. A call that
+// comes second costs the read and the rejected write, half a read unit for each look while it waits, and a read unit
+// for the pause before it begins a run again.
 func (c *Client) Once(
 	ctx context.Context, job, period string, fn func(ctx context.Context, l *Lock) error, optFns ...func(*OnceOptions),
 ) (Run, error) {
@@ -304,7 +315,7 @@ func (c *Client) runPeriod(
 	err = errExited
 	defer func() {
 		returned()
-		if errors.Is(err, errExited) { // nobody hears of it, but the lock must not stay
+		if errors.Is(err, errExited) { // the caller does not hear of it, but the lock must not stay
 			_ = l.conclude(ctx, &run, o.Keep, err, runFinished)
 		}
 	}()
@@ -318,7 +329,7 @@ func (c *Client) runPeriod(
 	return run, err
 }
 
-// over is the error of a call that comes when the run of its period is finished, or was begun too often.
+// over is the error of a call whose period is finished, or was begun too often.
 func (r *Run) over() error {
 	switch {
 	case r.FinishedAt.IsZero():
@@ -333,7 +344,7 @@ func (r *Run) over() error {
 	return nil
 }
 
-// ending is what becomes of a period when its function has returned.
+// ending is what a call makes of its period when the function has returned.
 type ending int
 
 const (
@@ -345,7 +356,8 @@ const (
 // maxUncounted bounds how often a period is begun without counting as an attempt.
 const maxUncounted = 100
 
-// call calls the function, as often as is asked for, and says what its result makes of the period.
+// call calls the function, again after an error as often as the options say, and says what its result makes of the
+// period.
 func (c *Client) call(
 	ctx context.Context, l *Lock, job string, o *OnceOptions, fn func(ctx context.Context, l *Lock) error,
 ) (ending, error) {
@@ -355,7 +367,7 @@ func (c *Client) call(
 		switch {
 		case err == nil:
 			return runFinished, nil
-		case errors.As(err, &panicked) && (ctx.Err() != nil || n > o.RetryOnError): // that is no good order
+		case errors.As(err, &panicked) && (ctx.Err() != nil || n > o.RetryOnError): // a panic is no stop in good order
 			return runFinished, err
 		case ctx.Err() != nil && errors.Is(context.Cause(ctx), ErrLost):
 			return runOpen, err
@@ -366,7 +378,7 @@ func (c *Client) call(
 		case n > o.RetryOnError:
 			return runFinished, err
 		}
-		c.opt.Logger.WarnContext(ctx, "run failed, and is tried again", "key", l.key, "token", l.token,
+		c.opt.Logger.WarnContext(ctx, "run failed, and is retried", "key", l.key, "token", l.token,
 			"failures", n, "pause", o.RetryPause, "error", err)
 		paused := c.tasks.rest(ctx, o.RetryPause)
 		if paused == nil {
@@ -384,7 +396,7 @@ func (c *Client) call(
 	}
 }
 
-// conclude records how a run ended, and gives its lock back.
+// conclude records how a run ended, and releases its lock.
 func (l *Lock) conclude(ctx context.Context, run *Run, keep time.Duration, err error, how ending) error {
 	if err != nil {
 		run.Err = cutLabel(err.Error())
@@ -449,7 +461,7 @@ func (o *OnceOptions) defaults() {
 func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	var errs []error
 	if noFn {
-		// it would panic, and the period be finished with that
+		// it would panic, and finish the period
 		errs = append(errs, errors.New("fn is nil, allowed: a function"))
 	}
 	errs = append(errs, periodErrors(job, period)...)
@@ -474,7 +486,7 @@ func (o *OnceOptions) validate(c *Client, job, period string, noFn bool) error {
 	return invalid(errs)
 }
 
-// periodErrors says what is missing of a period's name.
+// periodErrors are the errors of a period's name.
 func periodErrors(job, period string) (errs []error) {
 	if job == "" {
 		errs = append(errs, errors.New("job is empty, allowed: the job's name"))
@@ -489,7 +501,7 @@ func periodErrors(job, period string) (errs []error) {
 func jobKey(job string) string            { return "once/" + url.PathEscape(job) }
 func periodKey(job, period string) string { return jobKey(job) + "/" + period }
 
-// read takes what a period's record says.
+// read copies what a period's record says.
 func (r *Run) read(rec *Record) {
 	s := readRun(rec)
 	r.By, r.StartedAt, r.Attempt, r.Token = rec.Owner, rec.AcquiredAt, s.attempt+s.uncounted, rec.Token

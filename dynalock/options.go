@@ -10,8 +10,8 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// Limits of what is accepted. A lease shorter than minLease cannot be kept over a network, one longer than
-// maxLease blocks everybody for a day when its holder dies; an item with such a lease is foreign.
+// The limits of what is accepted. A lease shorter than minLease cannot be kept over a network. One longer than maxLease
+// would block all others for more than a day when its holder dies. An item with such a lease is foreign.
 const (
 	minLease = 100 * time.Millisecond
 	maxLease = 24 * time.Hour
@@ -22,7 +22,8 @@ const (
 	maxLabelBytes        = 256 // owner and reason: labels, and the item should stay within one write unit
 )
 
-// Dialect is how the lease is written into the item. Both are always read, and an item that exists keeps its own.
+// Dialect is the form in which the lease is written into new items. Both forms are always read, and an existing item
+// keeps its own.
 type Dialect int
 
 // The dialects.
@@ -42,37 +43,38 @@ func (d Dialect) String() string {
 	return fmt.Sprintf("Dialect(%d)", int(d))
 }
 
-// Options of a [Client]. Zero fields take the documented defaults. [New] validates all of them together and
-// returns one error that names every bad field.
+// Options of a [Client]. Zero fields take the documented defaults. [New] validates all fields together, and returns one
+// error that names every bad field.
 type Options struct {
-	// Owner is a label shown to people, at most 256 bytes. Default host/pid/random. It identifies nothing: every
-	// acquisition has a random id of its own.
+	// Owner is a label for people, at most 256 bytes. It identifies nothing: every acquisition has a random id of its own.
+	// Default: host/pid/random.
 	Owner string
 
-	// Lease is how long the lock outlives its last heartbeat, 100 ms to 24 h, rounded up to a millisecond. Default 10 s.
-	// It is written to the item; waiters obey the lease stored in the item, not their own.
+	// Lease is how long the lock outlives its last heartbeat. It is stored in the item, and waiters obey the stored lease,
+	// not their own. 100 ms to 24 h, rounded up to a millisecond. Default 10 s.
 	Lease time.Duration
-	// Heartbeat is the time between renewals. Default Lease/5; at most 3/4 of Lease - SafetyMargin, so that a
-	// failed renewal can be repeated.
+	// Heartbeat is the time between two heartbeats. 1 ms to 3/4 of Lease - SafetyMargin, so that a failed heartbeat can be
+	// retried. Default Lease/5.
 	Heartbeat time.Duration
-	// SafetyMargin is how long before others may take the lock its holder stops trusting it. Default Lease/5,
-	// which covers clocks whose rates differ by a factor of 1.25; Lease/20 to Lease/2.
+	// SafetyMargin is how long before others may take the lock its holder stops trusting it. Lease/20 to Lease/2. Default
+	// Lease/5, which covers clocks whose rates differ by a factor of 1.25.
 	SafetyMargin time.Duration
-	// AttemptTimeout bounds one DynamoDB request. Default min(Heartbeat, 1 s); below Lease - SafetyMargin.
+	// AttemptTimeout bounds one DynamoDB request. 1 ms to less than Lease - SafetyMargin. Default min(Heartbeat, 1 s).
 	AttemptTimeout time.Duration
 
-	// MinPoll and MaxPoll bound the adaptive wait between two looks at a held lock. Defaults 10 ms and 1 s.
+	// MinPoll and MaxPoll bound the adaptive wait between two looks at a held lock. 1 ms to 24 h each. Defaults 10 ms and
+	// 1 s.
 	MinPoll, MaxPoll time.Duration
 
-	// MaxClockSkew, when above 0, lets a waiter believe the expiry that a holder stored: a lock whose expiry passed
-	// more than this long ago is taken at first sight. It promises that no two wall clocks of the fleet differ by
-	// more. Default 0: timestamps decide nothing, only observation does. At most 24 h.
+	// MaxClockSkew, when above 0, lets a waiter believe the expiry that a holder stored: a lock whose expiry passed more
+	// than this long ago is taken at first sight. Who sets it promises that no two wall clocks of the fleet differ by
+	// more. At most 24 h. Default 0: no timestamp decides anything, a waiter only believes what it has watched.
 	MaxClockSkew time.Duration
 
-	// Retention, when above 0, gives a released item a DynamoDB TTL this far ahead, so that the table forgets keys
-	// that nobody uses. Default 0: released items stay. The table needs TTL on the attribute "ttl"
-	// ([TableOptions.TimeToLive]). Not for tables shared with dynamolock: it carries the TTL over into the row of a
-	// lock that it holds. 15 min to 10 years: a copy of an old request must find the item.
+	// Retention, when above 0, gives a released item a DynamoDB TTL this far ahead, so that keys that are not used any
+	// more leave the table. The table needs TTL on the attribute "ttl" ([TableOptions.TimeToLive]). It is not for tables
+	// shared with dynamolock, which copies the TTL into the row of a lock that it holds. 15 min to 10 years, since a copy
+	// of an old request must find the item. Default 0: released items stay.
 	Retention time.Duration
 
 	// Dialect of the lease in new items. Default [DialectAWSLabs].
@@ -80,17 +82,17 @@ type Options struct {
 
 	// PartitionKey names the table's partition key. Default "key".
 	PartitionKey string
-	// SortKey names the table's sort key and SortValue is the value that all locks of this client have there.
-	// Default: the table has none. Both or neither.
+	// SortKey names the table's sort key, and SortValue is the value that all locks of this client have there. Set both or
+	// neither. Default: the table has no sort key.
 	SortKey, SortValue string
 
-	// Namespace is put in front of every key.
+	// Namespace is a prefix of every key. Default: none.
 	Namespace string
 
-	// Logger gets a record for every lock acquired, waited for, renewed late, in doubt, lost, taken over and
-	// released. Like Observer it is called on the path of heartbeats, and must not block. Default: discard.
+	// Logger gets a record of every [Event], at the level of its kind. Like Observer it is called on the path of
+	// heartbeats, and must not block. Default: records are discarded.
 	Logger *slog.Logger
-	// Observer gets the same as values, for metrics and traces. Default: none.
+	// Observer gets the same events as values, for metrics and traces. Default: none.
 	Observer Observer
 
 	clock heartbeat.Clock // the seam through which simulations give each client clocks of its own
@@ -99,32 +101,32 @@ type Options struct {
 
 // AcquireOptions of one acquisition. Zero fields take the client's values.
 type AcquireOptions struct {
-	// Data is the payload of the lock. nil keeps what is stored; an empty slice empties it.
+	// Data is the payload of the lock. nil keeps the stored payload, and an empty slice empties it.
 	Data []byte
-	// Reason is shown to those who wait, at most 256 bytes.
+	// Reason is shown to waiters, at most 256 bytes.
 	Reason string
-	// Lease for this lock. 100 ms to 24 h, rounded up to a millisecond. Default: the client's.
+	// Lease of this lock. 100 ms to 24 h, rounded up to a millisecond. Default: the client's.
 	Lease time.Duration
-	// NoHeartbeat makes a static lease: nothing is renewed in the background, the lock is lost at its deadline
-	// unless [Lock.Renew] is called. For Lambda functions, whose background is frozen between invocations.
+	// NoHeartbeat makes the lease static: nothing is renewed in the background, and the lock is lost at its deadline
+	// unless [Lock.Renew] is called. It is for Lambda functions, which are frozen between invocations.
 	NoHeartbeat bool
-	// MaxHold ends the tenure after this long, whatever the heartbeat says: a worker that hangs does not hold for
-	// ever. At that moment the lock is lost ([heartbeat.ErrLimit]) and is renewed no more; others get it when the
-	// lease has run out, so that the worker has the rest of the lease to stop. Default 0: no limit.
+	// MaxHold ends the tenure after this long, even if its heartbeats succeed, so that a worker that hangs does not hold
+	// the lock forever. At that moment the lock is lost ([heartbeat.ErrLimit]), and is not renewed any more. Others can
+	// take it when the lease has expired, so that the worker has the rest of the lease to stop. Default 0: no limit.
 	MaxHold time.Duration
-	// DeleteOnRelease has DynamoDB delete the item, 15 minutes after its release at the earliest, unless it is locked
-	// again: until then it keeps copies of old requests from applying. For keys that are used once. It sets a TTL, as
-	// [Options].Retention does, and needs the same of the table: without TTL on the attribute "ttl" the item stays. The
-	// fencing token of a tenure after that comes from DynamoDB's time.
+	// DeleteOnRelease has DynamoDB delete the item, 15 minutes after its release at the earliest, unless the key is locked
+	// again. Until then the item keeps copies of old requests from applying. It is for keys that are used once. It sets a
+	// TTL, as [Options].Retention does, and needs the same of the table: without TTL on the attribute "ttl" the item
+	// stays. After the deletion the fencing token of the next tenure is made of DynamoDB's time.
 	DeleteOnRelease bool
 }
 
-// timing is what follows from a lease and what the user has set.
+// timing is what follows from a lease and from what the user has set.
 type timing struct {
 	lease, period, trust, attempt time.Duration
 }
 
-// timing derives the timing of one lock, from the user's values where given and from the lease where not.
+// timing derives the timing of one lock from the user's values, and from the lease where there are none.
 func (o *Options) timing(lease time.Duration) (timing, []error) {
 	var errs []error
 	for _, f := range []struct {
@@ -169,7 +171,8 @@ func (o *Options) timing(lease time.Duration) (timing, []error) {
 	return t, errs
 }
 
-// wholeMillis rounds a lease up to what the item can say. One that is refused is shown as it was given.
+// wholeMillis rounds a lease up to a millisecond, as the item has it. A lease that is refused is not rounded, so that
+// the error shows it as it was given.
 func wholeMillis(lease time.Duration) time.Duration {
 	if rest := lease % time.Millisecond; rest > 0 && lease > minLease-time.Millisecond && lease < maxLease {
 		return lease - rest + time.Millisecond
@@ -231,7 +234,7 @@ func (o *Options) validate() error {
 	return invalid(errs)
 }
 
-// validateKeyNames refuses key attributes that the table cannot have or that would collide with ours.
+// validateKeyNames refuses key attributes that a table cannot have, or that would collide with ours.
 func validateKeyNames(partition, sort string) []error {
 	var errs []error
 	for _, f := range []struct{ field, name string }{{"PartitionKey", partition}, {"SortKey", sort}} {
@@ -299,7 +302,7 @@ func badField(field string, value any, allowed string) error {
 	return fmt.Errorf("%s is %v, allowed: %s", field, value, allowed)
 }
 
-// badText refuses what is too long, or would be changed on the wire.
+// badText refuses a text that is too long, or would be changed on the wire.
 func badText(field, value string, most int) []error {
 	var errs []error
 	if len(value) > most {
@@ -315,7 +318,7 @@ func badLength(field, value string, low, high int) error {
 	return fmt.Errorf("%s has %d bytes, allowed: %d to %d", field, len(value), low, high)
 }
 
-// invalid joins what is wrong into one error that matches ErrInvalid; nil when nothing is.
+// invalid joins errors into one that matches ErrInvalid; nil if there are none.
 func invalid(errs []error) error {
 	if len(errs) == 0 {
 		return nil

@@ -10,14 +10,17 @@ import (
 // ErrPanicked is matched by a *PanicError.
 var ErrPanicked = errors.New("dynalock: function panicked")
 
-// PanicError is what code of the caller that panicked gives: its function under [Client.Once], or the DynamoDB
+// PanicError is the error when the caller's own code panicked: its function under [Client.Once], or the DynamoDB
 // implementation, Observer, Logger or Health that it gave to the client. It matches [ErrPanicked].
 //
-// Where a call waits for that code, the panic goes on in the goroutine of the call, with its value, and so does a
-// [runtime.Goexit]. Where no call does, as in a heartbeat, the panic is recovered, and the lock is lost: the Reason of
-// its [*LostError] is the PanicError. The lock is not released then, because its holder may be at work: others get it
-// when the lease has run out. [Client.Close] joins the PanicErrors of releases into its error. Each panic is logged at
-// level error with its stack.
+//   - If a call waits for that code, the panic goes on in the goroutine of the call, with its value. So does a
+//     [runtime.Goexit]. [Client.Once] returns a PanicError instead.
+//   - If no call waits for it (in a heartbeat, for example), the panic is recovered, and the lock is lost. The Reason
+//     of its [*LostError] is the PanicError. The lock is not released, because its holder may be at work: others can
+//     take it when the lease has expired.
+//   - [Client.Close] joins the PanicErrors of releases into its error.
+//
+// A panic that is recovered in a goroutine of the client is logged at level error, with its stack.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -35,7 +38,7 @@ func (*PanicError) Is(target error) bool { return target == ErrPanicked }
 // does.
 var errExited = errors.New("dynalock: function called runtime.Goexit")
 
-// protect makes an error of a panic.
+// protect turns a panic of f into an error.
 func protect(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -45,7 +48,8 @@ func protect(f func() error) (err error) {
 	return f()
 }
 
-// protect is protect for code of the caller in a goroutine of ours, which may be all that the panic is told to.
+// protect is protect for the caller's own code in a goroutine of ours. It logs the panic, because no call may hear of
+// it.
 func (t *tasks) protect(f func() error) (crash *PanicError, err error) {
 	err = protect(f)
 	if p, ok := err.(*PanicError); ok { //nolint:errorlint // exactly what protect returned
@@ -55,8 +59,8 @@ func (t *tasks) protect(f func() error) (crash *PanicError, err error) {
 	return nil, err
 }
 
-// shelter makes of f a function that does not end the process when code of the caller panics in it, and does not end in
-// silence when that code leaves by runtime.Goexit. Then failed, which may be nil, is called.
+// shelter makes a function of f that does not end the process when the caller's own code panics in it, and that does
+// not end silently when that code calls runtime.Goexit. Then failed, which may be nil, is called.
 func (t *tasks) shelter(f func(), failed func(p *PanicError)) func() {
 	return func() {
 		returned := false
@@ -78,7 +82,7 @@ func (t *tasks) shelter(f func(), failed func(p *PanicError)) func() {
 	}
 }
 
-// report logs a panic, unless it is the logger that panics.
+// report logs a panic, unless the logger panics, too.
 func (t *tasks) report(p *PanicError) {
 	_ = protect(func() error {
 		t.logger.Error("panic recovered", "panic", fmt.Sprint(p.Value), "stack", string(p.Stack))
@@ -86,7 +90,7 @@ func (t *tasks) report(p *PanicError) {
 	})
 }
 
-// raise has a panic go on in the goroutine of the call that waited for it.
+// raise lets a panic go on in the goroutine of the call that waited for it.
 func (e *PanicError) raise() {
 	switch {
 	case e == nil:

@@ -8,8 +8,9 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// Get reads one record, strongly consistent: one read unit. A key that was never locked is Record{State: Free}, an
-// item that is no lock is Record{State: Foreign}; neither is an error. Errors match ErrInvalid, ErrStore or ctx.Err().
+// Get reads one record, strongly consistent: one read unit for each 4 KB of the item. A key that was never locked is a
+// Record with State Free, and an item that is not a lock has State Foreign. Neither is an error. Errors match
+// ErrInvalid, ErrStore or ctx.Err().
 func (c *Client) Get(ctx context.Context, key string) (Record, error) {
 	if err := invalid(c.checkKey(key)); err != nil {
 		return Record{}, err
@@ -21,18 +22,23 @@ func (c *Client) Get(ctx context.Context, key string) (Record, error) {
 	return decode(key, a.item), nil
 }
 
-// Records yields every record of the table, or of the namespace where the client has one, page by page: a scan of
-// the whole table, strongly consistent. It ends after the first error, which matches ErrStore or ctx.Err().
+// Records yields every record of the table, page by page, or of the namespace if the client has one. It scans the whole
+// table, strongly consistent. It ends after the first error, which matches ErrStore or ctx.Err().
 func (c *Client) Records(ctx context.Context) iter.Seq2[Record, error] { return c.store.scan(ctx, "") }
 
-// ForceRelease frees exactly the tenure seen in r, whoever holds it: for operators, after they made sure that the
-// holder is dead or may be overruled. A live holder learns of it at its next heartbeat at the latest, one of this
-// client at once, and its guarded writes ([Lock.ConditionCheck]) are refused from now on.
+// ForceRelease frees exactly the tenure that r shows. It is for operators, after they made sure that the holder is dead
+// or may be overruled. A live holder learns of it at its next heartbeat at the latest, a holder in this client at once.
+// The holder's guarded writes ([Lock.ConditionCheck]) are rejected from now on.
 //
-// The condition is the tenure, not the version, which a live holder bumps with every heartbeat; for a row of
-// another library, which has no acquisition id, it is the owner and the version. Where the lock has changed hands
-// or was released since, the error matches [ErrChanged]; a foreign item is [ErrForeign], a record that shows no
-// tenure [ErrInvalid]. Other errors match ErrStore or ctx.Err(): then the lock may have been freed, or be freed yet.
+// The condition is the tenure, not the version, which a live holder changes with every heartbeat. For a row of another
+// library, which has no acquisition id, the condition is the owner and the version.
+//
+// nil means that the lock was freed. Errors match
+//
+//   - [ErrChanged], if the lock has changed hands or was released since r was read;
+//   - [ErrForeign], if r is that of a foreign item;
+//   - [ErrInvalid], if r shows no tenure;
+//   - ErrStore or ctx.Err(): then the lock may have been freed, or be freed later.
 func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	switch {
 	case r.State == Foreign:
@@ -79,7 +85,7 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 		return a.verdict == fatal, c.store.storeError("force release", r.Key, a.err)
 	})
 	if err == nil {
-		if own := c.roster.tenure(r.id()); own != nil { // local waiters need not wait for its heartbeat, or its deadline
+		if own := c.roster.tenure(r.id()); own != nil { // local waiters need not wait for its heartbeat or deadline
 			_ = own.revoke(fmt.Errorf("%w: it was freed by an operator", heartbeat.ErrGone), nil)
 		}
 		c.opt.Logger.WarnContext(ctx, "lock freed by an operator", "key", r.Key, "owner", c.opt.Owner, "heldBy", r.Owner,

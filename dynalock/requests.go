@@ -28,7 +28,7 @@ func (s *store) updateInput(key string, w *write) *dynamodb.UpdateItemInput {
 	}
 }
 
-// keyOf gives the primary key of a lock.
+// keyOf makes the primary key of a lock.
 func (s *store) keyOf(key string) item {
 	k := item{s.opt.PartitionKey: str(s.opt.Namespace + key)}
 	if s.opt.SortKey != "" {
@@ -37,10 +37,10 @@ func (s *store) keyOf(key string) item {
 	return k
 }
 
-// patience bounds a request that is not part of keeping a lock.
+// patience bounds a request that keeps no lock.
 func (s *store) patience() time.Duration { return max(10*time.Second, s.opt.AttemptTimeout) }
 
-// look reads an item for a caller. A read that fails is repeated, twice at most and within the patience.
+// look reads an item for a caller. A read that fails is retried, at most twice and within the patience.
 func (s *store) look(ctx context.Context, key string, consistent bool) (a answer) {
 	patient, cancel := context.WithTimeout(ctx, s.patience())
 	defer cancel()
@@ -62,7 +62,7 @@ func (s *store) ask(ctx context.Context, key string, w *write) answer {
 	return s.tasks.heed(ctx, nil, func(ctx context.Context) answer { return s.update(ctx, s.patience(), in) })
 }
 
-// retain gives a released item its TTL: keep, or the retention of the client where one is asked for.
+// retain gives a released item its TTL: keep, or else the client's retention, if it has one.
 func (s *store) retain(w *write, keep time.Duration) {
 	if keep = cmp.Or(keep, s.opt.Retention); keep > 0 {
 		w.update += setTTL
@@ -70,12 +70,12 @@ func (s *store) retain(w *write, keep time.Duration) {
 	}
 }
 
-// ttl is when DynamoDB may delete an item that is to stay for keep, in unix seconds of its own time.
+// ttl is the time from which DynamoDB may delete an item that is to stay for keep, in unix seconds of its own clock.
 func (s *store) ttl(keep time.Duration) int64 {
 	return s.service.millis(s.opt.clock.Now().Wall)/1000 + int64(keep/time.Second)
 }
 
-// failed tells of an attempt that failed and is made again unless ctx has ended.
+// failed reports a failed attempt, which is retried unless ctx has ended.
 func (s *store) failed(ctx context.Context, n int, err error) {
 	var e *StoreError
 	if errors.As(err, &e) && ctx.Err() == nil && verdictOf(e.Err) != refused {
@@ -83,7 +83,7 @@ func (s *store) failed(ctx context.Context, n int, err error) {
 	}
 }
 
-// persist repeats an operation, at most 5 times, until it is done or ctx ends.
+// persist retries an operation until it is done, ctx ends, or it was tried five times.
 func (s *store) persist(ctx context.Context, op func() (done bool, err error)) error {
 	var err error
 	stopped := retry(s.tasks.sleeping(ctx), func(n int) (done bool) {
@@ -153,7 +153,7 @@ func (s *store) scanInput(prefix string) *dynamodb.ScanInput {
 	return in
 }
 
-// diagnose explains an error that another attempt would meet again.
+// diagnose explains an error that a retry would meet again.
 func (s *store) diagnose(ctx context.Context, key string, err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) && api.ErrorCode() == "ValidationException" {

@@ -21,17 +21,17 @@ type handle struct {
 	Lease   int64  `json:"l"` // milliseconds
 	Dialect int    `json:"d,omitempty"`
 	Delete  bool   `json:"r,omitempty"` // DeleteOnRelease
-	Made    int64  `json:"m,omitempty"` // stamp that what replaces this tenure must not be before
-	Table   string `json:"n,omitempty"` // name or ARN; absent in handles of older versions, and with it the two below
+	Made    int64  `json:"m,omitempty"` // a write that replaces this tenure must not be stamped earlier
+	Table   string `json:"n,omitempty"` // name or ARN; handles of older versions lack it and the two below
 	Sort    string `json:"s,omitempty"` // the sort value
-	Run     bool   `json:"o,omitempty"` // of a period, see Client.Once
+	Run     bool   `json:"o,omitempty"` // the run of a period; see Client.Once
 }
 
 const handleFormat = 1
 
-// Handle names this tenure for [Client.Resume] in another process, for instance a later step of a workflow. It is
-// opaque, holds no secret but the names of the key and the table, and stays valid while this tenure holds the lock,
-// released or not noticed lost as it may be here: Resume finds out.
+// Handle names this tenure for [Client.Resume] in another process: a later step of a workflow, for example. It is
+// opaque, and holds no secret but the names of the key and the table. It is valid while this tenure holds the lock.
+// Resume finds out, also if the lock was released or lost here without notice.
 func (l *Lock) Handle() string {
 	b, err := json.Marshal(handle{
 		V: handleFormat, Key: l.c.opt.Namespace + l.key, ID: l.id(), Token: l.token, Lease: l.timing.lease.Milliseconds(),
@@ -45,7 +45,7 @@ func (l *Lock) Handle() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// parseHandle reads what anybody may have written.
+// parseHandle reads a handle, which any program may have written.
 func parseHandle(s string) (handle, error) {
 	var h handle
 	b, err := base64.RawURLEncoding.DecodeString(s)
@@ -62,20 +62,25 @@ func parseHandle(s string) (handle, error) {
 	return h, nil
 }
 
-// Resume goes on with the lock that handle names: one conditional write that makes a tenure of this client out of
-// it, with a new fencing token, on condition that the old one still holds the lock. The payload stays. The old copy
-// becomes inert: every further write of it is refused, guarded ones at once, and it learns of that with its next
-// heartbeat; a copy in this very client is ended before Resume returns. Elsewhere it should not act any more once
-// its handle was passed on, since its Held ends only then, or at its deadline.
+// Resume goes on with the lock that handle names. It is one conditional write, which replaces the old tenure by one of
+// this client, with a new fencing token, on condition that the old tenure still holds the lock. The payload stays, and
+// so does the lease unless an option sets another one.
 //
-// The client has to be of the handle's table, sort value and namespace; anything else is ErrInvalid and names both.
-// Tables are compared by name, and by account where both are ARNs. The Region is not compared: the replicas of a
-// strongly consistent global table are one table. So a handle of a table of the same name elsewhere shows only by the
-// item, which is not there. The handle of a run of a period ([Client.Once]) is ErrInvalid, too: only Once can record
-// its end. To go on in another process, let the function release the lock, and call Once for the period there.
+// The old copy of the lock cannot write any more: every write of it is rejected, guarded ones included. It learns of
+// that with its next heartbeat. Its Held is true until then, or until its deadline, so a process must not act on it
+// after it has passed the handle on. A copy in this very client ends before Resume returns.
 //
-// A lock that was released, taken over or deleted in the meantime is a [*LostError] (ErrLost). The lease is that of
-// the handle unless given. Other errors match ErrStore, ErrClosed or ctx.Err().
+// The client has to have the handle's table, sort value and namespace. Tables are compared by name, and by account if
+// both are ARNs. The Region is not compared, because the replicas of a strongly consistent global table are one table.
+// So the handle of a table of the same name elsewhere is noticed only because its item is missing.
+//
+// nil means that the new tenure holds the lock. Errors match
+//
+//   - ErrLost (a [*LostError]), if the lock was released, taken over or deleted in the meantime;
+//   - ErrInvalid, if the handle cannot be read, if it is of another table, sort value or namespace (the text names
+//     both), or if it is that of a run of a period ([Client.Once]). Only Once can record the end of a run: let the
+//     function release the lock, and call Once for the period in the other process;
+//   - ErrStore, ErrClosed or ctx.Err().
 func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*AcquireOptions)) (*Lock, error) {
 	h, err := parseHandle(handle)
 	if err != nil {
@@ -100,7 +105,7 @@ func (c *Client) Resume(ctx context.Context, handle string, optFns ...func(*Acqu
 	return a.conclude(a.drive(ctx, a.resuming(h.ID)))
 }
 
-// misfits says why this client cannot go on with a handle.
+// misfits are the reasons why this client cannot go on with a handle.
 func (h *handle) misfits(c *Client, namespace bool) []error {
 	var errs []error
 	if h.Table != "" && !sameTable(h.Table, c.store.table) {
@@ -121,7 +126,7 @@ func (h *handle) misfits(c *Client, namespace bool) []error {
 	return errs
 }
 
-// continued is the kind of a tenure that goes on in another process: only its own row gives it.
+// continued is the kind of a tenure that goes on in another process: only its own row can be taken.
 type continued struct {
 	plain
 	id    string // of the tenure so far

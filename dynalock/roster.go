@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// roster is the tenures of a client: those that are held, and those whose release has failed and may be tried again.
+// roster is the tenures of a client: those that are held, and those whose release has failed and may be retried.
 type roster struct {
 	tasks *tasks
 
 	mu      sync.Mutex              // guards what follows; never held over I/O or a wait
 	tenures map[string]*Lock        // by acquisition id, not by key: two tenures of one key are two locks
-	undone  map[*Lock]time.Duration // tenures whose release failed, and when their leases are over
-	tidying bool                    // a goroutine waits for that
+	undone  map[*Lock]time.Duration // tenures whose release failed, and when their leases expire
+	tidying bool                    // a goroutine waits for the leases to expire
 }
 
 func newRoster(t *tasks) *roster {
 	return &roster{tasks: t, tenures: map[string]*Lock{}, undone: map[*Lock]time.Duration{}}
 }
 
-// apart are the tenures that Close may release and has not tried yet, and those that it must not release because a
-// function runs under them. A tenure whose release failed and whose lease is over is neither.
+// apart lists the tenures that Close may release and has not tried to, and those that it must not release because a
+// function runs under them. A tenure whose release failed and whose lease has expired is in neither list.
 func (r *roster) apart(tried map[*Lock]bool) (held, busy []*Lock) {
 	now := r.tasks.now()
 	r.mu.Lock()
@@ -52,8 +52,8 @@ func (r *roster) tenure(id string) *Lock {
 	return r.tenures[id]
 }
 
-// forget drops the bookkeeping of a tenure that is over for good. Bookkeeping is by tenure: a successor of the same
-// key is not touched.
+// forget removes a tenure that is over. A successor of the same key is not touched, because tenures are kept by
+// acquisition id.
 func (r *roster) forget(l *Lock) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,12 +61,12 @@ func (r *roster) forget(l *Lock) {
 	delete(r.undone, l)
 }
 
-// outlast keeps a tenure whose release failed, for Close to try again, until its lease is over: then it is nobody's.
+// outlast keeps a tenure whose release failed, for Close to retry, until its lease has expired.
 func (r *roster) outlast(l *Lock, until time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
-	case r.tenures[l.id()] != l: // lost before
+	case r.tenures[l.id()] != l: // it was lost before
 	case until <= r.tasks.now():
 		delete(r.tenures, l.id())
 	default:
@@ -77,7 +77,7 @@ func (r *roster) outlast(l *Lock, until time.Duration) {
 	}
 }
 
-// tidy drops the tenures whose release failed once their leases are over, a second late at most.
+// tidy removes the tenures whose release failed when their leases have expired, at most a second later.
 func (r *roster) tidy() {
 	for {
 		r.mu.Lock()

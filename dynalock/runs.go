@@ -11,8 +11,8 @@ import (
 // updReopenRemove goes with a release that opens a period again.
 const updReopenRemove = " REMOVE #finished"
 
-// Runs yields the runs of a job that are known, in no order: a scan of the table, for operators. It ends after the
-// first error, which matches ErrInvalid, ErrStore or ctx.Err().
+// Runs yields the runs of a job that are known, in no order. It is for operators, and scans the whole table. It ends
+// after the first error, which matches ErrInvalid, ErrStore or ctx.Err().
 func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
 	return func(yield func(Run, error) bool) {
 		if job == "" {
@@ -38,9 +38,9 @@ func (c *Client) Runs(ctx context.Context, job string) iter.Seq2[Run, error] {
 	}
 }
 
-// GetRun reads what is known of the run of a period, strongly consistent: one read unit. A period that was never begun,
-// or is not known any more, is a Run with Attempt 0. Errors match ErrInvalid, ErrForeign (the key is that of something
-// else), ErrStore or ctx.Err().
+// GetRun reads the run of a period, strongly consistent: one read unit. The run of a period that was never begun, or is
+// not known any more, has Attempt 0. Errors match ErrInvalid, ErrForeign (the item under the key is not that of a run),
+// ErrStore or ctx.Err().
 func (c *Client) GetRun(ctx context.Context, job, period string) (Run, error) {
 	run := Run{Job: job, Period: period}
 	if err := c.checkPeriod(job, period); err != nil {
@@ -59,7 +59,7 @@ func (c *Client) checkPeriod(job, period string) error {
 	return invalid(append(errs, c.checkKey(periodKey(job, period))...))
 }
 
-// seeRun reads the record of a period. One that was never begun has no version.
+// seeRun reads the record of a period. The record of one that was never begun has no version.
 func (c *Client) seeRun(ctx context.Context, job, period string) (Record, error) {
 	key := periodKey(job, period)
 	a := c.store.look(ctx, key, true)
@@ -78,13 +78,18 @@ func (c *Client) seeRun(ctx context.Context, job, period string) (Record, error)
 
 const notARun = "it is not the run of a period"
 
-// Reopen has a period run again that is over: finished, with an error or without, or begun as often as allowed. Whoever
-// asks for it begins it, with all its attempts. run is what [Client.GetRun], [Client.Runs], [Client.Once] or a
-// [RunError] showed; where that has changed since, the error matches [ErrChanged], and where the run is under way
-// [ErrHeld]: it may be freed ([Client.ForceRelease]) first. A period that is open gets all its attempts again.
+// Reopen opens a period again that is over: finished, with an error or without, or begun as often as allowed. The next
+// call of [Client.Once] for the period begins it, with all its attempts. A period that is open gets all its attempts
+// again. run is what [Client.GetRun], [Client.Runs], [Client.Once] or a [RunError] showed. Reopen reads first and then
+// writes: two requests.
 //
-// It looks first and then writes: two requests. Other errors match ErrInvalid (the run was never begun, for one),
-// ErrForeign, ErrStore or ctx.Err(): then the period may have been opened, or be opened yet.
+// nil means that the period is open. Errors match
+//
+//   - [ErrChanged], if the run has changed since run was read;
+//   - [ErrHeld], if the run is under way. Its lock may be freed first, with [Client.ForceRelease];
+//   - ErrInvalid, if the run was never begun, for example;
+//   - ErrForeign;
+//   - ErrStore or ctx.Err(): then the period may have been opened, or be opened later.
 func (c *Client) Reopen(ctx context.Context, run Run) error {
 	if err := c.checkPeriod(run.Job, run.Period); err != nil {
 		return err
@@ -131,7 +136,8 @@ func (c *Client) Reopen(ctx context.Context, run Run) error {
 	})
 }
 
-// same tells whether two readings of a run show it in the same state. Who ran it knows its times by another clock.
+// same reports whether two readings of a run show it in the same state. The times are not compared, because the client
+// that ran it has them by another clock.
 func (r *Run) same(o Run) bool {
 	return r.Token == o.Token && r.Attempt == o.Attempt && r.FinishedAt.IsZero() == o.FinishedAt.IsZero()
 }

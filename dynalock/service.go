@@ -11,15 +11,15 @@ import (
 	"github.com/aws/smithy-go/middleware"
 )
 
-// copyLife is how long a copy of a request can still apply: DynamoDB refuses a signature that is older. Until then,
-// and as long again for clocks and for the TTL's own clock, nothing vanishes that keeps such a copy from applying.
+// copyLife is how long a copy of a request can still apply: DynamoDB refuses an older signature. An item that keeps
+// such a copy from applying stays for three times as long, to allow for the clients' clocks and for that of the TTL.
 const (
 	copyLife  = 5 * time.Minute
 	tombstone = 3 * copyLife
 )
 
-// serverTime is DynamoDB's own time, which every answer of it carries in whole seconds; zero where the answer does
-// not, or is not DynamoDB's.
+// serverTime is DynamoDB's own time, which each of its answers carries in whole seconds. It is zero if the answer has
+// none, or is not DynamoDB's.
 func serverTime(meta middleware.Metadata, err error) time.Time {
 	if err == nil {
 		if isStranger(meta) {
@@ -39,9 +39,9 @@ func serverTime(meta middleware.Metadata, err error) time.Time {
 	return t
 }
 
-// misdated tells whether DynamoDB refused a request for the time in its signature: by a clock that is off, or by the
-// Date of a stranger, which the SDK believes like any other. The SDK marks such a refusal, and signs right from then
-// on.
+// misdated reports whether DynamoDB refused a request for the time in its signature. Either a clock is wrong, or the
+// Date of a stranger was, which the SDK believes like any other. The SDK marks such an error, and signs correctly from
+// then on.
 func misdated(err error) bool {
 	var probable interface {
 		error
@@ -56,13 +56,13 @@ var skewCodes = map[string]bool{
 	"SignatureDoesNotMatch": true, "AuthFailure": true, "AccessDeniedException": true,
 }
 
-// serviceClock estimates DynamoDB's time from the local wall clock. Each answer bounds the offset between the two
-// from both sides; the bounds of many answers narrow it. It also remembers what the client has seen of each key, so
-// that its own tokens and stamps of a key never go back.
+// serviceClock estimates DynamoDB's time from the local wall clock. Each answer bounds the offset between the two from
+// both sides, and the bounds of many answers narrow it. The clock also remembers what the client has seen of each key,
+// so that the client's own tokens and stamps of a key never go back.
 type serviceClock struct {
 	mu   sync.Mutex
-	now  bounds // within which the offset, service minus local, lies
-	odd  bounds // of an answer that contradicted it by far: believed when the next one agrees
+	now  bounds // the offset, DynamoDB's time minus the local one, lies within
+	odd  bounds // those of an answer that contradicted now by far: believed when the next answer agrees
 	keys map[string]seen
 }
 
@@ -71,12 +71,12 @@ type bounds struct {
 	low, high time.Duration
 }
 
-// apart is how far the two contradict each other; 0 where they agree.
+// apart is how far the two contradict each other; 0 if they agree.
 func (b bounds) apart(o bounds) time.Duration {
 	return max(b.low-o.high, o.low-b.high, 0)
 }
 
-// seen is the largest token of a key, the acquisition that has it, and the latest stamp.
+// seen is the largest token of a key, the acquisition that has this token, and the latest stamp of the key.
 type seen struct {
 	token uint64
 	by    string
@@ -86,11 +86,11 @@ type seen struct {
 // maxSeen bounds the memory for what a client has seen of keys.
 const maxSeen = 10_000
 
-// maxStep is how far one answer may move the estimate. Farther, a second one has to confirm it.
+// maxStep is how far one answer may move the estimate. A larger step has to be confirmed by a second answer.
 const maxStep = time.Minute
 
-// observe takes note of an answer that the service stamped with t, in whole seconds. sure says that t is why the
-// service refused the request: its clock and the local one are known to differ.
+// observe takes note of an answer that DynamoDB stamped with t, in whole seconds. sure says that DynamoDB refused the
+// request for the time in its signature: its clock and the local one are known to differ.
 func (s *serviceClock) observe(sent, got, t time.Time, sure bool) {
 	if t.IsZero() {
 		return
@@ -100,7 +100,7 @@ func (s *serviceClock) observe(sent, got, t time.Time, sure bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now
-	if !now.known { // a request is not accepted whose signer's clock is further off
+	if !now.known { // DynamoDB refuses a request if the clock that signed it is further off
 		now = bounds{low: -copyLife, high: copyLife}
 	}
 	switch apart := now.apart(b); {
@@ -114,8 +114,8 @@ func (s *serviceClock) observe(sent, got, t time.Time, sure bool) {
 	}
 }
 
-// offset is the estimate: none as long as the local clock may be right, which it mostly is to a few milliseconds; else
-// the middle.
+// offset is the estimate. It is 0 as long as the local clock may be right, which it mostly is to a few milliseconds;
+// else it is the middle of the bounds.
 func (s *serviceClock) offset() time.Duration {
 	if b := s.now; b.low > 0 || b.high < 0 {
 		return b.low + (b.high-b.low)/2
@@ -123,22 +123,22 @@ func (s *serviceClock) offset() time.Duration {
 	return 0
 }
 
-// floor is what the token of an item without one starts at: the service's time in microseconds, which fits 53 bits,
-// and never below a token that this client has seen of the key.
+// floor is the number at which the token of an item without one starts: DynamoDB's time in microseconds, which fits
+// into 53 bits, and never below a token that this client has seen of the key.
 func (s *serviceClock) floor(key string, local time.Time) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return max(uint64(s.micros(local)), s.keys[key].token)
 }
 
-// millis is the service's time in unix milliseconds, as well as it is known.
+// millis is DynamoDB's time in unix milliseconds, as well as it is known.
 func (s *serviceClock) millis(local time.Time) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.micros(local) / 1000
 }
 
-// stamp is the service's time in unix milliseconds for a write of the key: never before least, nor before a stamp
+// stamp is DynamoDB's time in unix milliseconds for a write of the key. It is never before least, nor before a stamp
 // that this client has seen of the key.
 func (s *serviceClock) stamp(key string, local time.Time, least int64) int64 {
 	s.mu.Lock()
@@ -150,7 +150,7 @@ func (s *serviceClock) micros(local time.Time) int64 {
 	return max(0, local.Add(s.offset()).UnixMicro())
 }
 
-// outdone tells whether this client has seen a larger token of the key, or this one with another acquisition.
+// outdone reports whether this client has seen a larger token of the key, or this token with another acquisition.
 func (s *serviceClock) outdone(key string, token uint64, by string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,8 +179,8 @@ func (s *serviceClock) saw(key string, token uint64, by string, stamp int64) {
 	s.keys[key] = was
 }
 
-// earliest is the service's time, or a little before it: the earliest that fits its answers. Where there was none it is
-// the local time.
+// earliest is DynamoDB's time, or a little before it: the earliest time that fits its answers. Before the first answer
+// it is the local time.
 func (s *serviceClock) earliest(local time.Time) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,7 +190,7 @@ func (s *serviceClock) earliest(local time.Time) time.Time {
 	return local.Round(0)
 }
 
-// settled tells that no answer contradicts the estimate.
+// settled reports that no answer contradicts the estimate.
 func (s *serviceClock) settled() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,13 +8,13 @@ import (
 // sightings is what a client has seen of locks that others hold.
 type sightings struct {
 	now   func() time.Duration  // the monotonic clock
-	waits func(key string) bool // tells whether a call waits for the key
+	waits func(key string) bool // reports whether a call waits for the key
 
 	mu      sync.Mutex // guards what follows; never held over I/O or a wait
 	watches map[string]watch
 }
 
-// of is what was seen of a key last.
+// of is the last sighting of a key.
 func (g *sightings) of(key string) (w watch, known bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -22,15 +22,15 @@ func (g *sightings) of(key string) (w watch, known bool) {
 	return w, known
 }
 
-// drop forgets a key whose lock this client holds.
+// drop forgets a key, because this client holds its lock.
 func (g *sightings) drop(key string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.watches, key)
 }
 
-// watch is what is known of a lock that somebody else holds. It outlives the call that saw it, so that a process
-// whose calls are shorter than a lease still takes a dead holder's lock.
+// watch is what is known of a lock that another client holds. It outlives the call that saw it, so that a process whose
+// calls are shorter than a lease still takes a dead holder's lock.
 type watch struct {
 	record Record        // without its data
 	since  time.Duration // the monotonic clock after the first answer with this version
@@ -38,11 +38,11 @@ type watch struct {
 	used   time.Duration
 }
 
-// maxWatches bounds the memory for locks that others hold and nobody waits for.
+// maxWatches bounds the memory for locks that others hold and no call waits for.
 const maxWatches = 10_000
 
-// observe notes an answer that shows r, and returns for how long the version has stood still since and for how long
-// this tenure has been seen.
+// observe notes an answer that shows r. It returns for how long the version has stood still, and for how long this
+// tenure has been seen.
 func (g *sightings) observe(r *Record, got time.Duration) (still, tenure time.Duration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -62,8 +62,8 @@ func (g *sightings) observe(r *Record, got time.Duration) (still, tenure time.Du
 	return got - w.since, got - w.began
 }
 
-// evictWatch drops the least recently used of a few, and never one that somebody waits with: many would take one
-// another's, and none see a whole lease.
+// evictWatch drops the least recently used of a few watches, and never one that a call waits with. Otherwise many
+// waiters would evict one another's watches, and none would see a whole lease.
 func (g *sightings) evictWatch() {
 	oldest, n := "", 0
 	for key, w := range g.watches {
@@ -79,8 +79,8 @@ func (g *sightings) evictWatch() {
 	}
 }
 
-// dead returns what is known of key when its version has been watched standing still for the whole lease stored in
-// the item: the lock may be taken over, on condition of that version.
+// dead returns the watch of key, and reports whether its version has stood still for the whole lease stored in the
+// item: then the lock may be taken over, on condition of that version.
 func (g *sightings) dead(key string) (watch, bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

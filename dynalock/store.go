@@ -22,9 +22,9 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// DynamoDB is the part of [*dynamodb.Client] that this package calls. Lock requests are made with the SDK's
-// retries switched off: the retry of a conditional write that was applied fails its own condition. An answer over HTTP
-// without a request id or a checksum, one of which every answer of DynamoDB has, is not believed: it is [ErrStore].
+// DynamoDB is the part of [*dynamodb.Client] that this package calls. Lock requests are made with the SDK's retries
+// switched off, because the retry of a conditional write that was applied fails its own condition. Every answer of
+// DynamoDB has a request id and a checksum. An answer over HTTP that has neither is not believed: it is [ErrStore].
 type DynamoDB interface {
 	GetItem(context.Context, *dynamodb.GetItemInput, ...func(*dynamodb.Options)) (*dynamodb.GetItemOutput, error)
 	UpdateItem(context.Context, *dynamodb.UpdateItemInput, ...func(*dynamodb.Options)) (*dynamodb.UpdateItemOutput, error)
@@ -48,9 +48,9 @@ type store struct {
 	db          DynamoDB
 	table       string
 	opt         *Options
-	credentials aws.CredentialsProvider // of the SDK's client; nil: it finds them itself
+	credentials aws.CredentialsProvider // of the SDK's client; nil: that finds them itself
 	tasks       *tasks
-	retrying    func(context.Context, Event) // told of a request that failed and is made again
+	retrying    func(context.Context, Event) // called for a request that failed and is retried
 	service     serviceClock
 	known       service
 }
@@ -59,27 +59,27 @@ type store struct {
 func once(o *dynamodb.Options) { o.Retryer = aws.NopRetryer{} }
 
 // verdict is what an answer, or its absence, says about one attempt of a conditional write. Only applied and refused
-// speak of the item. The others are about this attempt alone: somebody on the way, such as a proxy, may have repeated
-// it and passed the second answer on, so a version that was ever sent may be in the item.
+// speak of the item. The others are about this attempt alone: a proxy on the way may have repeated the request and
+// passed the second answer on, so a version that was ever sent may be in the item.
 type verdict int
 
 const (
-	inDoubt verdict = iota // no answer, or one that does not say: it may have been applied, or be applied later
+	inDoubt verdict = iota // no answer, or one that does not say: the write may have been applied, or be applied later
 	applied
 	refused  // the condition did not hold
-	rejected // an answer that says not applied, worth another attempt: throttled, conflicting, not sent
-	fatal    // the same, and the next attempt will fare no better
-	declined // nobody sent it
+	rejected // the answer says that it was not applied, and a retry may help: throttled, conflicting, not sent
+	fatal    // the answer says that it was not applied, and a retry will not help
+	declined // it was not sent
 )
 
 // answer is the outcome of one request.
 type answer struct {
 	verdict verdict
-	item    item              // ALL_NEW when applied, the refusing item when refused
+	item    item              // ALL_NEW when applied, the item that refused the write when refused
 	sent    heartbeat.Reading // just before the request was sent
 	got     heartbeat.Reading // just after the answer came in
 	err     error
-	crash   *PanicError // of the caller's own code
+	crash   *PanicError // a panic of the caller's own code
 }
 
 // verdictOf says what an error means for the write.
@@ -128,7 +128,7 @@ func verdictOf(err error) verdict {
 	return inDoubt
 }
 
-// hopeless are the codes of errors that the next attempt meets again.
+// hopeless are the codes of errors that a retry meets again.
 var hopeless = map[string]bool{
 	"ResourceNotFoundException": true, "AccessDeniedException": true, "ValidationException": true,
 	"UnrecognizedClientException": true,
@@ -136,7 +136,7 @@ var hopeless = map[string]bool{
 	"IncompleteSignatureException": true,
 }
 
-// unsent reports errors that came up before the request left: no credentials, no endpoint, no connection.
+// unsent reports whether an error came up before the request left: no credentials, no endpoint, no connection.
 func unsent(err error) bool {
 	var dial *net.OpError
 	if errors.As(err, &dial) && dial.Op == "dial" {
@@ -195,7 +195,7 @@ func (s *store) hint(err error) string {
 	return ""
 }
 
-// where names the Region and the endpoint that were asked, as far as they are known.
+// where names the Region and the endpoint that the request went to, as far as they are known.
 func (s *store) where(err error) string {
 	text := ""
 	if client, ok := s.db.(*dynamodb.Client); ok && client.Options().Region != "" {
@@ -213,7 +213,7 @@ func (s *store) storeError(op, key string, err error) error {
 	return &StoreError{Op: op, Table: s.table, Key: key, Hint: s.hint(err), Err: err}
 }
 
-// operation is one of those that a client asks DynamoDB for.
+// operation is one of the operations of DynamoDB that a client uses.
 type operation uint32
 
 const (
@@ -235,17 +235,17 @@ func (o operation) String() string {
 	return "Scan"
 }
 
-// service is what a client knows of DynamoDB: which operations it has been served.
+// service is what a client knows of DynamoDB: which operations have succeeded.
 type service struct {
-	served atomic.Uint32   // operations
+	served atomic.Uint32   // operations that have succeeded
 	warned [2]atomic.Int64 // monotonic clock at the last warning of a retry, and of a doubt
 }
 
 func (s *service) serves(op operation) { s.served.Or(uint32(op)) }
 
-// mayPass tells whether an answer that is final for a client that was never served may pass by itself: credentials that
-// are being rotated, a provider that failed once, a table that is being restored, a policy that is being changed. A
-// permission that was never there for this operation does not come by itself.
+// mayPass reports whether an error that is final for a client that was never served may pass by itself: credentials are
+// being rotated, a provider failed once, a table is being restored, a policy is being changed. A permission that this
+// operation never had does not come by itself.
 func (s *service) mayPass(op operation, a *answer) bool {
 	served := operation(s.served.Load())
 	if served == 0 {
@@ -263,14 +263,14 @@ func (s *service) mayPass(op operation, a *answer) bool {
 	return passing[api.ErrorCode()]
 }
 
-// passing are the codes of answers that pass, see mayPass.
+// passing are the codes of errors that may pass; see mayPass.
 var passing = map[string]bool{
 	"UnrecognizedClientException": true, "InvalidSignatureException": true, "IncompleteSignatureException": true,
 	"ExpiredTokenException": true, "ExpiredToken": true, "MissingAuthenticationTokenException": true,
 	"MissingAuthenticationToken": true, "InvalidClientTokenId": true, "ResourceNotFoundException": true,
 }
 
-// request makes one attempt of a request, bounded by the timeout. The time that the credentials take is not part of it.
+// request makes one attempt of a request. The timeout bounds it, without the time that the credentials take.
 func (s *store) request(
 	ctx context.Context, timeout time.Duration, op operation,
 	send func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error),
@@ -289,7 +289,7 @@ func (s *store) request(
 		}
 		if attempt(); misdated(a.err) {
 			s.service.observe(a.sent.Wall, s.opt.clock.Now().Wall, serverTime(meta, a.err), true)
-			attempt() // once more, signed right; sent is the first's, which somebody on the way may have passed on
+			attempt() // again, signed correctly; sent is that of the first request, which a proxy may have passed on
 		}
 	}
 	a.got = s.opt.clock.Now()
@@ -302,7 +302,7 @@ func (s *store) request(
 	decided := a.verdict == refused || errors.As(a.err, &cancelled)
 	if a.err == nil && isStranger(meta) || decided && isStrange(a.err) {
 		a.verdict, a.err = inDoubt, errStranger
-		if s.known.served.Load() == 0 { // it will be lost later, whatever it is
+		if s.known.served.Load() == 0 { // then a retry meets the same stranger
 			a.verdict = fatal
 		}
 	}
@@ -324,17 +324,17 @@ func (s *store) request(
 	return a
 }
 
-// noIdentity is in the SDK's and our own error where there are no credentials.
+// noIdentity is in the SDK's error, and in our own, if there are no credentials.
 const noIdentity = "get identity"
 
 // resolved are credentials that were found before the request.
 type resolved aws.Credentials
 
-// Retrieve gives them.
+// Retrieve implements aws.CredentialsProvider.
 func (r resolved) Retrieve(context.Context) (aws.Credentials, error) { return aws.Credentials(r), nil }
 
-// authorize finds the credentials for a request, which may take longer than the request: a role that is assumed, a
-// login. It gives the options of the request.
+// authorize finds the credentials for a request, and makes the options of the request. It may take longer than the
+// request itself: a role is assumed, for example.
 func (s *store) authorize(ctx context.Context) (func(*dynamodb.Options), error) {
 	if s.credentials == nil {
 		return once, nil
@@ -357,7 +357,7 @@ func (s *store) authorize(ctx context.Context) (func(*dynamodb.Options), error) 
 	}, nil
 }
 
-// credentialsOf are those of the SDK's client; nil where there are none to be found before a request.
+// credentialsOf are those of the SDK's client; nil if there are none to be found before a request.
 func credentialsOf(db DynamoDB) aws.CredentialsProvider {
 	client, ok := db.(*dynamodb.Client)
 	if !ok {
@@ -370,11 +370,11 @@ func credentialsOf(db DynamoDB) aws.CredentialsProvider {
 	return provider
 }
 
-// errStranger: something else answered, such as a proxy that asks for a login. Nothing is known of the write.
+// errStranger: something else answered, for example a proxy that asks for a login. Nothing is known of the write.
 var errStranger = errors.New("what answered is no DynamoDB, or something on the way has removed its request id")
 
-// isStranger tells an answer over HTTP that does not bear what every answer of DynamoDB does, whatever the protocol.
-// The SDK takes an empty one for success. What a wrapper makes up is not judged.
+// isStranger reports whether an answer over HTTP lacks the headers that every answer of DynamoDB has. The SDK takes an
+// empty answer for success. An answer that a wrapper made up is not judged.
 func isStranger(meta middleware.Metadata) bool {
 	if _, named := awsmiddleware.GetRequestIDMetadata(meta); named {
 		return false
@@ -388,7 +388,7 @@ func isStranger(meta middleware.Metadata) bool {
 	return true
 }
 
-// isStrange is the same of an error.
+// isStrange is isStranger for an error.
 func isStrange(err error) bool {
 	var resp *awshttp.ResponseError
 	if !errors.As(err, &resp) || resp.Response == nil || resp.Response.Response == nil {
@@ -397,7 +397,7 @@ func isStrange(err error) bool {
 	return resp.ServiceRequestID() == "" && resp.Response.Header.Get(checksumHeader) == ""
 }
 
-// checksumHeader is the other header that only DynamoDB gives: a proxy may have removed the first.
+// checksumHeader is the other header that only DynamoDB sets. A proxy may have removed the first one.
 const checksumHeader = "X-Amz-Crc32"
 
 // update makes one attempt of an UpdateItem.
@@ -405,7 +405,7 @@ func (s *store) update(ctx context.Context, timeout time.Duration, in *dynamodb.
 	return s.updateWith(ctx, timeout, func() *dynamodb.UpdateItemInput { return in })
 }
 
-// updateWith is update for a request that is made when its credentials are there: it tells the time.
+// updateWith is update for a request that is built when its credentials are there, because it contains the time.
 func (s *store) updateWith(ctx context.Context, timeout time.Duration, in func() *dynamodb.UpdateItemInput) answer {
 	return s.request(ctx, timeout, opUpdate,
 		func(ctx context.Context, once func(*dynamodb.Options)) (item, middleware.Metadata, error) {

@@ -16,10 +16,10 @@ import (
 
 // TableOptions of [CreateTable] and [CheckTable]. They have to agree with the [Options] of the clients.
 type TableOptions struct {
-	PartitionKey       string // default "key"
-	SortKey            string // default: none
-	TimeToLive         bool   // enables TTL on the attribute "ttl", for Options.Retention
-	DeletionProtection bool   // of a table that is created; one that exists is left as it is
+	PartitionKey       string // name of the partition key; default "key"
+	SortKey            string // name of the sort key; default: none
+	TimeToLive         bool   // enable TTL on the attribute "ttl", for Options.Retention, for example; default: no
+	DeletionProtection bool   // protect a table that is created; one that exists is left as it is; default: no
 }
 
 // Severity of a [Finding].
@@ -45,7 +45,7 @@ func (s Severity) String() string {
 	return fmt.Sprintf("Severity(%d)", int(s))
 }
 
-// Finding is one thing about a table that its locks should know.
+// Finding is a fact about a table that matters for its locks.
 type Finding struct {
 	Severity Severity
 	Problem  string
@@ -73,13 +73,18 @@ func tableOptions(db DynamoDB, table string, optFns []func(*TableOptions)) (Tabl
 	return o, invalid(errs)
 }
 
-// CreateTable creates the table with on-demand billing, waits until it is ACTIVE and has its TTL enabled where asked
-// for; TTL that is still being enabled is not waited for. Processes may call it at the same time.
+// CreateTable creates the table with on-demand billing, waits until it is ACTIVE, and enables TTL if the options ask
+// for it. It does not wait until TTL is enabled. Processes may call it at the same time.
 //
-// A table that exists and fits is success: its TTL is enabled where asked for, and never disabled; its billing and
-// deletion protection stay as they are, and [CheckTable] tells of them. One that is being deleted is made anew when it
-// is gone. One that does not fit, by its keys or by TTL on another attribute, is an error that says how, and it is left
-// as it is. Errors match ErrInvalid, ErrStore or ctx.Err().
+// If the table exists, its keys are checked:
+//
+//   - A table that fits is success. Its TTL is enabled if the options ask for it, and never disabled. Its billing and
+//     deletion protection stay as they are; [CheckTable] reports them.
+//   - A table that does not fit, by its keys or by TTL on another attribute, is left as it is. The error matches
+//     ErrInvalid and says how it does not fit.
+//   - A table that is being deleted is created again when it is gone.
+//
+// nil means that the table is there and fits. Errors match ErrInvalid, ErrStore or ctx.Err().
 func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*TableOptions)) error {
 	o, err := tableOptions(db, table, optFns)
 	if err != nil {
@@ -127,8 +132,8 @@ func CreateTable(ctx context.Context, db DynamoDB, table string, optFns ...func(
 	return nil
 }
 
-// waitActive waits until the table can be used. One that existed and is missing was deleted, and is nil; one that was
-// just created may not be seen yet.
+// waitActive waits until the table can be used. A table that existed and is missing was deleted: the result is nil. A
+// table that was just created may be missing for a while.
 func waitActive(ctx context.Context, db DynamoDB, table string, was bool) (*types.TableDescription, error) {
 	for wait := shortestPause; ; wait = min(2*wait, longestPause) {
 		desc, err := describe(ctx, db, table)
@@ -176,9 +181,10 @@ func pause(ctx context.Context, table string, d time.Duration) error {
 	}
 }
 
-// enableTTL enables TTL unless it is. Whoever starts at the same time does so too, so a refusal may mean that another
-// was faster; that is looked up, for a few times because a change is not seen at once. What is refused still, such as
-// a second change within the hour, is an error. Another change of the table that is under way is waited for.
+// enableTTL enables TTL unless it is enabled. Processes that start at the same time all do so, and a refusal may mean
+// that another one was faster. So the state is read again, a few times because a change is not seen at once. A request
+// that is still refused, such as a second change within the hour, is an error. If another change of the table is under
+// way, enableTTL waits for it.
 func enableTTL(ctx context.Context, db DynamoDB, table string) error {
 	refusals := 3
 	for wait := shortestPause; ; wait = min(2*wait, longestPause) {
@@ -207,7 +213,7 @@ func enableTTL(ctx context.Context, db DynamoDB, table string) error {
 	}
 }
 
-// ttlEnabled reports whether TTL is, or is being, enabled. On another attribute than ours it is an error.
+// ttlEnabled reports whether TTL is, or is being, enabled. TTL on another attribute than ours is an error.
 func ttlEnabled(ctx context.Context, db DynamoDB, table string) (bool, error) {
 	out, err := db.DescribeTimeToLive(ctx, &dynamodb.DescribeTimeToLiveInput{TableName: &table})
 	if err != nil {
@@ -220,8 +226,8 @@ func ttlEnabled(ctx context.Context, db DynamoDB, table string) (bool, error) {
 	return on, nil
 }
 
-// CheckTable says what is wrong, or worth knowing, about a table that is to hold locks. No findings: all is well.
-// Errors match ErrInvalid, ErrStore or ctx.Err().
+// CheckTable reports what is wrong, or worth knowing, about a table that is to hold locks. It returns no findings if
+// there is nothing to report. Errors match ErrInvalid, ErrStore or ctx.Err().
 func CheckTable(ctx context.Context, db DynamoDB, table string, optFns ...func(*TableOptions)) ([]Finding, error) {
 	o, err := tableOptions(db, table, optFns)
 	if err != nil {
@@ -309,7 +315,7 @@ func schemaFindings(desc *types.TableDescription, o TableOptions) []Finding {
 			slices.Contains([]string{have[types.KeyTypeHash], have[types.KeyTypeRange]}, name) {
 			found = append(found,
 				Finding{
-					Fatal, fmt.Sprintf("key attribute %q has type %s in place of S", name, d.AttributeType),
+					Fatal, fmt.Sprintf("key attribute %q has type %s instead of S", name, d.AttributeType),
 					"use a table whose keys are strings",
 				})
 		}
@@ -317,7 +323,7 @@ func schemaFindings(desc *types.TableDescription, o TableOptions) []Finding {
 	return found
 }
 
-// ttlFindings looks at what DynamoDB deletes by itself.
+// ttlFindings checks which items DynamoDB deletes by itself.
 func ttlFindings(ttl *types.TimeToLiveDescription, o TableOptions) []Finding {
 	name, on := ttlAttribute(ttl)
 	switch {
@@ -354,7 +360,7 @@ func tableError(db DynamoDB, op, table string, err error) error {
 	return s.storeError(op, "", err)
 }
 
-// sameTable tells whether two names or ARNs may be of one table, in whichever Region.
+// sameTable reports whether two names or ARNs may be those of one table, in any Region.
 func sameTable(a, b string) bool {
 	account, name := splitTable(a)
 	otherAccount, otherName := splitTable(b)

@@ -19,7 +19,7 @@ type tasks struct {
 	ctx     context.Context // of work in the background; ends with Close
 	stop    context.CancelCauseFunc
 	closing chan struct{} // closed when Close begins
-	idle    chan struct{} // closed when closing is and nothing is under way any more
+	idle    chan struct{} // closed when closing is closed and nothing is under way any more
 
 	mu     sync.Mutex         // guards what follows; never held over I/O or a wait
 	n      int                // calls and goroutines under way
@@ -35,12 +35,12 @@ func newTasks(o *Options) *tasks {
 	return t
 }
 
-// now is the monotonic clock, the only one that a waiter trusts.
+// now reads the monotonic clock, the only clock that a waiter trusts.
 func (t *tasks) now() time.Duration { return t.clock.Now().Mono }
 
-// beginClosing has no further call begin, and none of the functions awaited in which inside was begun. first is false
-// where another Close is under way; awaited then says that it waits for such a function. done is to be called when this
-// Close is.
+// beginClosing lets no further call begin, and excuses inside and the functions in which it was begun: this Close does
+// not wait for them. The caller calls done when this Close is done. first is false if another Close is under way;
+// awaited then reports whether that waits for one of these functions.
 func (t *tasks) beginClosing(inside *duty) (duties []*duty, done func(), awaited, first bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -55,21 +55,21 @@ func (t *tasks) beginClosing(inside *duty) (duties []*duty, done func(), awaited
 	return slices.Collect(maps.Keys(t.duties)), done, false, true
 }
 
-// busy tells whether anything but functions that Close waits for is under way.
+// busy reports whether anything is under way besides the functions that Close waits for.
 func (t *tasks) busy() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.n > len(t.duties)
 }
 
-// serves tells whether ctx is that of a function that Close waits for.
+// serves reports whether ctx is that of a function that Close waits for.
 func (t *tasks) serves(ctx context.Context) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.awaited(t.dutyOf(ctx))
 }
 
-// enter begins a call that Close waits for; false when the client is closing.
+// enter begins a call that Close waits for. It reports false, and begins none, if the client is closing.
 func (t *tasks) enter() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -96,13 +96,13 @@ func (t *tasks) exit() {
 	}
 }
 
-// background runs f in a goroutine that Close joins, on a context with the values of ctx that ends with the client.
-// It reports false, and does nothing, when the client is closed.
+// background runs f in a goroutine that Close joins, on a context with the values of ctx that ends with the client. It
+// reports false, and does nothing, if the client is closed.
 func (t *tasks) background(ctx context.Context, f func(ctx context.Context)) bool {
 	return t.sheltered(ctx, f, nil)
 }
 
-// sheltered is background for code of the caller: failed is told of its panics.
+// sheltered is background for the caller's own code: failed is called with its panic.
 func (t *tasks) sheltered(ctx context.Context, f func(ctx context.Context), failed func(*PanicError)) bool {
 	return t.spawn(func() {
 		ctx, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -112,7 +112,7 @@ func (t *tasks) sheltered(ctx context.Context, f func(ctx context.Context), fail
 	}, failed)
 }
 
-// spawn runs f in a goroutine that Close joins; see shelter for failed. It reports false, and does nothing, when the
+// spawn runs f in a goroutine that Close joins; see shelter for failed. It reports false, and does nothing, if the
 // client is closed.
 func (t *tasks) spawn(f func(), failed func(*PanicError)) bool {
 	f = t.shelter(f, failed)
@@ -133,9 +133,9 @@ func (t *tasks) spawn(f func(), failed func(*PanicError)) bool {
 	return true
 }
 
-// heed makes a request for a caller, who gets the end of ctx for an answer where the store does not heed it: a
-// wrapper that sleeps, for one. The request also ends with the client, and when stop, which may be nil, is closed. A
-// panic of the store's goes on here.
+// heed makes a request for a caller. When ctx ends, the caller gets its error, even if the store does not heed ctx (a
+// wrapper that sleeps, for example). The request also ends with the client, and when stop, which may be nil, is closed.
+// A panic of the store goes on here.
 func (t *tasks) heed(ctx context.Context, stop <-chan struct{}, request func(ctx context.Context) answer) answer {
 	done := make(chan answer, 1)
 	bound, cancel := context.WithCancelCause(ctx)
@@ -154,7 +154,7 @@ func (t *tasks) heed(ctx context.Context, stop <-chan struct{}, request func(ctx
 	case <-stop:
 		cancel(ErrClosed)
 	}
-	grace := time.NewTimer(closeGrace / 2) // one that heeds it says more
+	grace := time.NewTimer(closeGrace / 2) // a store that heeds ctx says more
 	defer grace.Stop()
 	select {
 	case a := <-done:
@@ -168,7 +168,7 @@ func (t *tasks) heed(ctx context.Context, stop <-chan struct{}, request func(ctx
 // sleep waits on the client's clock; the end of ctx ends it with its error.
 func (t *tasks) sleep(ctx context.Context, d time.Duration) error { return t.sleepOr(ctx, d, nil) }
 
-// rest is a sleep that the beginning of Close ends, too, with ErrClosed.
+// rest is a sleep that also ends when Close begins, with ErrClosed.
 func (t *tasks) rest(ctx context.Context, d time.Duration) error {
 	return t.sleepOr(ctx, d, t.closing)
 }

@@ -6,8 +6,9 @@ import (
 	"unicode/utf8"
 )
 
-// printable makes a text that anybody may have written fit for one line of a log or a terminal. What is not printable
-// (line ends, escape sequences, marks that turn the direction of writing, bytes that are no UTF-8) is escaped as in Go.
+// printable makes a text that any program may have written fit for one line of a log or a terminal. What is not
+// printable (line ends, escape sequences, marks that turn the direction of writing, bytes that are not UTF-8) is
+// escaped as in Go.
 func printable(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); {

@@ -14,7 +14,7 @@ import (
 // The attributes of a job that has ticks.
 const (
 	attrTick   = "tick"     // S the last tick that was begun, or where the schedule begins, in RFC 3339
-	attrTicked = "tickedAt" // N unix milliseconds by the service's clock, when it was begun
+	attrTicked = "tickedAt" // N unix milliseconds by DynamoDB's clock, when the tick was begun
 )
 
 var tickNames = map[string]string{"#tick": attrTick, "#ticked": attrTicked}
@@ -24,22 +24,22 @@ const (
 	condTicked   = condJob + " AND attribute_not_exists(#paused) AND #tick = :seenTick"
 	condUnticked = condJob + " AND attribute_not_exists(#tick)"
 
-	// updTick notes that a tick is begun, which is a start, and updSchedule where a schedule begins.
+	// updTick notes that a tick is begun, which is a start. updSchedule notes where a schedule begins.
 	updTick     = updStart + ", #tick = :tick, #ticked = :now"
 	updSchedule = updJob + ", #tick = :tick"
 )
 
-// Schedule says when a job is due. It is the interface of the usual parsers of cron expressions, and that of package
-// adapters/cron. Next is called with times in UTC, and its answer may follow from t alone: all processes have to agree
+// Schedule says when a job is due. It is the interface of the usual parsers of cron expressions, and of package
+// adapters/cron. Next is called with times in UTC, and its result must follow from t alone. All processes have to agree
 // on the ticks, so a schedule must not depend on when its process began, nor on the machine's time zone.
 type Schedule interface {
-	// Next is the first tick after t. The zero time says that there is none.
+	// Next is the first tick after t. The zero time means that there is none.
 	Next(t time.Time) time.Time
 }
 
-// Every is due at each multiple of d, plus offset: Every(24*time.Hour, 2*time.Hour) at 02:00 UTC. Multiples count as
-// [time.Time.Truncate] counts them, so that a week begins on Monday, 00:00 UTC. d is 1 s to 1 year, offset 0 to less
-// than d, both in whole seconds; [Client.Tick] refuses others.
+// Every makes a schedule that is due at each multiple of d, plus offset: Every(24*time.Hour, 2*time.Hour) is due at
+// 02:00 UTC. Multiples count as [time.Time.Truncate] counts them, so a week begins on Monday, 00:00 UTC. d is 1 s to 1
+// year (366 days), and offset is 0 to less than d, both in whole seconds. [Client.Tick] refuses others.
 func Every(d, offset time.Duration) Schedule { return every{d, offset} }
 
 type every struct{ d, offset time.Duration }
@@ -62,15 +62,15 @@ func (e every) validate() (errs []error) {
 	return errs
 }
 
-// CatchUp says what becomes of ticks that were missed: no process ran, the job was paused, or a tick before took longer
-// than the interval.
+// CatchUp says which ticks run of those that were missed, because no process ran, the job was paused, or an earlier
+// tick took longer than the interval.
 type CatchUp int
 
-// What can become of them.
+// The ways to catch up.
 const (
-	CatchUpLatest CatchUp = iota // the latest one runs, late
-	CatchUpAll                   // all of them run, the oldest first, at most MaxCatchUp
-	CatchUpNone                  // none runs that is late: by a minute, or half of the time to the next one
+	CatchUpLatest CatchUp = iota // the latest missed tick runs, late
+	CatchUpAll                   // all missed ticks run, the oldest first, at most MaxCatchUp
+	CatchUpNone                  // no tick runs that is late: by a minute, or by half of the time to the next tick
 )
 
 // String names the constant.
@@ -89,13 +89,12 @@ func (u CatchUp) String() string {
 // TickOptions of one call of [Client.Tick]. Zero fields take the documented defaults. All processes of a job should use
 // the same.
 type TickOptions struct {
-	// CatchUp says what becomes of ticks that were missed. Default CatchUpLatest.
+	// CatchUp says which ticks run of those that were missed. Default CatchUpLatest.
 	CatchUp CatchUp
-	// MaxCatchUp bounds how many of the ticks that were missed run with CatchUpAll: the latest ones. 1 to 10000,
-	// default 100.
+	// MaxCatchUp bounds how many missed ticks run with CatchUpAll: the latest ones. 1 to 10000, default 100.
 	MaxCatchUp int
 
-	// Of the run of each tick, as in [OnceOptions].
+	// The options of the run of each tick, as in [OnceOptions].
 	Lease        time.Duration
 	MaxAttempts  int
 	RetryOnError int
@@ -103,37 +102,46 @@ type TickOptions struct {
 	Keep         time.Duration
 	Reason       string
 
-	// Done is told of each run that this call began, and with what error, and of a tick that could not be run:
-	// ErrExhausted, ErrForeign. The same goes to the client's Logger where there is an error. Tick waits for it.
-	// Default: nobody.
+	// Done, if set, is called after each run that this call began, with the error of that run, and for a tick that could
+	// not be run (ErrExhausted, ErrForeign). Tick waits for it. An error goes to the client's Logger, too. Default: none.
 	Done func(run Run, err error)
 }
 
-// Tick runs fn at each tick of a schedule, each once however many processes call Tick for the job, until ctx is done.
-// fn is given the time at which the tick was due. The run of a tick is one of [Client.Once] with that time in UTC (RFC
-// 3339) for its period: Runs lists it, MaxAttempts, RetryOnError and what fn returns mean the same, and Reopen has a
-// tick run again that is still the last one.
+// Tick runs fn at each tick of a schedule until ctx is done. Each tick runs once, however many processes call Tick for
+// the job. fn gets the time at which the tick was due. The run of a tick is one of [Client.Once], and its period is
+// that time in UTC (RFC 3339): [Client.Runs] lists it, and MaxAttempts, RetryOnError and the result of fn mean the
+// same. [Client.Reopen] has a tick run again if it is still the last one.
 //
-// All processes of a job have to pass the same schedule. Where they do not, because a rolling deploy changes it or one
-// of them is mistyped, the ticks of all the schedules run, still one at a time. A process that finds the last tick not
-// to be one of its own schedule tells the Logger, at most once a minute.
+// All processes of a job have to pass the same schedule. If they do not, because a rolling deploy changes it or one of
+// them is mistyped, the ticks of all these schedules run, still one at a time. A process that finds that the last tick
+// is not one of its own schedule logs that, at most once a minute.
 //
-// Ticks are due by DynamoDB's clock, known to about a second, whatever the machine's clock says: no tick begins before
-// its time, and where nothing is in the way it begins within about two seconds. Ticks of a job never run at the same
-// time: those that become due while one runs count as missed, as do those of an outage or a pause, and CatchUp says
-// what becomes of them. What was missed is told by the job's item, which keeps the last tick that was begun: a job that
-// is new begins with the first tick after the first call of Tick. A run whose process dies is begun again by another
-// one when its lease has run out; one that was told to stop at once.
+// When ticks run:
 //
-// An ordinary stop, by the end of ctx, returns ctx.Err() when fn has returned. nil says that the schedule has no more
-// ticks. Other errors match ErrInvalid, ErrClosed, ErrHeld or ErrForeign (the job's key, "once/" and its name, is that
-// of something else), and ErrStore where DynamoDB refuses the first request for a cause that does not pass by itself:
-// no table, no permission. Otherwise Tick goes on trying, from the first request on, and tells the Logger. fn's errors
-// end nothing.
+//   - Ticks are due by DynamoDB's clock, which is known to about a second, whatever the machine's clock says. No tick
+//     begins before its time. If nothing is in the way, it begins within about two seconds.
+//   - A job that is new begins with the first tick after the first call of Tick.
+//   - Ticks of a job never run at the same time. Those that become due while one runs count as missed, as do those of
+//     an outage or a pause, and CatchUp says which of them run. The job's item keeps the last tick that was begun, so
+//     what was missed is known after a restart.
+//   - A run whose process dies is begun again by another process when its lease has expired. A run that was told to
+//     stop is begun again at once.
 //
-// Cost: three writes for each tick, by the process that runs it. Every process reads the job once for each tick, and
-// every other one reads the run until it is finished, seldom: mostly once where it takes less than a second, at most
-// every MaxPoll, and every half lease in the end. Each of these is half a read unit. The process that ran a tick goes
+// Tick returns
+//
+//   - nil, if the schedule has no more ticks;
+//   - ctx.Err() after an ordinary stop, by the end of ctx, when fn has returned;
+//   - an error that matches ErrInvalid or ErrClosed;
+//   - an error that matches ErrHeld or ErrForeign, if the job's key ("once/" and its name) is that of a lock or of an
+//     item that is not a job;
+//   - an error that matches ErrStore, if DynamoDB refuses the first request for a cause that does not pass by itself:
+//     no table, no permission.
+//
+// It retries any other failure, from the first request on, and logs it. An error of fn ends nothing.
+//
+// It costs three writes for each tick, by the process that runs it. Every process reads the job once for each tick.
+// Every other process reads the run until it is finished: mostly once if it takes less than a second, at most every
+// MaxPoll, and in the end every half lease. Each of these reads is half a read unit. The process that ran a tick goes
 // first at the next one, so that others do not write in vain.
 func (c *Client) Tick(
 	ctx context.Context, job string, s Schedule, fn func(ctx context.Context, l *Lock, due time.Time) error,
@@ -169,17 +177,17 @@ type ticker struct {
 	options  TickOptions
 	once     OnceOptions
 
-	answered bool          // the table has
-	hopeless bool          // it has not, and to ask again does not help
+	answered bool          // the table has answered
+	hopeless bool          // it has not, and a retry does not help
 	fresh    bool          // the next look at the job has to be consistent
 	due      time.Time     // before that there is nothing to do
 	alarm    time.Duration // the same by the monotonic clock
 	noted    time.Time     // the last tick that this call has noted as begun
-	watched  time.Time     // a tick that somebody runs
-	begun    time.Time     // when it was begun
+	watched  time.Time     // a tick that another process runs
+	begun    time.Time     // when watched was begun
 	over     time.Time     // the last tick that is known to be over
-	mine     bool          // and was run here
-	odd      time.Duration // monotonic clock when it was last told that others have another schedule; 0: never
+	mine     bool          // this call ran it
+	odd      time.Duration // monotonic clock when another schedule was last logged; 0: never
 }
 
 func (t *ticker) validate() error {
@@ -209,8 +217,8 @@ func (o *TickOptions) validate() (errs []error) {
 // periodOf names the run of a tick.
 func periodOf(tick time.Time) string { return tick.UTC().Format(time.RFC3339Nano) }
 
-// maxSleep is how long a process sleeps before it looks at its clock again: no timer sees a suspension, nor a clock
-// that is set.
+// maxSleep is how long a process sleeps before it looks at its clock again, because no timer notices a suspension, or a
+// clock that is set.
 const maxSleep = 10 * time.Second
 
 // run goes from tick to tick.
@@ -231,7 +239,7 @@ func (t *ticker) run(ctx context.Context) error {
 		default:
 			failures++
 			wait = backoff(failures)
-			t.c.opt.Logger.WarnContext(ctx, "ticks of a job are held up", "key", jobKey(t.job),
+			t.c.opt.Logger.WarnContext(ctx, "ticks of a job are delayed", "key", jobKey(t.job),
 				"failures", failures, "error", err)
 		}
 		if err := t.c.tasks.rest(ctx, min(wait, maxSleep)); err != nil {
@@ -244,8 +252,8 @@ var errNoMoreTicks = errors.New("the schedule has no more ticks")
 
 // step does what is due, if anything is, and says how long to wait before the next step.
 func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
-	// A clock that was set back, and one that stood still in sleep, are each overruled by the other. The look at the
-	// job tells which is right.
+	// A wall clock that was set back is overruled by the monotonic clock, and a monotonic clock that stood still during a
+	// suspension by the wall clock. The look at the job tells which one is right.
 	if wait := min(t.due.Sub(t.now()), t.alarm-t.c.now()); wait > 0 {
 		return wait, nil
 	}
@@ -285,7 +293,7 @@ func (t *ticker) step(ctx context.Context) (wait time.Duration, err error) {
 	return t.untilNext(job.LastTick)
 }
 
-// differs tells, once a minute, that the last tick is not one of this schedule.
+// differs logs, once a minute, that the last tick is not one of this schedule.
 func (t *ticker) differs(ctx context.Context, last time.Time) {
 	if now := t.c.now(); t.odd == 0 || now-t.odd >= time.Minute {
 		t.odd = now
@@ -293,11 +301,11 @@ func (t *ticker) differs(ctx context.Context, last time.Time) {
 	}
 }
 
-// now is DynamoDB's time, or a little before it: no earlier than that no tick is due.
+// now is DynamoDB's time, or a little before it, so that no tick begins before it is due.
 func (t *ticker) now() time.Time { return t.c.store.service.earliest(t.c.opt.clock.Now().Wall) }
 
-// look reads the job, and when its last tick was begun. The answer carries DynamoDB's time, too: a clock that was set
-// is noticed before a tick is taken for due.
+// look reads the job, and when its last tick was begun. The answer carries DynamoDB's time, too, so that a clock that
+// was set is noticed before a tick counts as due.
 func (t *ticker) look(ctx context.Context) (job Job, begun time.Time, err error) {
 	for range 3 {
 		a := t.c.store.look(ctx, jobKey(t.job), t.fresh)
@@ -317,7 +325,7 @@ func (t *ticker) look(ctx context.Context) (job Job, begun time.Time, err error)
 	return job, begun, nil
 }
 
-// note writes the job's item. It reports false where the condition does not hold: somebody else was faster.
+// note writes the job's item. It reports false if the condition does not hold, because another process was faster.
 func (t *ticker) note(ctx context.Context, cond, update string, values item) (noted bool, err error) {
 	w, id := t.c.jobWrite(update), newID()
 	w.cond = cond
@@ -361,7 +369,7 @@ func (t *ticker) begin(ctx context.Context, last, tick time.Time) (wait time.Dur
 	return wait, err
 }
 
-// attempt runs a tick that nobody runs, and tells whether it is over then.
+// attempt runs a tick that no process runs, and reports whether it is over then.
 func (t *ticker) attempt(ctx context.Context, tick time.Time) (over bool, wait time.Duration, err error) {
 	fn := func(ctx context.Context, l *Lock) error { return t.fn(ctx, l, tick) }
 	run, err := t.c.runPeriod(ctx, t.job, periodOf(tick), fn, &t.once)
@@ -381,13 +389,13 @@ func (t *ticker) attempt(ctx context.Context, tick time.Time) (over bool, wait t
 	case hopeless || !run.FinishedAt.IsZero():
 		t.over = tick
 		return true, 0, nil
-	case run.Ran || errors.Is(err, ErrHeld) || errors.Is(err, ErrPaused): // it is open, or others are at it
+	case run.Ran || errors.Is(err, ErrHeld) || errors.Is(err, ErrPaused): // it is open, or another process runs it
 		return false, t.c.opt.MaxPoll, nil
 	}
 	return false, 0, err
 }
 
-// became says what has become of a tick that has an error.
+// became says how the run of a tick that has an error ended.
 func (t *ticker) became(ctx context.Context, run Run, err error) (level slog.Level, what string) {
 	switch {
 	case !run.Ran:
@@ -400,8 +408,8 @@ func (t *ticker) became(ctx context.Context, run Run, err error) (level slog.Lev
 	return slog.LevelWarn, "tick of a job is not done, and is begun again"
 }
 
-// settle finds out whether the last tick that was begun is over, and watches it if not. If its run has stopped it is
-// begun again.
+// settle finds out whether the last tick that was begun is over, and watches it if it is not. If its run has stopped,
+// settle begins it again.
 func (t *ticker) settle(ctx context.Context, tick, begun time.Time) (over bool, wait time.Duration, err error) {
 	over, wait, err = t.glance(ctx, tick, begun)
 	switch {
@@ -414,7 +422,7 @@ func (t *ticker) settle(ctx context.Context, tick, begun time.Time) (over bool, 
 	return t.attempt(ctx, tick)
 }
 
-// glance looks at the run of a tick. It says whether the run is over or, where it is under way, when to look again.
+// glance reads the run of a tick. It reports whether the run is over and, if it is under way, when to look again.
 func (t *ticker) glance(ctx context.Context, tick, begun time.Time) (over bool, wait time.Duration, err error) {
 	c, key := t.c, periodKey(t.job, periodOf(tick))
 	a := c.store.look(ctx, key, false)
@@ -432,7 +440,7 @@ func (t *ticker) glance(ctx context.Context, tick, begun time.Time) (over bool, 
 		return true, 0, nil
 	case r.Version == "" && age > t.options.Keep-time.Minute: // it is finished, and forgotten since
 		return true, 0, nil
-	case r.Version == "" && age < lease && !tick.Equal(t.noted): // who has noted it is about to begin it
+	case r.Version == "" && age < lease && !tick.Equal(t.noted): // the process that has noted it is about to begin it
 		return false, min(poll(age), lease-age), nil
 	case r.State == Held:
 		still, seen := c.sightings.observe(&r, a.got.Mono)
@@ -443,7 +451,7 @@ func (t *ticker) glance(ctx context.Context, tick, begun time.Time) (over bool, 
 	return false, 0, nil
 }
 
-// choose says which tick after the last one is to be begun now; zero: none.
+// choose is the tick after the last one that is to be begun now; zero if there is none.
 func (t *ticker) choose(last time.Time) time.Time {
 	now, limit := t.now(), 1
 	if t.options.CatchUp == CatchUpAll {
@@ -459,7 +467,7 @@ func (t *ticker) choose(last time.Time) time.Time {
 	return due[0]
 }
 
-// grace is how late a tick is not late yet.
+// grace is how late a tick may begin and not count as late.
 func (t *ticker) grace(tick time.Time) time.Duration {
 	if next := t.schedule.Next(tick); next.After(tick) {
 		return min(time.Minute, next.Sub(tick)/2)
@@ -467,7 +475,7 @@ func (t *ticker) grace(tick time.Time) time.Duration {
 	return time.Minute
 }
 
-// missed are the ticks after one that are due, at most the latest n of them.
+// missed are the ticks after a time that are due, at most the latest n of them.
 func missed(s Schedule, after, now time.Time, n int) (due []time.Time) {
 	for window := time.Minute; ; window *= 4 { // as few as need be are computed
 		from := now.Add(-window)
@@ -486,8 +494,8 @@ func missed(s Schedule, after, now time.Time, n int) (due []time.Time) {
 	}
 }
 
-// untilNext is how long nothing is due. Whoever did not run the last tick leaves the first chance to the one who did:
-// two who write at the same time pay twice.
+// untilNext is the time until the next tick. A process that did not run the last tick leaves the first chance to the
+// one that did, because two writes at the same time cost twice as much.
 func (t *ticker) untilNext(last time.Time) (wait time.Duration, err error) {
 	from := t.now()
 	if last.After(from) {

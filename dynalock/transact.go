@@ -20,13 +20,14 @@ import (
 // maxTransactItems is DynamoDB's limit for one transaction.
 const maxTransactItems = 100
 
-// tokenLife is how long a transaction in doubt is repeated: DynamoDB knows a client token for 10 minutes, and would
-// apply the transaction once more after that.
+// tokenLife is how long a transaction in doubt is retried. DynamoDB knows a client token for 10 minutes, and would
+// apply the transaction again after that.
 const tokenLife = 9 * time.Minute
 
-// ConditionCheck goes into the caller's own TransactWriteItems: the transaction commits only if this tenure still
-// holds the lock, decided by DynamoDB at the instant of the commit, with no clock involved (what Chubby calls
-// checking a sequencer). It costs two write units. The items must be in the table's account and Region.
+// ConditionCheck makes an item for the caller's own TransactWriteItems. The transaction commits only if this tenure
+// still holds the lock. DynamoDB decides that at the instant of the commit, and no clock is involved. (Chubby calls it
+// checking a sequencer.) The check costs two write units. All items of the transaction must be in the account and
+// Region of the lock's table.
 func (l *Lock) ConditionCheck() types.TransactWriteItem {
 	return l.check("", 0)
 }
@@ -45,7 +46,7 @@ func (l *Lock) check(more string, n uint64) types.TransactWriteItem {
 	}}
 }
 
-// guarded is one call of Transact: the transaction that it repeats under one client token, and what is known of it.
+// guarded is one call of Transact: the transaction that it retries under one client token, and what is known of it.
 type guarded struct {
 	l       *Lock
 	items   []types.TransactWriteItem
@@ -54,12 +55,12 @@ type guarded struct {
 	first   heartbeat.Reading // when it was sent for the first time
 	doubt   bool              // it may have been applied, or be applied yet
 	void    bool              // it cannot be applied any more, unless it has been
-	refusal error             // a condition of the caller's refused an attempt
-	until   time.Duration     // how long it is repeated once the lock is over
+	refusal error             // set if a condition of the caller's own has rejected an attempt
+	until   time.Duration     // how long it is retried once the lock is over
 	strange time.Duration     // since when a table or a permission is missing that may be the caller's; 0: none is
 }
 
-// begin makes the transaction anew, of which nothing was sent.
+// begin makes a new transaction, of which nothing was sent.
 func (g *guarded) begin() {
 	l := g.l
 	l.mu.Lock()
@@ -75,19 +76,26 @@ func (g *guarded) begin() {
 	g.first, g.doubt, g.void, g.refusal = l.c.opt.clock.Now(), false, false, nil
 }
 
-// Transact writes items, at most 99, in one transaction that commits only if this tenure still holds the lock.
-// Conflicts (with this lock's own heartbeat, for one), throttling and lost answers are repeated under one client
-// token until ctx ends or the lock is lost, and after a lost answer for 9 minutes at most, since DynamoDB knows the
-// token for 10: so a transaction is applied once. Where a condition of the caller's own items refuses an attempt, an
-// earlier one, or a copy of it that the network has kept, may still be under way: a heartbeat makes them void, and the
-// transaction is sent once more, to be told whether one was applied before. A refusal costs these two requests more.
+// Transact writes 1 to 99 items in one transaction, which commits only if this tenure still holds the lock.
 //
-// nil means that the items were written. A lost lock is a [*LostError] (ErrLost), and nothing was written. A failed
-// condition of the caller's own items is the SDK's TransactionCanceledException inside an ErrStore, and nothing was
-// written either; its reasons are in the order of items, with that of the lock last. The hint of a [*StoreError] blames
-// the lock's table only where DynamoDB says that it is the lock's. A missing table or permission that may be of items
-// is repeated for one lease at most. Other errors match ErrInvalid, ErrReleased, ErrStore or ctx.Err(); with the last
-// two, the lock still held or not, it may have been applied.
+// It retries conflicts (with this lock's own heartbeat, for example), throttling and lost answers under one client
+// token, until ctx ends or the lock is lost. After a lost answer it retries for 9 minutes at most, since DynamoDB knows
+// the token for 10. So a transaction is applied at most once. A table or a permission that is missing, and may be that
+// of items, is retried for one lease at most.
+//
+// If a condition of the caller's own items rejects an attempt, an earlier attempt, or a copy that the network has kept,
+// may still be under way. A heartbeat makes these void, and the transaction is sent again, to learn whether one was
+// applied before. That costs these two requests more.
+//
+// nil means that the items were written. Errors match
+//
+//   - ErrLost (a [*LostError]), if the lock was lost: nothing was written.
+//   - ErrReleased, if the lock was released: nothing was written.
+//   - ErrInvalid, if there are no items, or too many: nothing was written.
+//   - ErrStore and the SDK's TransactionCanceledException, if a condition of the caller's own items failed: nothing was
+//     written. The reasons are in the order of items, and that of the lock is the last.
+//   - ErrStore otherwise, or ctx.Err(): whether the lock is still held or not, the items may have been written. The
+//     hint of the [*StoreError] blames the lock's table only if DynamoDB says that it is the lock's.
 func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) error {
 	if n := len(items); n == 0 || n >= maxTransactItems {
 		return invalid([]error{fmt.Errorf("items has %d entries, allowed: 1 to %d", n, maxTransactItems-1)})
@@ -122,7 +130,7 @@ func (l *Lock) Transact(ctx context.Context, items ...types.TransactWriteItem) e
 	}
 }
 
-// refused looks at an answer that is not nil, and says whether it is the answer of the call.
+// refused looks at an answer that is an error, and reports whether it is the result of the call.
 func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) {
 	l := g.l
 	var cancelled *types.TransactionCanceledException
@@ -133,7 +141,7 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 	g.strange = 0
 	check, own, again := cancellation(cancelled)
 	switch {
-	// it is ours still, so the write was made void; had it been applied, this were nil
+	// the lock is still ours, so the write was made void; if it had been applied, there would be no error
 	case check != nil && l.shows(check.Item):
 		if g.refusal != nil {
 			return true, g.failed(g.refusal)
@@ -158,8 +166,8 @@ func (g *guarded) refused(ctx context.Context, a answer) (done bool, err error) 
 	return false, nil
 }
 
-// failed wraps what the SDK said. The hint speaks of the lock's table only where the error is about it: one about the
-// whole call does not say which of its items it means.
+// failed wraps the SDK's error. The hint speaks of the lock's table only if the error is about that table: an error
+// about the whole call does not say which of its items it means.
 func (g *guarded) failed(err error) error {
 	c := g.l.c
 	e := &StoreError{Op: "transact", Table: c.store.table, Key: g.l.key, Err: err}
@@ -188,8 +196,8 @@ func (g *guarded) failed(err error) error {
 	return e
 }
 
-// foreign tells whether an answer that may be about a table of the caller's own has come for a whole lease. About the
-// lock's alone it is repeated: that was there before.
+// foreign reports whether an error that may be about a table of the caller's own has come for a whole lease. An error
+// about the lock's table alone is retried, because that table was there before.
 func (g *guarded) foreign(err error) bool {
 	var api smithy.APIError
 	if !errors.As(err, &api) || api.ErrorCode() != "ResourceNotFoundException" &&
@@ -205,7 +213,7 @@ func (g *guarded) foreign(err error) bool {
 	return now-g.strange >= g.l.timing.lease
 }
 
-// blame says by the order of the reasons whose item cancelled the transaction.
+// blame names the items that cancelled the transaction, by the order of the reasons.
 func (g *guarded) blame(e *types.TransactionCanceledException) string {
 	var by []string
 	for i, r := range e.CancellationReasons {
@@ -260,8 +268,8 @@ func (g *guarded) pause(ctx context.Context, n int, a answer) error {
 	}
 	var err error
 	if g.doubt && l.Err() != nil {
-		// It may have been applied while the lock was held. Asking again under the same client token is harmless
-		// (the check still decides) and the only way to know; for one more lease.
+		// It may have been applied while the lock was held. A retry under the same client token is harmless (the check still
+		// decides), and the only way to know. It goes on for one more lease.
 		if g.until == 0 {
 			g.until = l.c.now() + l.timing.lease
 		}
@@ -278,8 +286,8 @@ func (g *guarded) pause(ctx context.Context, n int, a answer) error {
 	return nil
 }
 
-// void makes the guarded writes of this tenure up to n void: none that is still under way will be applied. It makes
-// one attempt.
+// void makes the guarded writes of this tenure up to n void: none of them that is still under way applies. It makes one
+// attempt.
 func (l *Lock) void(ctx context.Context, n uint64) bool {
 	if l.take(ctx) != nil {
 		return false
@@ -301,14 +309,15 @@ func (l *Lock) void(ctx context.Context, n uint64) bool {
 	return false
 }
 
-// shows tells whether an item is that of this tenure, alive.
+// shows reports whether an item shows this tenure holding the lock.
 func (l *Lock) shows(it item) bool {
 	r := decode(l.key, it)
 	return r.State == Held && r.id() == l.id() && r.Token == l.token
 }
 
-// cancellation reads the reasons: the lock's own check (the last item) refused, or a condition of the caller's own did,
-// or there is nothing worse than conflicts and throttling, which are worth another attempt.
+// cancellation reads the reasons. check is that of the lock's own check (the last item), if it failed. own reports that
+// a condition of the caller's own failed. again reports that there is nothing worse than conflicts and throttling,
+// which are worth a retry.
 func cancellation(e *types.TransactionCanceledException) (check *types.CancellationReason, own, again bool) {
 	again = len(e.CancellationReasons) > 0
 	for i, r := range e.CancellationReasons {

@@ -285,7 +285,7 @@ func TestASignalBetweenTwoTriesLeavesThePeriodOpen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start(nil, "once", "j", "p", "-v", "--retries", "3", "--retry-pause", "1h", "--", "false")
-	p.expect("is tried again")
+	p.expect("is retried")
 	p.signal(syscall.SIGTERM)
 	if said := p.expect("dynalock-admin:"); said != "dynalock-admin: ended by signal: terminated" {
 		t.Errorf("it says %q", said)
