@@ -10,12 +10,12 @@ type Reading struct {
 	Wall time.Time     // wall clock: may be stepped
 }
 
-// Since reports the largest time that any of the three clocks says has passed since earlier, and the gap: by how
-// much that exceeds the monotonic clock, because the machine was suspended or its wall clock set forward. Neither
-// is ever negative.
+// Since reports how much time has passed since earlier, by the clock that says that most has passed, and the gap: by
+// how much that exceeds the time of the monotonic clock, because the machine was suspended or its wall clock was set
+// forward. Neither is ever negative.
 func (r Reading) Since(earlier Reading) (elapsed, gap time.Duration) {
 	mono := max(r.Mono-earlier.Mono, 0)
-	// Round(0) takes Go's monotonic reading away, on which Sub would otherwise look instead of the wall clock.
+	// Round(0) removes Go's monotonic reading, which Sub would otherwise use instead of the wall clock.
 	elapsed = max(mono, r.Boot-earlier.Boot, r.Wall.Round(0).Sub(earlier.Wall.Round(0)))
 	return elapsed, elapsed - mono
 }
@@ -30,8 +30,8 @@ func unexplained(elapsed, gap time.Duration) bool {
 	return gap > elapsed/8+50*time.Millisecond
 }
 
-// Clock is the seam through which simulations give each client clocks of its own. It must be safe for concurrent
-// use and must not block: it is read with a lock held. Timers run on the monotonic clock.
+// Clock is the seam through which simulations give each client clocks of its own. It must be safe for concurrent use,
+// and must not block, because it is read with a mutex held. Timers run on the monotonic clock.
 type Clock interface {
 	Now() Reading
 	NewTimer(d time.Duration) Timer
@@ -44,15 +44,15 @@ type Timer interface {
 	Stop() bool
 }
 
-// SystemClock returns the clocks of this machine. Reading them costs less than a microsecond and no memory. Inside
-// a testing/synctest bubble they run on the bubble's time, and show no suspension.
+// SystemClock returns the clocks of this machine. To read them takes less than a microsecond and allocates nothing.
+// Inside a testing/synctest bubble they run on the bubble's time, and show no suspension.
 func SystemClock() Clock { return systemClock{} }
 
 type systemClock struct{}
 
 var started = time.Now()
 
-// Now adds the suspension to Go's monotonic clock, in place of reading CLOCK_BOOTTIME as it is: in a synctest
+// Now adds the suspension to Go's monotonic clock instead of reading CLOCK_BOOTTIME itself, because in a synctest
 // bubble the two would run apart.
 func (systemClock) Now() Reading {
 	now := time.Now()

@@ -26,9 +26,9 @@ func suspended() time.Duration {
 	return time.Duration(now)
 }
 
-// steady reads a difference of two clocks. A thread that loses its CPU between the two sees too large a one; on a
-// throttled container that would look like a suspension every few minutes. The error is never negative, so a
-// difference that grew is read again, and the least counts.
+// steady reads the difference of two clocks. A thread that loses its CPU between the two reads sees a difference that
+// is too large. In a throttled container that would look like a suspension every few minutes. The error is never
+// negative, so a difference that grew is read again, and the smallest one counts.
 func steady(last int64, read func() int64) int64 {
 	const noise = int64(time.Millisecond)
 	least := read()
@@ -46,7 +46,7 @@ func bootMinusMono() int64 {
 	return clockGettime(clockBoottime) - mono
 }
 
-// clockGettime is 0 where a sandbox forbids the call: then the boot-time clock equals the monotonic one.
+// clockGettime is 0 if a sandbox forbids the call: then the boot-time clock equals the monotonic one.
 func clockGettime(id uintptr) int64 {
 	var ts syscall.Timespec
 	_, _, errno := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, id, uintptr(unsafe.Pointer(&ts)), 0)

@@ -11,7 +11,7 @@ import (
 
 // How a lease ends, and why calls are refused. Match them with errors.Is.
 var (
-	// ErrGone is for Renew to return, wrapped or not: the lease is definitely lost, and trying again is of no use.
+	// ErrGone is for Renew to return, wrapped or not: the lease is lost for certain, and a retry is of no use.
 	ErrGone = errors.New("heartbeat: lease gone")
 	// ErrDeadline: no renewal was acknowledged within Trust.
 	ErrDeadline = errors.New("heartbeat: no acknowledgement before the deadline")
@@ -23,43 +23,47 @@ var (
 	ErrClosed = errors.New("heartbeat: scheduler closed")
 )
 
-// Attempt tells a renewal about itself.
+// Attempt describes one attempt of a renewal.
 type Attempt struct {
-	N    int           // 1 for the first attempt since the last acknowledgement, 2 for the first retry ...
-	Late time.Duration // how much later than planned it started, for want of a slot or of a CPU
-	Sent Reading       // taken just before Renew was called: an acknowledgement is credited from here
+	N    int           // 1 for the first attempt since the last acknowledgement, 2 for the first retry, and so on
+	Late time.Duration // how much later than planned it started, because there was no slot or no CPU
+	Sent Reading       // taken just before Renew was called: an acknowledgement counts from here
 }
 
 // Config says how one lease is kept. It is validated by [Scheduler.Add].
 type Config struct {
-	// Period is the longest time from one acknowledged send to the next renewal, as long as a slot is free.
-	// 0: a static lease, never renewed, only watched until its deadline.
+	// Period is the longest time from one acknowledged send to the next renewal, as long as a slot is free. 0 makes a
+	// static lease, which is never renewed, only watched until its deadline.
 	Period time.Duration
-	// Trust is how long one acknowledgement is trusted, counted from the Reading before its request was sent, by
-	// whichever clock says that most time has passed. Greater than Period, at most ten years.
+	// Trust is how long one acknowledgement is trusted, counted from the Reading before its request was sent, by the clock
+	// that says that most time has passed. Greater than Period, at most ten years.
 	Trust time.Duration
-	// AttemptTimeout is when an attempt's context is cancelled (cause: context.DeadlineExceeded) and its slot is
-	// given to another lease; at the lease's deadline at the latest. 0: Period.
+	// AttemptTimeout is the time after which an attempt's context is cancelled (the cause is context.DeadlineExceeded) and
+	// its slot is given to another lease. That happens at the lease's deadline at the latest. Default (0): Period.
 	AttemptTimeout time.Duration
-	// Limit is the age, counted from Acked, at which the lease ends whatever the renewals say. 0: none.
+	// Limit is the age, counted from Acked, at which the lease ends even if its renewals succeed. Default (0): none.
 	Limit time.Duration
 	// Acked is the Reading from before the request that won the lease was first sent.
 	Acked Reading
-	// Bind, if not nil, is called by Add with the lease that it makes, before Renew or Ended can be: for storing
-	// the lease where those two find it. Until Add keeps it, it is not valid, and of its methods only Stop has an
-	// effect; if Add is refused, it never is.
+	// Bind, if not nil, is called by Add with the lease that it makes, before Renew or Ended can be called. It stores the
+	// lease where those two find it. Until Add keeps it, the lease is not valid, and only Stop has an effect. If Add
+	// returns an error, the lease is never valid.
 	Bind func(l *Lease)
-	// Renew makes one renewal and returns nil once it has been acknowledged. An error that matches ErrGone ends the
-	// lease; after any other it is tried again while the lease lasts, and so it is after a runtime.Goexit and after a
-	// panic, which is taken for a *PanicError: the error of a loss shows that of the last attempt. It should return
-	// soon after ctx is done; ctx bears no deadline, because it is cancelled by the scheduler's own clock. Of one lease
-	// no two calls ever run at once: a Renew that ignores ctx keeps its own lease from being renewed, and no other.
+	// Renew makes one renewal, and returns nil once it has been acknowledged. An error that matches ErrGone ends the
+	// lease. After any other error it is retried while the lease lasts, and so it is after a runtime.Goexit and after a
+	// panic, which counts as a *PanicError. The error of a loss contains that of the last attempt.
+	//
+	// Renew should return soon after ctx is done. ctx has no deadline, because the scheduler cancels it by its own clock.
+	// No two calls for one lease run at once: a Renew that ignores ctx keeps its own lease from being renewed, and no
+	// other.
 	Renew func(ctx context.Context, a Attempt) error
-	// Ended, if not nil, is called once when the lease is lost: err matches ErrDeadline, ErrLimit, or is what
-	// Renew returned or what [Lease.End] was given. It is not called for a Stop or Close. It runs on a goroutine
-	// of the scheduler without any lock held, and must not block: it would hold up the news of other losses,
-	// though no renewal and no deadline. It may call any method of the lease, and must not call Close. Nobody waits for
-	// it, so a panic is recovered, and told to slog's default logger with its stack.
+	// Ended, if not nil, is called once when the lease is lost. err matches ErrDeadline or ErrLimit, or is the error that
+	// Renew returned or that [Lease.End] was given. Ended is not called for a Stop or Close.
+	//
+	// Ended runs on a goroutine of the scheduler, without any mutex held, and must not block: it would delay the
+	// announcement of other losses, although no renewal and no deadline. It may call any method of the lease, and must not
+	// call Close. Its caller does not hear of a panic, so a panic is recovered and logged by slog's default logger, with
+	// its stack.
 	Ended func(err error)
 }
 
@@ -89,11 +93,11 @@ func (c *Config) validate() error {
 	return errors.Join(errs...)
 }
 
-// credit is what the last acknowledgement is worth.
+// credit is the trust in the last acknowledgement.
 type credit struct {
 	sent Reading
-	// denied is set when the clocks first spoke against this credit: it was used up, or they disagree. From then
-	// on it is never valid again, whatever a clock that is set back may say; only a later credit is.
+	// denied is set when the clocks first spoke against this credit: it was used up, or they disagree. From then on it is
+	// never valid again, whatever a clock that is set back may say. Only a later credit can be.
 	denied atomic.Pointer[Reading]
 }
 
@@ -103,10 +107,10 @@ func (c *credit) deny(now Reading) bool { return c.denied.CompareAndSwap(nil, &n
 type phase uint8
 
 const (
-	resting phase = iota // until the next renewal is due
-	queued               // due, waiting for a slot
+	resting phase = iota // the next renewal is not due
+	queued               // a renewal is due, and waits for a slot
 	sending              // Renew runs and has a slot
-	overdue              // Renew runs beyond its time and has none
+	overdue              // Renew runs beyond its timeout and has no slot
 )
 
 // Lease is one lease that a [Scheduler] keeps. All methods are safe for concurrent use.
@@ -127,16 +131,19 @@ type Lease struct {
 	eventPos int
 	duePos   int
 	cancel   context.CancelCauseFunc // of the attempt in flight; nil: none
-	returned chan struct{}           // made by who waits for the attempt in flight, closed when it has returned
+	returned chan struct{}           // made by a call that waits for the attempt in flight; closed when it returns
 }
 
-// next is when something is to be done for l.
+// next is the time at which something is to be done for l.
 func (l *Lease) next() time.Duration { return min(l.alarm, l.deadline) }
 
-// Valid reports whether the holder may still act. It looks at the clocks alone: it takes no lock and does not wait.
-// It is false once Trust or Limit has been used up by any clock, after Stop or End, and, when the clocks show a
-// suspension or a step, until a renewal that was sent after it has been acknowledged; noticing that, it has the
-// scheduler renew at once.
+// Valid reports whether the holder may still act. It only looks at the clocks: it takes no mutex and does not wait. It
+// is false
+//
+//   - once any clock says that Trust or Limit has been used up,
+//   - after Stop or End,
+//   - when the clocks show a suspension or a step, until a renewal that was sent after it has been acknowledged. Valid
+//     then has the scheduler renew at once.
 func (l *Lease) Valid() bool {
 	if l.over.Load() {
 		return false
@@ -173,7 +180,7 @@ func (l *Lease) leftAt(c *credit, now Reading) (time.Duration, error) {
 	return left, ErrDeadline
 }
 
-// left is leftAt, except that a credit once seen used up stays so.
+// left is leftAt, except that a credit that was once seen used up stays used up.
 func (l *Lease) left(c *credit, now Reading) (time.Duration, error) {
 	if denied := c.denied.Load(); denied != nil {
 		if left, err := l.leftAt(c, *denied); left <= 0 {
@@ -183,15 +190,15 @@ func (l *Lease) left(c *credit, now Reading) (time.Duration, error) {
 	return l.leftAt(c, now)
 }
 
-// Remaining is the time until the deadline, by the clock that says least is left: 0 or less when the lease is over.
-// While a gap between the clocks makes Valid false, it still counts down to the loss of the lease.
+// Remaining is the time until the deadline, by the clock that says that least is left. It is 0 or less when the lease
+// is over. While a gap between the clocks makes Valid false, it still counts down to the loss of the lease.
 func (l *Lease) Remaining() time.Duration {
 	left, _ := l.remaining()
 	return left
 }
 
-// Deadline is the wall time until which Valid stays true if nothing is acknowledged any more, with Go's monotonic
-// reading where the clock is real; not in the future once the lease is over.
+// Deadline is the wall time until which Valid stays true if no renewal is acknowledged any more. With a real clock it
+// has Go's monotonic reading. It is not in the future once the lease is over.
 func (l *Lease) Deadline() time.Time {
 	left, now := l.remaining()
 	return now.Wall.Add(left)
@@ -206,9 +213,9 @@ func (l *Lease) remaining() (time.Duration, Reading) {
 	return left, now
 }
 
-// Acknowledge credits a renewal that somebody else than the scheduler made and that was acknowledged, such as a
-// write of data that also renews: sent is the scheduler's clock before the request was first sent. It moves the
-// next renewal. It is ignored when an acknowledgement of a later send is known, and when the lease is over.
+// Acknowledge credits a renewal that was acknowledged and that the scheduler did not make, such as a write of data that
+// also renews. sent is the scheduler's clock before the request was first sent. The next renewal moves accordingly. The
+// call is ignored if an acknowledgement of a later send is known, or if the lease is over.
 func (l *Lease) Acknowledge(sent Reading) {
 	s := l.s
 	s.mu.Lock()
@@ -219,8 +226,8 @@ func (l *Lease) Acknowledge(sent Reading) {
 	}
 }
 
-// End tells that the lease was learned to be lost: it ends with err (nil: ErrGone), and Ended is called unless it
-// has been before. It does not wait.
+// End tells the scheduler that the lease is lost. It ends with err (nil: ErrGone), and Ended is called unless it has
+// been called before. End does not wait.
 func (l *Lease) End(err error) {
 	if err == nil {
 		err = ErrGone
@@ -231,8 +238,8 @@ func (l *Lease) End(err error) {
 	l.s.dispatch()
 }
 
-// Kick asks for a renewal as soon as possible. One that is in flight or waits for a slot is taken for it. A static
-// lease is not renewed.
+// Kick asks for a renewal as soon as possible. A renewal that is in flight or waits for a slot counts as that one. A
+// static lease is not renewed.
 func (l *Lease) Kick() {
 	s := l.s
 	s.mu.Lock()
@@ -246,13 +253,14 @@ func (l *Lease) Kick() {
 	s.dispatch()
 }
 
-// Stop ends the lease for its owner: from its begin on Valid is false, no renewal starts and Ended is not called.
-// It cancels the renewal in flight and waits until that has returned, or ctx is done: then it returns ctx's cause,
-// and may be called again to wait. It is idempotent.
+// Stop ends the lease for its owner. From the moment of the call Valid is false, no renewal starts and Ended is not
+// called. Stop cancels the renewal in flight, and waits until that has returned or ctx is done. It is idempotent.
 //
-// Ended may call Stop, because Stop does not wait for an Ended that had begun before. Renew may call Stop with its
-// own context or one made from it, even by context.WithoutCancel; there is nothing to wait for then but the caller,
-// so it returns ErrStopped at once.
+// nil means that no renewal is in flight any more. The error is ctx's cause if ctx was done first: then Stop may be
+// called again, to wait. It is ErrStopped if Renew itself calls Stop, with its own context or one made from it, even by
+// context.WithoutCancel: then there is nothing to wait for but the caller.
+//
+// Ended may call Stop, because Stop does not wait for an Ended that had begun before.
 func (l *Lease) Stop(ctx context.Context) error {
 	s := l.s
 	s.mu.Lock()
@@ -284,7 +292,7 @@ func (l *Lease) Stop(ctx context.Context) error {
 type renewing struct{}
 
 // plan sets when the next renewal is due: a period after the acknowledged send, less a jitter that keeps leases from
-// falling into step; after a failure soon, then less and less often.
+// falling into step. After a failure it is due soon, and after further ones less and less often.
 func (l *Lease) plan(spread time.Duration, now Reading) {
 	s, c := l.s, l.credit.Load()
 	l.phase, l.due, l.alarm = resting, never, never

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// queue orders leases by a time, the earliest first. A lease knows its place in it (-1: none), so that it can be
+// queue orders leases by a time, the earliest first. A lease knows its place in the queue (-1: none), so that it can be
 // moved and removed.
 type queue struct {
 	leases []*Lease

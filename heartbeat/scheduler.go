@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// longestSleep bounds how long the scheduler goes without a look at the clocks. Timers do not count suspension:
-	// this is how late, at most, a loss is announced that happened while the machine slept.
+	// longestSleep bounds the time between two looks at the clocks. Timers do not count suspension, so a loss that
+	// happened while the machine slept is announced at most this late.
 	longestSleep = time.Second
 	// never is later than every time.
 	never time.Duration = math.MaxInt64
@@ -23,17 +23,17 @@ const (
 
 // Options of a [Scheduler]. Zero fields take the defaults.
 type Options struct {
-	// Parallelism is how many renewals are in flight at most; 64. An attempt beyond its time is not counted.
+	// Parallelism is how many renewals are in flight at most. An attempt beyond its timeout does not count. Default 64.
 	Parallelism int
-	// Clock is SystemClock() unless set.
+	// Clock is for simulations. Default SystemClock().
 	Clock Clock
 }
 
-// Scheduler keeps any number of leases: it renews each before its period is over and announces the loss of one at
-// its deadline. All methods are safe for concurrent use.
+// Scheduler keeps any number of leases. It renews each before its period is over, and announces a loss at the deadline.
+// All methods are safe for concurrent use.
 type Scheduler struct {
 	clock    Clock
-	wake     chan struct{} // wakes the loop; holds one, so that nobody waits to send
+	wake     chan struct{} // wakes the loop; holds one, so that no sender waits
 	doubtful atomic.Bool   // clocks were seen to disagree, or a credit used up: look at every lease
 	joined   chan struct{} // closed when it is closed and the last goroutine ends
 
@@ -43,7 +43,7 @@ type Scheduler struct {
 	asleep     time.Duration // until when the loop sleeps, unless woken
 	events     queue         // every lease, by the time at which something is to be done for it
 	due        queue         // leases that wait for a slot, by deadline
-	slots      int           // free ones
+	slots      int           // slots that are free
 	losses     []loss        // not yet announced
 	looping    bool
 	announcing bool
@@ -88,9 +88,9 @@ func New(optFns ...func(*Options)) *Scheduler {
 }
 
 // Add has the scheduler keep a lease that was won by a request sent at cfg.Acked. The first renewal comes at a random
-// point in the second half of the first period. A lease whose trust is used up already is accepted and ends at once.
-// Renew and Ended may be called before Add has returned; where they need the lease, use Bind. The error is ErrClosed
-// after Close, or names every bad field of cfg.
+// point in the second half of the first period. A lease whose trust is used up already is accepted, and ends at once.
+// Renew and Ended may be called before Add has returned: if they need the lease, use Bind. The error is ErrClosed after
+// Close, or names every bad field of cfg.
 func (s *Scheduler) Add(cfg Config) (*Lease, error) {
 	if err := cfg.validate(); err != nil {
 		return nil, err
@@ -129,13 +129,14 @@ func (s *Scheduler) Add(cfg Config) (*Lease, error) {
 	return l, nil
 }
 
-// Close stops every lease without calling Ended, cancels the renewals in flight and waits until every goroutine of
-// the scheduler has ended. It waits for a Renew that ignores its context; see [Scheduler.Shutdown]. Renew and Ended
+// Close stops every lease without calling Ended, cancels the renewals in flight, and waits until every goroutine of the
+// scheduler has ended. It also waits for a Renew that ignores its context; see [Scheduler.Shutdown]. Renew and Ended
 // must not call it.
 func (s *Scheduler) Close() { _ = s.Shutdown(context.Background()) }
 
-// Shutdown is Close with a bound on the wait: when ctx is done it returns ctx's cause. The scheduler is closed then,
-// and what is left are goroutines in which Renew ignores its context or Ended blocks.
+// Shutdown is Close with a bound on the wait. nil means that every goroutine has ended. If ctx is done first, the error
+// is ctx's cause. Then the scheduler is closed all the same, and the remaining goroutines are those in which Renew
+// ignores its context or Ended blocks.
 func (s *Scheduler) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
@@ -173,9 +174,9 @@ func (s *Scheduler) start(fn func()) {
 	}()
 }
 
-// look reads the clocks and moves the scheduler's own time on by whichever of them moved most. So no deadline comes
-// later on it than on any of them, and one queue does for all three. It may come earlier there: what is due is
-// always judged by the clocks themselves. s.mu is held.
+// look reads the clocks, and moves the scheduler's own time on by the clock that moved most. So no deadline comes later
+// on the scheduler's time than on any of the clocks, and one queue is enough for all three. A deadline may come earlier
+// on it, so what is due is always decided by the clocks themselves. s.mu is held.
 func (s *Scheduler) look() Reading {
 	now := s.clock.Now()
 	elapsed, gap := now.Since(s.looked)
@@ -200,7 +201,7 @@ func (s *Scheduler) poke() {
 	}
 }
 
-// loop does what is due and sleeps until the next thing is, as long as there is a lease.
+// loop does what is due, and sleeps until something is due again, as long as there is a lease.
 func (s *Scheduler) loop() {
 	timer := s.clock.NewTimer(0)
 	defer timer.Stop()
@@ -247,7 +248,7 @@ func (s *Scheduler) step() (sleep time.Duration, ok bool) {
 	}
 	sleep = s.events.first().next() - s.now
 	if sleep > 10*time.Millisecond {
-		sleep -= sleep / 8 // another clock may be faster than the one that the timer runs on
+		sleep -= sleep / 8 // another clock may be faster than that of the timer
 	}
 	sleep = min(sleep, longestSleep)
 	s.asleep = s.now + sleep
@@ -291,7 +292,7 @@ func (s *Scheduler) check(l *Lease, now Reading) (alive bool) {
 	return true
 }
 
-// settle puts l where its times belong. s.mu is held.
+// settle puts l into the queues where its times belong. s.mu is held.
 func (s *Scheduler) settle(l *Lease, now Reading) {
 	left, _ := l.left(l.credit.Load(), now)
 	l.deadline = s.now + left
@@ -395,8 +396,8 @@ func (s *Scheduler) conclude(l *Lease, a Attempt, err error) {
 	s.dispatch()
 }
 
-// acknowledge credits a renewal sent at sent, unless l is over by now: a lease that was lost does not come back, and
-// an answer that came too late does not count. s.mu is held.
+// acknowledge credits a renewal sent at sent, unless l is over by now: a lease that was lost does not come back, and an
+// answer that comes too late does not count. s.mu is held.
 func (s *Scheduler) acknowledge(l *Lease, sent, now Reading) {
 	if !s.check(l, now) {
 		return
@@ -420,8 +421,8 @@ func (s *Scheduler) acknowledge(l *Lease, sent, now Reading) {
 	}
 }
 
-// end takes l out of everything; its renewal in flight no longer counts. s.mu is held. Cancelling under it is safe:
-// a context runs nobody's code when it is cancelled.
+// end removes l from the queues, and its renewal in flight does not count any more. s.mu is held. To cancel a context
+// under it is safe, because that runs no code of the owner.
 func (s *Scheduler) end(l *Lease, err error, announce bool) {
 	if l.over.Swap(true) {
 		return
@@ -446,8 +447,8 @@ func (s *Scheduler) end(l *Lease, err error, announce bool) {
 	}
 }
 
-// announce tells the owners of lost leases. It is not the loop that does, so that an Ended that blocks holds up no
-// renewal and no deadline.
+// announce tells the owners of lost leases. It has a goroutine of its own, not that of the loop, so that an Ended that
+// blocks delays no renewal and no deadline.
 func (s *Scheduler) announce() {
 	left := true // by a panic or runtime.Goexit, in an Ended; another goroutine goes on then
 	defer func() {
