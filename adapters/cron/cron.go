@@ -1,6 +1,6 @@
 // Package cron makes schedules of cron expressions, for the ticks of dynalock's Client.Tick. The expressions are parsed
-// by github.com/robfig/cron/v3, the parser of Kubernetes' CronJobs; what it does when clocks change is replaced here by
-// what cron itself does.
+// by github.com/robfig/cron/v3, the parser of Kubernetes' CronJobs. Its behaviour when clocks change is replaced by
+// that of cron itself.
 package cron
 
 import (
@@ -24,15 +24,22 @@ type Schedule struct {
 const anyHour = 1 << 63
 
 // Parse reads a cron expression: five fields (minute, hour, day of the month, month, day of the week), or one of
-// @hourly, @daily, @weekly, @monthly and @yearly. Where both days are given, one of them suffices. zone is where the
-// clock hangs that it goes by; nil is UTC. time.Local is refused: machines need not agree on it.
+// @hourly, @daily, @weekly, @monthly and @yearly. If both days are given, one of them is enough. The expression is read
+// by the clocks of zone; nil is UTC.
 //
-// When clocks are set forward, a tick whose time is skipped comes at the moment of the change, once. When they are set
-// back, a tick whose time comes twice comes the first time. An expression whose hour is "*" goes on by the time that
-// passes: it comes in each hour that there is.
+// When clocks change:
 //
-// An error says what is wrong with the expression; one that never comes, as on February 30, is such an error, and so
-// are "@every", which would count from the start of each process (dynalock.Every does not), and "TZ=".
+//   - They are set forward: a tick whose time is skipped comes once, at the moment of the change.
+//   - They are set back: a tick whose time comes twice comes the first time.
+//   - An expression whose hour is "*" comes in each hour that passes, in both cases.
+//
+// The error says what is wrong:
+//
+//   - The expression cannot be read.
+//   - The expression never comes: on February 30, for example.
+//   - "@every" would count from the start of each process. dynalock.Every does not.
+//   - "TZ=": the time zone is an argument of its own.
+//   - zone is time.Local, on which machines need not agree.
 func Parse(expression string, zone *time.Location) (*Schedule, error) {
 	bad := func(err error) (*Schedule, error) {
 		return nil, fmt.Errorf("cron expression is %q, allowed: five fields, or one of %s: %w", expression,
@@ -66,7 +73,7 @@ func Parse(expression string, zone *time.Location) (*Schedule, error) {
 // String is the expression and the time zone.
 func (s *Schedule) String() string { return s.expression + " " + s.zone.String() }
 
-// Next is the first tick after t, whatever the location of t. The zero time says that there is none in the next five
+// Next is the first tick after t, whatever the location of t. The zero time means that there is none in the next five
 // years.
 func (s *Schedule) Next(t time.Time) time.Time {
 	after := t.In(s.zone)
@@ -105,7 +112,7 @@ func offset(t time.Time) time.Duration {
 	return time.Duration(seconds) * time.Second
 }
 
-// repeats tells a time that the clocks show for the second time.
+// repeats reports that the clocks show this time for the second time.
 func repeats(t time.Time) bool {
 	change, _ := t.ZoneBounds()
 	return !change.IsZero() && t.Sub(change) < offset(change.Add(-time.Second))-offset(change)

@@ -1,9 +1,10 @@
-// Package gocron lets schedulers of github.com/go-co-op/gocron/v2 in many processes share their jobs through
-// dynalock.
+// Package gocron lets schedulers of github.com/go-co-op/gocron/v2 in many processes share their jobs through dynalock.
 //
-// [NewElector] is the better choice: one process schedules, the others stand by. [NewLocker] locks each run of a job
-// for as long as it runs; two schedulers whose clocks differ by more than that both run it. For "once per tick,
-// whatever the clocks" call [dynalock.Client.Once] inside the job, with the tick as its period.
+//   - [NewElector] is usually the better choice: one process schedules, and the others stand by.
+//   - [NewLocker] locks each run of a job while it runs. Two schedulers whose clocks differ by more than that both run
+//     it.
+//   - To run a job once per tick, whatever the clocks say, call [dynalock.Client.Once] inside the job, with the tick as
+//     its period.
 package gocron
 
 import (
@@ -23,13 +24,13 @@ type locker struct {
 	options []func(*dynalock.AcquireOptions)
 }
 
-// NewLocker makes a gocron.Locker. A job whose lock is held elsewhere is not run: one request, no waiting. The lock's
-// key is prefix and the job's name.
+// NewLocker makes a gocron.Locker. A job whose lock is held elsewhere does not run: that takes one request, and no
+// waiting. The lock's key is prefix and the job's name.
 func NewLocker(c *dynalock.Client, prefix string, optFns ...func(*dynalock.AcquireOptions)) gocron.Locker {
 	return &locker{c, prefix, optFns}
 }
 
-// Lock implements gocron.Locker. Its error matches dynalock.ErrHeld where another scheduler runs the job.
+// Lock implements gocron.Locker. Its error matches dynalock.ErrHeld if another scheduler runs the job.
 func (l *locker) Lock(ctx context.Context, key string) (gocron.Lock, error) {
 	held, err := l.c.TryAcquire(ctx, l.prefix+key, l.options...)
 	if err != nil {
@@ -46,7 +47,7 @@ func (l lock) Unlock(ctx context.Context) error { return l.Release(ctx) }
 // ErrNotLeader says that another process schedules the jobs.
 var ErrNotLeader = errors.New("gocron: another process is the leader")
 
-// Elector is a gocron.Elector. Run has to run for as long as the scheduler does.
+// Elector is a gocron.Elector. Run has to run as long as the scheduler does.
 type Elector struct {
 	election *dynalock.Election
 	mu       sync.Mutex
@@ -56,7 +57,7 @@ type Elector struct {
 // NewElector makes a candidate of an election.
 func NewElector(e *dynalock.Election) *Elector { return &Elector{election: e} }
 
-// Run campaigns until ctx is done; then it gives the leadership up. Errors are those of [dynalock.Election.Run].
+// Run campaigns until ctx is done, and then gives up the leadership. Errors are those of [dynalock.Election.Run].
 func (e *Elector) Run(ctx context.Context) error {
 	return e.election.Run(ctx, func(ctx context.Context, l *dynalock.Lock) error {
 		e.set(l)
@@ -72,7 +73,8 @@ func (e *Elector) set(l *dynalock.Lock) {
 	e.term = l
 }
 
-// IsLeader implements gocron.Elector, by this process's clocks: no request, no waiting.
+// IsLeader implements gocron.Elector. It goes by this process's clocks: it sends no request and does not wait. The
+// error matches ErrNotLeader.
 func (e *Elector) IsLeader(context.Context) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()

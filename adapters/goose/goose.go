@@ -1,5 +1,5 @@
 // Package goose keeps migrations of github.com/pressly/goose/v3 from running twice at once, with a lock outside the
-// database: for databases without advisory locks, or migrations of several databases under one lock.
+// database. It is for databases without advisory locks, and for migrations of several databases under one lock.
 package goose
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// Locker is goose's lock.Locker; give it to goose.WithLocker. Where several providers share one, they take turns:
-// each from its Lock to its Unlock, also if the lock is lost meanwhile.
+// Locker is goose's lock.Locker, for goose.WithLocker. Several providers that share one take turns, each from its Lock
+// to its Unlock, also if the lock is lost meanwhile.
 type Locker struct {
 	c       *dynalock.Client
 	key     string
@@ -24,12 +24,12 @@ type Locker struct {
 
 	mu     sync.Mutex
 	held   *dynalock.Lock
-	failed bool // to be released by Unlock, which has given the turn on
+	failed bool // an Unlock failed, which has passed the turn on; the next Unlock releases held
 }
 
 var _ lock.Locker = (*Locker)(nil)
 
-// NewLocker makes a locker on a key.
+// NewLocker makes a locker for a key.
 func NewLocker(c *dynalock.Client, key string, optFns ...func(*dynalock.AcquireOptions)) *Locker {
 	return &Locker{c: c, key: key, options: optFns, turn: make(chan struct{}, 1)}
 }
@@ -52,9 +52,9 @@ func (l *Locker) Lock(ctx context.Context, _ *sql.DB) error {
 	return nil
 }
 
-// Unlock releases it. The error matches dynalock.ErrLost if the lock was lost while migrations ran: another process
-// may have migrated at the same time. After another error of [dynalock.Lock.Release] it may be called again, until the
-// next Lock; if it is not, the lock is free when its lease is over.
+// Unlock releases the lock. The error matches dynalock.ErrLost if the lock was lost while migrations ran: another
+// process may have migrated at the same time. After another error, which is one of [dynalock.Lock.Release], Unlock may
+// be called again until the next Lock. If it is not, others can take the lock when its lease has expired.
 func (l *Locker) Unlock(ctx context.Context, _ *sql.DB) error {
 	l.mu.Lock()
 	held, again := l.held, l.failed

@@ -1,9 +1,9 @@
-// Package httpfence carries fencing tokens over HTTP: the holder of a lock sends its token with every request, and
-// the service refuses requests whose token is smaller than one that it has seen for the same key. It is the recipe
-// "fence <= :token" of Martin Kleppmann's essay on distributed locking, as a middleware.
+// Package httpfence carries fencing tokens over HTTP. The holder of a lock sends its token with every request. The
+// service rejects requests whose token is smaller than one that it has seen for the same key. That is the recipe "fence
+// <= :token" of Martin Kleppmann's essay on distributed locking, as a middleware.
 //
 // The middleware decides when a request comes in. A request that was let in and is slow can still write after a newer
-// holder; where that matters, let the handler pass the token ([Token]) on to the write itself.
+// holder. If that matters, let the handler pass the token ([Token]) on to the write itself.
 package httpfence
 
 import (
@@ -40,11 +40,11 @@ func Sign(r *http.Request, l *dynalock.Lock) {
 
 // Store remembers the largest token of every key.
 type Store interface {
-	// Advance remembers token unless a larger one was seen for key: then the error matches ErrStale.
+	// Advance remembers token. If a larger token was seen for key, it remembers nothing, and the error matches ErrStale.
 	Advance(ctx context.Context, key string, token uint64) error
 }
 
-// Memory is a Store for one process; it forgets with it. The zero value is ready.
+// Memory is a Store for one process. Its tokens are lost when the process ends. The zero value is ready for use.
 type Memory struct {
 	mu      sync.Mutex
 	highest map[string]uint64
@@ -104,8 +104,13 @@ func Token(ctx context.Context) (token uint64, ok bool) {
 	return token, ok
 }
 
-// Middleware refuses requests that bear no key and token (400), a stale token (409), and all of them while the store
-// cannot be asked (503). The others go to the handler, with the token in their context.
+// Middleware rejects
+//
+//   - requests without a key and a token (status 400),
+//   - requests with a stale token (409),
+//   - all requests while the store returns errors (503).
+//
+// The others go to the handler, with the token in their context.
 func Middleware(s Store, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		key, err1 := url.QueryUnescape(r.Header.Get(HeaderKey))

@@ -1,11 +1,11 @@
 // Package migrate keeps migrations of github.com/golang-migrate/migrate/v4 from running twice at once, with a lock
-// outside the database: for drivers whose own lock is missing, or is lost with the connection.
+// outside the database. It is for drivers that have no lock of their own, or whose lock is lost with the connection.
 //
-// Migrate gives a driver LockTimeout to lock, 15 s unless set, and then leaves it: a lock that is won later would be
-// nobody's, and held for ever. It does not tell a driver its LockTimeout. So the driver goes by the variable
-// migrate.DefaultLockTimeout, waits for at most nine tenths of it, and gives back what it got later than that. To wait
-// longer, raise that variable before migrate.New... is called. Do not set the field LockTimeout of a Migrate to less
-// than wait: a lock that is won after it is held until Close.
+// Migrate waits for the Lock of a driver for its LockTimeout, 15 s by default, and then leaves it. A lock that is won
+// later would be held forever, because no caller knows of it. Migrate does not tell a driver the LockTimeout. So the
+// driver goes by the variable migrate.DefaultLockTimeout: it waits for at most nine tenths of that time, and releases a
+// lock that it won later. To wait longer, raise that variable before migrate.New... is called. Do not set the field
+// LockTimeout of a Migrate to less than wait: a lock that is won after LockTimeout is held until Close.
 package migrate
 
 import (
@@ -36,14 +36,19 @@ type driver struct {
 	closed bool
 }
 
-// Wrap gives a driver that locks key before it locks d itself, and waits for it at most wait: 0 or less asks once,
-// and nine tenths of migrate.DefaultLockTimeout are the longest. Give it to migrate.NewWithInstance or
-// migrate.NewWithDatabaseInstance.
+// Wrap makes a driver that locks key before it locks d itself. It waits for key at most for wait. 0 or less makes one
+// attempt without waiting; the longest wait is nine tenths of migrate.DefaultLockTimeout. The driver is for
+// migrate.NewWithInstance and migrate.NewWithDatabaseInstance.
 //
-// The error of its Lock matches database.ErrLocked and dynalock.ErrHeld where another process migrates,
-// database.ErrLocked where locking took too long, dynalock.ErrInvalid for a wait out of range, or is one of
-// [dynalock.Client.Acquire]. The error of its Unlock matches dynalock.ErrLost if the lock was lost while migrations
-// ran. Its Close ends a wait, closes d, and then releases a lock that is still held.
+// The error of its Lock matches
+//
+//   - database.ErrLocked and dynalock.ErrHeld, if another process migrates;
+//   - database.ErrLocked, if locking took too long;
+//   - dynalock.ErrInvalid, if wait is out of range;
+//   - or else it is one of [dynalock.Client.Acquire], or of d's Lock.
+//
+// The error of its Unlock matches dynalock.ErrLost if the lock was lost while migrations ran. Its Close ends a wait,
+// closes d, and then releases a lock that is still held.
 func Wrap(
 	d database.Driver, c *dynalock.Client, key string, wait time.Duration, optFns ...func(*dynalock.AcquireOptions),
 ) database.Driver {
@@ -83,7 +88,7 @@ func (d *driver) acquire() (*dynalock.Lock, error) {
 	return d.c.Acquire(ctx, d.key, d.options...)
 }
 
-// keep refuses a lock that migrate no longer waits for.
+// keep refuses a lock that migrate does not wait for any more.
 func (d *driver) keep(held *dynalock.Lock, took, patience time.Duration) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -98,7 +103,7 @@ func (d *driver) keep(held *dynalock.Lock, took, patience time.Duration) error {
 	return nil
 }
 
-// take gives the lock to whoever releases it.
+// take gives the lock to the call that releases it.
 func (d *driver) take(closed bool) *dynalock.Lock {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -33,13 +33,13 @@ func (s *Server) ClientFor(name string) *dynamodb.Client {
 	})
 }
 
-// wire stands where the network would be between an SDK client and the server.
+// wire takes the place of the network between an SDK client and the server.
 type wire struct {
 	server *Server
 	client string
 }
 
-// Do sends a request. When the request's context ends first, Do returns at once while the request goes on its way and
+// Do sends a request. If the request's context ends first, Do returns at once, while the request goes on its way and
 // may still be applied, as on a real network. Its errors are those of an http.Client.
 func (w *wire) Do(r *http.Request) (*http.Response, error) {
 	response, err := w.roundTrip(r)
@@ -94,7 +94,7 @@ func (w *wire) roundTrip(r *http.Request) (*http.Response, error) {
 	}
 }
 
-// The errors of a connection that breaks, of one that gives up, and of a host that is gone.
+// The errors of a connection that breaks, of one that times out, and of a host that is gone.
 var (
 	errReset    = &net.OpError{Op: "read", Net: "dynalocktest", Err: syscall.ECONNRESET}
 	errTimedOut = &net.OpError{Op: "read", Net: "dynalocktest", Err: os.ErrDeadlineExceeded}

@@ -15,8 +15,8 @@ import (
 // Kind is what a Fault does to a request.
 type Kind string
 
-// The kinds of faults. A request that no answer comes back to waits until its caller gives up. A request, or a copy
-// of it, that arrives more than five minutes after it was signed is refused, whatever delayed it.
+// The kinds of faults. A request that gets no answer waits until its caller gives up. A request, or a copy of it, that
+// arrives more than five minutes after it was signed is refused, whatever delayed it.
 const (
 	// SlowRequest applies the request Delay after it was sent, also when the caller has given up by then.
 	SlowRequest Kind = "slow request"
@@ -29,22 +29,22 @@ const (
 	// TimedOut tells the caller at once that the request timed out, and applies it Delay later. Over HTTP it breaks the
 	// connection.
 	TimedOut Kind = "timed out"
-	// Duplicated applies and answers the request, and applies it once more Delay later. With another fault that loses or
-	// refuses the request only the late copy is applied.
+	// Duplicated applies and answers the request, and applies it again Delay later. With another fault that loses or
+	// refuses the request, only the late copy is applied.
 	Duplicated Kind = "duplicated"
 	// ErrorBefore answers with the error Code, after Delay, and does not apply the request.
 	ErrorBefore Kind = "error before"
-	// ErrorAfter applies the request, and answers with the error Code after Delay, as something between the caller and
-	// DynamoDB does that repeats requests: the first one is applied, and the repetition is refused.
+	// ErrorAfter applies the request, and answers with the error Code after Delay, as a proxy that repeats requests may
+	// do: the first request is applied, and its repetition is refused.
 	ErrorAfter Kind = "error after"
-	// StrangerBefore has somebody else answer after Delay, such as a proxy or a captive portal: with Status, Body as
-	// text/html, a Date that is DateOffset apart from the server's, and without the headers X-Amzn-Requestid and
+	// StrangerBefore has a stranger answer after Delay, such as a proxy or a captive portal: with Status, with Body as
+	// text/html, with a Date that is DateOffset apart from the server's, and without the headers X-Amzn-Requestid and
 	// X-Amz-Crc32. The request is not applied.
 	StrangerBefore Kind = "stranger before"
 	// StrangerAfter applies the request, and has a stranger answer after Delay.
 	StrangerAfter Kind = "stranger after"
-	// Stripped takes the headers X-Amzn-Requestid and X-Amz-Crc32 off whatever the server answers, as some proxies do, and
-	// sets its Date DateOffset apart. Delay is not used.
+	// Stripped removes the headers X-Amzn-Requestid and X-Amz-Crc32 from the server's answer, as some proxies do, and sets
+	// its Date DateOffset apart. Delay is not used.
 	Stripped Kind = "stripped"
 	// ResetBefore breaks the connection after Delay; the request is not applied.
 	ResetBefore Kind = "reset before"
@@ -52,8 +52,8 @@ const (
 	ResetAfter Kind = "reset after"
 	// Throttled is ErrorBefore with Code ProvisionedThroughputExceededException.
 	Throttled Kind = "throttled"
-	// Conflict is ErrorBefore as by a concurrent transaction: TransactionConflictException, and for a transaction itself a
-	// TransactionCanceledException that names the matching items.
+	// Conflict is ErrorBefore with the error of a concurrent transaction: TransactionConflictException, and for a
+	// transaction itself a TransactionCanceledException that names the matching items.
 	Conflict Kind = "conflict"
 )
 
@@ -62,35 +62,36 @@ var kinds = []Kind{
 	StrangerBefore, StrangerAfter, Stripped, ResetBefore, ResetAfter, Throttled, Conflict,
 }
 
-// Fault says what goes wrong with which requests. Where several faults match one request their delays add up, and the
+// Fault says what goes wrong with which requests. If several faults match one request, their delays add up, and the
 // first one injected that decides its outcome does so alone.
 type Fault struct {
 	Kind Kind // one of the constants; there is no default
 
-	// Which requests: the empty fields match all. Key is the partition key's value as text. Of a request on several items,
-	// one that matches Table and Key is enough. Match, if set, must agree too; it sees the request before it is applied.
+	// The requests that are hit. Empty fields match all. Key is the partition key's value as text. If a request is on
+	// several items, one that matches Table and Key is enough. Match, if set, must agree, too; it sees the request before
+	// it is applied.
 	Operation string // "UpdateItem"
 	Table     string
 	Key       string
 	Client    string // the name given to ClientFor, or the access key id on a socket
 	Match     func(Request) bool
 
-	// How many of those: the first Skip of them pass unharmed, then at most Times (0: all) are hit, each with Probability
-	// (0: always).
+	// How many of those are hit. The first Skip of them pass unharmed, then at most Times (0: all) are hit, each with
+	// Probability (0: always).
 	Skip        int
 	Times       int
 	Probability float64
 
-	// Delay is what the Kind says; a random part of up to Jitter is added to it.
+	// Delay means what the Kind says. A random time of up to Jitter is added to it.
 	Delay  time.Duration
 	Jitter time.Duration
 
-	// Code of ErrorBefore and ErrorAfter, any that DynamoDB has; default InternalServerError.
+	// Code of ErrorBefore and ErrorAfter, any code that DynamoDB has. Default InternalServerError.
 	Code string
 	// Status is the HTTP status of an answer. Default of ErrorBefore and ErrorAfter: 500 for InternalServerError, 503 for
 	// ServiceUnavailable, 400 for all others. Default of a stranger's answer: 502.
 	Status int
-	// Body of a stranger's answer; default empty.
+	// Body of a stranger's answer. Default empty.
 	Body string
 	// DateOffset is added to the Date of a stranger's or stripped answer.
 	DateOffset time.Duration
@@ -102,7 +103,7 @@ type injected struct {
 	seen, hit int
 }
 
-// Inject lets f happen from now on, until remove is called or f.Times is used up. Requests that it has hit already go
+// Inject lets f happen from now on, until remove is called or f.Times is used up. Requests that it has already hit go
 // their way. It panics if f.Kind is none of the kinds: that is a mistake in the test, which would otherwise prove
 // something else.
 func (s *Server) Inject(f Fault) (remove func()) {
@@ -120,7 +121,7 @@ func (s *Server) Inject(f Fault) (remove func()) {
 	}
 }
 
-// plan is the fate of one request.
+// plan is what happens to one request.
 type plan struct {
 	before, after time.Duration
 	apply         bool
@@ -137,10 +138,10 @@ type plan struct {
 	decided       bool
 }
 
-// immediate tells that neither time nor anything else comes in between.
+// immediate reports that there is no delay and no fault.
 func (p plan) immediate() bool { return p.before == 0 && p.after == 0 && p.outcome == answered }
 
-// plan decides the fate of m by the latency and the faults that match.
+// plan decides what happens to m, by the latency and the faults that match.
 func (s *Server) plan(m *message) plan {
 	p := plan{apply: true}
 	matching := s.matching(m)
@@ -176,7 +177,7 @@ func (s *Server) matching(m *message) []*injected {
 	})
 }
 
-// items tells which of the request's items match; a request on no item is one that matches only without Table and Key.
+// items reports which of the request's items match. A request on no item matches only a fault without Table and Key.
 func (f Fault) items(m *message) []bool {
 	if len(m.targets) == 0 {
 		return []bool{f.Table == "" && f.Key == ""}
@@ -188,7 +189,7 @@ func (f Fault) items(m *message) []bool {
 	return match
 }
 
-// use counts a matching request and tells whether it is hit.
+// use counts a matching request, and reports whether it is hit.
 func (f *injected) use(random *rand.Rand) bool {
 	f.seen++
 	if f.seen <= f.Skip || f.Times > 0 && f.hit >= f.Times {

@@ -16,11 +16,11 @@ type Request struct {
 	Table     string    // of the first item named
 	Key       string    // the partition key of the first item named, as text; "" for requests on no item
 	At        time.Time // by time.Now, whatever ServerOptions.ClockOffset is
-	// Applied tells that the request reached the tables: it was executed, or refused by them. It is false for requests
-	// that were lost, malformed, signed too long ago, or answered with an injected error.
+	// Applied reports that the request reached the tables: it was executed, or the tables refused it. It is false for a
+	// request that was lost, malformed, signed too long ago, or answered with an injected error.
 	Applied bool
-	// Error is the code of the error that the tables, or an injected fault, answered with; "" for success. Where a
-	// stranger answered, and the request was not applied, it is "HTTP 502" or whatever the status was.
+	// Error is the code of the error with which the tables, or an injected fault, answered; "" for success. If a stranger
+	// answered, and the request was not applied, it is "HTTP 502", for example, with the status of the answer.
 	Error string
 	// Writes are the items that the request changed.
 	Writes []Write
@@ -33,10 +33,10 @@ type Write struct {
 	old, new   attr.Item
 }
 
-// Old is the item before the write, nil if there was none.
+// Old is the item before the write; nil if there was none.
 func (w Write) Old() map[string]types.AttributeValue { return sdkItem(w.old) }
 
-// New is the item after the write, nil if it was deleted.
+// New is the item after the write; nil if it was deleted.
 func (w Write) New() map[string]types.AttributeValue { return sdkItem(w.new) }
 
 // Requests lists the last requests (see ServerOptions.History) in the order in which they were applied.
@@ -55,7 +55,8 @@ func (m *message) request(code string) Request {
 	return r
 }
 
-// noteApplied writes down what the engine did with m. It runs under the engine's lock, which makes the order true.
+// noteApplied writes down what the engine did with m. It runs under the engine's mutex, so the order is that of the
+// applications.
 func (s *Server) noteApplied(m *message, a engine.Applied) {
 	r := m.request("")
 	r.Applied = true

@@ -18,30 +18,31 @@ import (
 
 // ServerOptions of NewServer. The zero value is a server that answers at once and without faults.
 type ServerOptions struct {
-	// Latency is the round trip of every request: half of it passes before the request is applied, half after. Default 0.
+	// Latency is the round trip of every request: half of it passes before the request is applied, and half after. Default
+	// 0.
 	Latency time.Duration
 	// Jitter is added to each half of the round trip, evenly distributed between 0 and Jitter. Default 0.
 	Jitter time.Duration
 	// Seed of everything random: jitter and Fault.Probability. Default 0, which is a seed like any other.
 	Seed uint64
 	// History is how many of the last requests Requests remembers. Default 10,000; negative: none. Each remembered write
-	// holds its item as it was before and after in memory: 10,000 writes of 390 KB keep 4 GB. Where items are large, take
-	// fewer or none.
+	// keeps its item, as it was before and after, in memory: 10,000 writes of 390 KB keep 4 GB. If items are
+	// large, remember fewer or none.
 	History int
-	// ClockOffset sets the server's clock apart from that of its clients: ahead of time.Now, or behind it. Default 0.
-	// The server dates its answers, judges signatures, tokens and times to live, and stamps tables by its own clock. For
-	// a client its machine's clock is off by as much, the other way. SetClockOffset changes it.
+	// ClockOffset sets the server's clock apart from that of its clients: ahead of time.Now, or behind it. Default 0. By
+	// its own clock the server dates its answers, checks signatures, tokens and times to live, and stamps tables. To a
+	// client it looks as if its machine's clock were wrong by as much, the other way. SetClockOffset changes it.
 	ClockOffset time.Duration
-	// LeaveLocks lets a test of Start end with locks that are held, as one does whose holder has died.
+	// LeaveLocks lets a test of Start end with locks that are held, for example because their holder has died.
 	LeaveLocks bool
-	// OnRequest, if set, is called for every request in the order in which they were applied, one call at a time and
-	// before the answer leaves. It runs inside the server's lock: it must be short and must not use the server or a client
-	// of it.
+	// OnRequest, if set, is called for every request, in the order in which requests were applied, one call at a time and
+	// before the answer leaves. It runs with the server's mutex held: it must be short, and must not use the server or a
+	// client of it.
 	OnRequest func(Request)
 }
 
-// Server is an embedded DynamoDB. It is safe for concurrent use. Inside a testing/synctest bubble make it in the
-// bubble.
+// Server is an embedded DynamoDB. It is safe for concurrent use. A server for a testing/synctest bubble has to be made
+// in the bubble.
 type Server struct {
 	opts   ServerOptions
 	engine *engine.Engine
@@ -55,7 +56,7 @@ type Server struct {
 	random  *rand.Rand
 	sent    int64
 	shut    bool
-	held    map[string]heldLock // by the item's id; nil: nobody asks
+	held    map[string]heldLock // by the item's id; nil: not recorded
 	running sync.WaitGroup
 }
 
@@ -83,23 +84,24 @@ func NewServer(optFns ...func(*ServerOptions)) *Server {
 	return s
 }
 
-// SetClockOffset sets the server's clock ahead of time.Now by offset, or behind it: see ServerOptions.ClockOffset.
-// For a client that is running, its machine's clock has jumped the other way, as after a sleep.
+// SetClockOffset sets the server's clock ahead of time.Now by offset, or behind it if offset is negative: see
+// ServerOptions.ClockOffset. To a client that is running it looks as if its machine's clock had jumped the other way,
+// as after a suspension.
 func (s *Server) SetClockOffset(offset time.Duration) { s.offset.Store(int64(offset)) }
 
 // now is the time by the server's clock.
 func (s *Server) now() time.Time { return time.Now().Add(time.Duration(s.offset.Load())) }
 
-// ExpireItems deletes the items whose time to live is over, in the tables for which it is enabled, and tells how many:
-// what the service does by itself some time after the expiry, usually within two days, the server does only here.
+// ExpireItems deletes the items whose time to live is over, in the tables for which TTL is enabled, and returns how
+// many. DynamoDB does that by itself some time after the expiry, usually within two days. The server does it only here.
 // Deletions are requests of the operation "TimeToLive" without a client.
 func (s *Server) ExpireItems() int {
 	return s.engine.Expire(func(a engine.Applied) { s.noteApplied(&message{name: "TimeToLive"}, a) })
 }
 
-// Close ends every wait of the server and joins its goroutines: requests under way, late and duplicated writes. What
-// has not been applied by then never is. Later requests fail like those to a host that is gone. Close may be called
-// more than once.
+// Close ends every wait of the server and joins its goroutines: requests under way, late and duplicated writes. A
+// request that has not been applied by then never is. Later requests fail like those to a host that is gone. Close may
+// be called more than once.
 func (s *Server) Close() {
 	s.mu.Lock()
 	if !s.shut {
@@ -136,7 +138,7 @@ func (s *Server) sleep(d time.Duration) bool {
 	}
 }
 
-// reply is what becomes of a request on its way back.
+// reply is the answer to a request on its way back.
 type reply struct {
 	outcome  outcome
 	status   int
@@ -144,7 +146,7 @@ type reply struct {
 	id       string
 	date     time.Time
 	stranger bool // not the server's own
-	stripped bool // of what only DynamoDB's answers have
+	stripped bool // without the headers that only DynamoDB's answers have
 }
 
 type outcome uint8
@@ -156,7 +158,7 @@ const (
 	timedOut         // the caller is told that its time is over
 )
 
-// exchange carries one request there and its answer back. When the server is closed meanwhile there is no answer.
+// exchange carries one request there and its answer back. If the server is closed meanwhile, there is no answer.
 func (s *Server) exchange(m *message) reply {
 	if !s.sleep(m.plan.before) {
 		return reply{outcome: lost}
@@ -223,7 +225,7 @@ type message struct {
 
 const targetPrefix = "DynamoDB_20120810."
 
-// receive reads a request and decides its fate.
+// receive reads a request, and decides what happens to it.
 func (s *Server) receive(client string, header http.Header, body []byte) *message {
 	name := strings.TrimPrefix(header.Get("X-Amz-Target"), targetPrefix)
 	m := &message{client: client, signature: signatureOf(header), name: name}
@@ -240,8 +242,8 @@ func (s *Server) receive(client string, header http.Header, body []byte) *messag
 	return m
 }
 
-// ServeHTTP serves the protocol on a socket. The client's name is the access key id of its signature; of a signature
-// only the time is checked. A lost answer holds the connection until the client closes it or the server is closed; a
+// ServeHTTP serves the protocol on a socket. The client's name is the access key id of its signature. Of a signature
+// only the time is checked. A lost answer holds the connection until the client closes it or the server is closed. A
 // reset closes it at once, and so does the fault TimedOut.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !s.begin() {
@@ -273,7 +275,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(reply.body) // the client may be gone
 }
 
-// hangUp breaks the connection without an answer, with a TCP reset where the connection can be had. It does not return.
+// hangUp breaks the connection without an answer, with a TCP reset if it can get at the connection. It does not return.
 func hangUp(w http.ResponseWriter) {
 	if conn, _, err := http.NewResponseController(w).Hijack(); err == nil {
 		if tcp, ok := conn.(*net.TCPConn); ok {

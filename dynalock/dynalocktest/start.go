@@ -12,7 +12,7 @@ import (
 	"github.com/dynalock/dynalock/dynalock/dynalocktest/internal/engine"
 )
 
-// TB is what Start needs of a test; *testing.T, *testing.B and *testing.F have it.
+// TB is what Start needs of a test. *testing.T, *testing.B and *testing.F implement it.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -22,15 +22,15 @@ type TB interface {
 }
 
 // Start makes a server for a test, with an empty table of this name, whose partition key is a string called "key" and
-// which has no sort key. With an empty name it makes no table: dynalock.CreateTable makes one of another shape.
+// which has no sort key. If the name is empty, it makes no table: dynalock.CreateTable makes one of another shape.
 //
 //	db := dynalocktest.Start(t, "locks").Client()
 //
-// When the test ends, after the cleanups that were registered later and after everything that was deferred, the server
-// is closed. A test that leaves a lock held fails then, with the lock's key and owner, unless ServerOptions.LeaveLocks
-// is set or the test has failed before: it has forgotten to call Release, or Close on its client, whose goroutines live
-// on. A lock counts as held until it is released or deleted, or until its lease is over since it was last written. It
-// does not matter which of the libraries that share the table's format wrote it.
+// The server is closed when the test ends, after the cleanups that were registered later and after everything that was
+// deferred. A test that leaves a lock held then fails, with the lock's key and owner: it has forgotten to call Release,
+// or Close on its client, whose goroutines live on. It does not fail for that if ServerOptions.LeaveLocks is set, or if
+// it has failed before. A lock counts as held until it is released or deleted, or until its lease has expired since it
+// was last written. It does not matter which of the libraries that share the table's format wrote it.
 func Start(t TB, table string, optFns ...func(*ServerOptions)) *Server {
 	t.Helper()
 	s := NewServer(optFns...)
@@ -53,7 +53,7 @@ func Start(t TB, table string, optFns ...func(*ServerOptions)) *Server {
 	return s
 }
 
-// createTable makes a table of locks, which is no request of any client.
+// createTable makes a table of locks. That is no request of a client.
 func (s *Server) createTable(table string) error {
 	type pair map[string]any
 	body, err := json.Marshal(pair{
@@ -75,7 +75,7 @@ func (s *Server) createTable(table string) error {
 	return nil
 }
 
-// heldLock is a lock that nobody has released since it was last written.
+// heldLock is a lock that was not released since it was last written.
 type heldLock struct {
 	table, key, owner string
 	lease             time.Duration

@@ -8,7 +8,8 @@ import (
 
 // Usage is what the clients of a server have used since it was made or since ResetUsage.
 type Usage struct {
-	// Requests counts the requests sent, by operation ("UpdateItem"), also those that a fault kept from being applied.
+	// Requests counts the requests that were sent, by operation ("UpdateItem"), also those that a fault kept from being
+	// applied.
 	Requests map[string]int
 	// ReadUnits and WriteUnits are the capacity units consumed, whether or not a request asked for ReturnConsumedCapacity.
 	ReadUnits, WriteUnits float64
@@ -23,7 +24,7 @@ func (u Usage) Total() int {
 	return n
 }
 
-// Usage tells what has been used.
+// Usage returns the requests and units since the server was made, or since ResetUsage.
 func (s *Server) Usage() Usage {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -35,7 +36,7 @@ func (s *Server) Usage() Usage {
 	return u
 }
 
-// ResetUsage starts counting anew.
+// ResetUsage starts to count from zero.
 func (s *Server) ResetUsage() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
