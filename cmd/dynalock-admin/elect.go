@@ -19,23 +19,24 @@ func (a *app) electCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "elect KEY -- COMMAND [ARGS...]",
 		Short: "Run a command for as long as this candidate leads",
-		Long: `Campaign, and run the command whenever this candidate leads. When the command exits while its term lasts, the
-leadership is given up, and its exit code is ours. When the term ends before that, the command is ended and the campaign
-goes on: after a loss it is killed before the lease ends, as by "run"; when the leader is asked to hand over, it gets
-SIGTERM, and SIGKILL after --kill-after, and the lease is kept until it is dead. A signal ends a campaign, and is passed
-on to a command that runs. If dynalock-admin itself is killed or stopped, its guardian kills the command, as said of
-"run".
+		Long: `Campaign, and run the command whenever this candidate leads.
 
-The command finds DYNALOCK_TOKEN, the term, in its environment, and the rest of what "run" gives it; DYNALOCK_OWNER is
-the candidate.
+  - The command exits while its term lasts: dynalock-admin gives up the leadership, and exits with the same code.
+  - The lock is lost: the command is killed before the lease ends, as by "run". The campaign goes on.
+  - The leader is asked to hand over: the command gets SIGTERM, and SIGKILL after --kill-after. The lease is kept until
+    the command is dead. The campaign goes on.
+  - dynalock-admin gets a signal: the campaign ends, and the signal is passed on to a command that runs.
+  - dynalock-admin itself is killed or stopped: its guardian kills the command, as with "run".
+
+The command gets the environment that "run" gives it. DYNALOCK_TOKEN is the term, and DYNALOCK_OWNER the candidate.
 
 ` + exitCodes,
 	}
 	takes(cmd, "KEY")
 	r.lockFlags(cmd)
 	f := cmd.Flags()
-	f.StringVar(&r.owner, "candidate", "", "name of this candidate, unique among them (default host/pid/random)")
-	f.StringVar(&value, "value", "", "to publish with the leadership, such as an address (default: nothing)")
+	f.StringVar(&r.owner, "candidate", "", "name of this candidate, unique among the candidates (default host/pid/random)")
+	f.StringVar(&value, "value", "", "value to publish with the leadership, such as an address (default: none)")
 	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
 		c, err := r.prepare(ctx, cmd, args[1:])
 		if err == nil {
@@ -56,13 +57,13 @@ the candidate.
 	return cmd
 }
 
-// campaign runs the command in every term until one of them ends by itself, or a signal ends the campaign.
+// campaign runs the command in every term until a command exits by itself, or a signal ends the campaign.
 func (r *guarded) campaign(ctx context.Context, e *dynalock.Election) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r.listen(cancel)
 	err := r.look(ctx, e)
-	over := false // a term has ended by itself
+	over := false // a command has exited by itself
 	if err == nil {
 		err = e.Run(ctx, func(term context.Context, l *dynalock.Lock) error {
 			r.won = true
@@ -101,7 +102,7 @@ func (r *guarded) campaign(ctx context.Context, e *dynalock.Election) error {
 	return err
 }
 
-// look tells a store that does not answer, at once, from an election that somebody else has won.
+// look reads the leader, so that a store that does not answer is reported at once, not taken for a wait.
 func (r *guarded) look(ctx context.Context, e *dynalock.Election) error {
 	ctx, cancel := r.a.bounded(ctx)
 	defer cancel()

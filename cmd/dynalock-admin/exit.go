@@ -39,19 +39,21 @@ const (
 
 const exitCodes = `Exit codes:
   0        done
-  1        anything not named below, such as a question that was answered with no
+  1        any other error, for example a question that was answered with no
   64       usage: an unknown flag, a bad value, a missing argument
   65       the item under the key is not a lock
-  66       nothing there: a key never locked (release), a period never begun (rerun), nobody leads (leader --exit-code)
-  69       DynamoDB could not be asked, or refused for another reason than the state of the lock
-  75       held: somebody else has the lock, or runs the period (run, once: see --held-exit-code; get: see --exit-code)
+  66       nothing there: the key was never locked (release), the period never begun (rerun), or there is no leader
+           (leader --exit-code)
+  69       DynamoDB could not be reached, or refused the request for another reason than the state of the lock
+  75       held: another process holds the lock, or runs the period (run, once: see --held-exit-code; get: see
+           --exit-code)
   76       lost: the lock was lost while the command ran
-  77       changed: the lock is no longer in the tenure that was shown, or the leadership went to somebody else
+  77       changed: the lock is no longer in the tenure that was shown, or another candidate leads
   78       the table does not fit
-  79       once: the period's run elsewhere failed, or was begun as often as allowed and never finished
+  79       once: the period's run failed elsewhere, or was begun as often as allowed and never finished
   80       once: the job is paused
   81       once: the job's last start is too recent (--at-least)
-  82       held or led, but the lease has run out (get --exit-code, leader --exit-code)
+  82       held or led, but the lease has expired (get --exit-code, leader --exit-code)
   126      run, once, elect: the command cannot be executed
   127      run, once, elect: the command was not found
   128+n    ended by signal n; run, once, elect: the command, or the wait for the lock

@@ -17,14 +17,19 @@ func (a *app) getCommand() *cobra.Command {
 	var state bool
 	cmd := &cobra.Command{
 		Use:   "get KEY",
-		Short: "Show one lock: who holds it, since when, why; or who released it, or freed it by force",
-		Long: `Show one lock: who holds it, since when and why; of a free one, when it was released, and who freed
-it where that was not its holder. Who waits is nowhere stored: each waiter logs it (run -v does), and the lock has
-only about how many waited when it was acquired. A key that never was locked is free, an item that is not a lock is
-shown as foreign with what is wrong with it; both are success. The fields of the JSON output are those of list.
+		Short: "Show one lock: who holds it, since when and why, or who released it or freed it by force",
+		Long: `Show one lock:
 
-With --exit-code the exit code tells the state: 0 free, 75 held, 82 held but expired, 65 foreign. The
-output is the same.`,
+  - of a lock that is held, who holds it, since when and why;
+  - of a free lock, when it was released, and who freed it if that was not its holder;
+  - of a key that was never locked, that it is free;
+  - of an item that is not a lock (foreign), what is wrong with it.
+
+All of these are success. The waiters of a lock are not stored: each waiter logs that it waits (run -v does), and the
+lock has only an estimate of how many waited when it was acquired. The fields of the JSON output are those of list.
+
+With --exit-code the exit code shows the state: 0 free, 75 held, 82 held but expired, 65 foreign. The output is the
+same.`,
 		Args: oneKey,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.client(ctx)
@@ -49,11 +54,11 @@ output is the same.`,
 			return err
 		}),
 	}
-	cmd.Flags().BoolVar(&state, "exit-code", false, "tell the state by the exit code, too")
+	cmd.Flags().BoolVar(&state, "exit-code", false, "show the state by the exit code, too")
 	return cmd
 }
 
-// stateError is the exit code of a lock's state. What there is to say has been said.
+// stateError is the exit code of a lock's state. It has no text, because the output has shown the state.
 func stateError(r dynalock.Record, now time.Time) error {
 	switch {
 	case r.State == dynalock.Foreign:
@@ -66,7 +71,7 @@ func stateError(r dynalock.Record, now time.Time) error {
 	return nil
 }
 
-// showLock writes all that is known about a lock, for people.
+// showLock writes what is known about a lock, for people.
 func showLock(w io.Writer, r dynalock.Record, now time.Time) error {
 	var rows [][]string
 	field := func(name, value string) {
@@ -110,7 +115,7 @@ func showLock(w io.Writer, r dynalock.Record, now time.Time) error {
 	return writeTable(w, rows)
 }
 
-// showData writes a payload that is a text as it is, and of any other, or of a long one, how long it is.
+// showData writes a payload as it is if it is a short text, and otherwise its length.
 func showData(data []byte) string {
 	const longest = 200
 	if len(data) > longest || !utf8.Valid(data) {

@@ -65,18 +65,18 @@ func (r *guarded) lockFlags(cmd *cobra.Command) {
 	f.DurationVar(&r.margin, "safety-margin", 0,
 		"how long before the lease ends the lock counts as lost (default a fifth of the lease)")
 	f.DurationVar(&r.skew, "max-clock-skew", 0,
-		"take a lock at first sight whose stored expiry passed longer ago than this; clocks must agree that well (default: never)")
+		"take a lock at first sight if its stored expiry passed longer ago than this; clocks must agree that well (default: never)")
 	f.DurationVar(&r.killAfter, "kill-after", 5*time.Second,
-		"time from SIGTERM to SIGKILL for what the command left behind")
+		"time from SIGTERM to SIGKILL for processes that the command left behind")
 }
 
 // waitFlags are those of everything that can do without the lock.
 func (r *guarded) waitFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.VarP(&r.wait, "wait", "w",
-		"give up after this long: seconds, or a duration such as 1m30s (default: wait for ever); 0: as --no-wait")
-	f.BoolP("no-wait", "n", false, "make one attempt")
-	f.IntVarP(&r.heldCode, "held-exit-code", "E", exitHeld, "exit code when somebody else holds the lock, 0 to 255")
+		"give up after this long: seconds, or a duration such as 1m30s (default: wait forever); 0: as --no-wait")
+	f.BoolP("no-wait", "n", false, "make one attempt, and do not wait")
+	f.IntVarP(&r.heldCode, "held-exit-code", "E", exitHeld, "exit code if another process holds the lock, 0 to 255")
 	allow(cmd, "held-exit-code", "0 to 255")
 	f.StringVar(&r.owner, "owner", "", "label of the holder (default host/pid/random)")
 	cmd.MarkFlagsMutuallyExclusive("wait", "no-wait") // for the shell; what cobra would say comes after this

@@ -116,23 +116,23 @@ A run is
   done          it finished
   failed        it finished with an error
   running       its lock is held
-  expired       its lock is held, but the lease has run out by this machine's clock: its process may be dead
-  interrupted   it gave its lock back, or an operator freed it, and it did not finish
+  expired       its lock is held, but the lease has expired by this machine's clock: its process may be dead
+  interrupted   it released its lock, or an operator freed the lock, and it did not finish
 
-An expired or interrupted run is begun again by whoever asks for the period, who first watches the lock of an expired
-one for its lease. It is not begun again
+An expired or interrupted run is begun again by the next call for its period. Of an expired run that call first watches
+the lock for its lease. A run is not begun again
 
-  - when it was begun as often as its program allows (--attempts, MaxAttempts; 3 by default), which is not known here.
-    ATTEMPT says how often it was begun; runs that were told to stop, and those before a rerun, are in it but do not
-    count. "rerun" gives it all its attempts again; free the lock of an expired one first, with "release
-once/JOB/PERIOD".
-  - when it is of a tick, and a later tick has begun.
+  - if it was begun as often as its program allows (--attempts, MaxAttempts; 3 by default), which is not known here.
+    ATTEMPT says how often it was begun. It includes runs that were told to stop, and those before a rerun, which do
+    not count. "rerun" gives the period all its attempts again. Free the lock of an expired run first, with
+    "release once/JOB/PERIOD".
+  - if it is that of a tick, and a later tick has begun.
 
-Times are those of the runs' clocks.
+Times are those of the clocks of the runs' machines.
 
 The JSON output is one document: job, paused, pausedBy, reason, pausedAt, lastStart and lastPeriod (of the last start
-that was noted, with --at-least or of a tick), lastTick, and runs, each with job, period, status, by, startedAt,
-finishedAt, attempt, token and error; times are in RFC 3339, and what is not known is left out.`,
+that was noted, with --at-least or of a tick), lastTick, and runs. Each run has job, period, status, by, startedAt,
+finishedAt, attempt, token and error. Times are in RFC 3339. What is not known is left out.`,
 		Args: oneJob,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.client(ctx)
@@ -163,7 +163,7 @@ finishedAt, attempt, token and error; times are in RFC 3339, and what is not kno
 			})
 			if a.output != formatJSON && slices.ContainsFunc(runs, maybeExhausted) {
 				if _, err := fmt.Fprintf(a.out, "a run that did not finish was begun %d times or more: "+
-					"if its program allows no more attempts, nobody begins it again before \"rerun\"\n", usualAttempts); err != nil {
+					"if its program allows no more attempts, it is not begun again before \"rerun\"\n", usualAttempts); err != nil {
 					return err
 				}
 			}
@@ -172,7 +172,7 @@ finishedAt, attempt, token and error; times are in RFC 3339, and what is not kno
 	}
 }
 
-// unfinished is the status of a run that is not finished: its lock tells.
+// unfinished is the status of a run that is not finished, by its lock.
 func unfinished(ctx context.Context, c *dynalock.Client, run dynalock.Run) (string, error) {
 	r, err := c.Get(ctx, periodKey(run.Job, run.Period))
 	switch {
@@ -189,7 +189,7 @@ func unfinished(ctx context.Context, c *dynalock.Client, run dynalock.Run) (stri
 // usualAttempts is how often a period may be begun where its program does not say otherwise.
 const usualAttempts = 3
 
-// maybeExhausted tells whether a run that did not finish may have been begun as often as its program allows.
+// maybeExhausted reports whether a run that did not finish may have been begun as often as its program allows.
 func maybeExhausted(r runJSON) bool {
 	return r.Attempt >= usualAttempts && (r.Status == statusExpired || r.Status == statusInterrupted)
 }
@@ -264,8 +264,8 @@ func (a *app) pauseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause JOB",
 		Short: "Keep a job from starting",
-		Long: `Keep a job from starting: "once" says that it is paused, by whom and why, and exits with 80. A run under way
-goes on. A job that is paused already is paused by you from now on, for your reason. The JSON output has job, paused,
+		Long: `Keep a job from starting: "once" says that it is paused, by whom and why, and exits with 80. A run under way goes
+on. If the job is paused already, the owner and the reason of the pause are replaced. The JSON output has job, paused,
 pausedBy, reason, pausedAt, lastStart, lastPeriod and lastTick.`,
 		Args: oneJob,
 		RunE: a.do(func(ctx context.Context, args []string) error {
@@ -288,8 +288,8 @@ pausedBy, reason, pausedAt, lastStart, lastPeriod and lastTick.`,
 			return a.showPause(args[0], job)
 		}),
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "shown to those who would run the job")
-	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who paused it (default user@host)")
+	cmd.Flags().StringVar(&reason, "reason", "", "shown to the calls that would run the job")
+	cmd.Flags().StringVar(&owner, "owner", "", "label that is stored as the one who paused the job (default user@host)")
 	return cmd
 }
 
@@ -298,8 +298,9 @@ func (a *app) unpauseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "unpause JOB",
 		Short: "Let a job start again",
-		Long:  `Let a job start again. One that is not paused is success, and left as it is. The JSON output is that of pause.`,
-		Args:  oneJob,
+		Long: `Let a job start again. A job that is not paused is left as it is, and that is success. The JSON output is that of
+pause.`,
+		Args: oneJob,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.client(ctx, operator(owner))
 			if err != nil {
@@ -313,6 +314,6 @@ func (a *app) unpauseCommand() *cobra.Command {
 			return a.showPause(args[0], dynalock.Job{})
 		}),
 	}
-	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who let it start (default user@host)")
+	cmd.Flags().StringVar(&owner, "owner", "", "label that is stored as the one who let the job start (default user@host)")
 	return cmd
 }

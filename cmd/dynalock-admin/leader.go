@@ -35,19 +35,19 @@ func (a *app) leaderCommand() *cobra.Command {
 	var watch, state bool
 	cmd := &cobra.Command{
 		Use:   "leader KEY",
-		Short: "Show who leads an election, since when, in which term, and the value published",
-		Long: `Show who leads an election, since when, in which term, and the value that the leader has published. That nobody
-leads is success, too. A leader that died is shown, as expired, until another one was elected.
+		Short: "Show the leader of an election, since when it leads, its term and its value",
+		Long: `Show the leader of an election, since when it leads, its term, and the value that it has published. If there is no
+leader, that is success, too. A leader that died is shown as expired until another one was elected.
 
-With --exit-code the exit code tells the state: 0 somebody leads, 66 nobody does, 82 the leader's lease has run out. The
-output is the same. A key that is no lock is an error (65) in any case.
+With --exit-code the exit code shows the state: 0 there is a leader, 66 there is none, 82 the leader's lease has
+expired. The output is the same. An item that is not a lock is an error (65) in any case.
 
-With --watch it writes a line now and whenever leader, term or value change, until SIGINT, SIGTERM or SIGHUP, on which
-it exits with 0. It looks once a second. When DynamoDB does not answer any more it says so once, and goes on.
+With --watch the command writes a line now, and whenever leader, term or value have changed. It reads once a second. It
+exits with 0 on SIGINT, SIGTERM or SIGHUP. If DynamoDB stops answering, it says so once, and goes on.
 
 The JSON output has key, led, candidate, term, since (RFC 3339, by the leader's clock), expired (by this machine's
-clock) and value (base64); what is not known is left out. With --watch it is one document a line, with changedAt, when
-it was seen, by this machine's clock.`,
+clock) and value (base64). What is not known is left out. With --watch each line is one document, which also has
+changedAt: when the change was seen, by this machine's clock.`,
 		Args: oneKey,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			if watch && state {
@@ -85,7 +85,7 @@ it was seen, by this machine's clock.`,
 			return nil
 		}),
 	}
-	cmd.Flags().BoolVar(&state, "exit-code", false, "tell by the exit code, too, whether somebody leads")
+	cmd.Flags().BoolVar(&state, "exit-code", false, "show by the exit code, too, whether there is a leader")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "go on, with a line for every change, until interrupted")
 	return cmd
 }
@@ -166,14 +166,13 @@ func (a *app) handOverCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "hand-over KEY CANDIDATE",
 		Short: "Have the leader of an election hand over to another candidate",
-		Long: `Have the leader of an election hand over to another candidate, which has to campaign already. The leader ends
-its work, and then the candidate leads before anybody else can. Where it has not come to that within --timeout, or
-somebody else leads in the end, that is an error; a leader that was asked still hands over when it can. The output is
-that of leader.
+		Long: `Have the leader of an election hand over to another candidate, which has to campaign already. The leader ends its
+work, and then the candidate leads before any other can. It is an error if the candidate does not lead within --timeout,
+or if another one leads in the end. A leader that was asked still hands over when it can. The output is that of leader.
 
-Candidates are nowhere listed, so a name that none of them has is not refused: the leader ends its work all the same,
-and nobody leads until its lease is over and one of the candidates has looked (with the defaults 10 to 11 s), or until
-hand-over is repeated with the right name, which leads at its next look.`,
+Candidates are not stored, so a name that none of them has is not refused. The leader ends its work all the same, and
+there is no leader until its lease has expired and a candidate has looked (with the defaults 10 to 11 s), or until
+hand-over is run again with the right name: that candidate leads at its next look.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
 				return usagef("%s needs exactly KEY CANDIDATE, got %d arguments", cmd.Name(), len(args))

@@ -37,7 +37,7 @@ func (f *filter) match(r dynalock.Record, now time.Time) bool {
 		(f.jobs || strings.HasPrefix(f.prefix, jobsPrefix) || !isRecordOfJob(r))
 }
 
-// isRecordOfJob tells what the library keeps of a job and of its runs that are over from locks that are free.
+// isRecordOfJob reports whether a free item is the record of a job, or of a run that is over, and not a free lock.
 func isRecordOfJob(r dynalock.Record) bool {
 	_, _, ok := jobOf(r.Key)
 	return ok && r.State == dynalock.Free
@@ -50,18 +50,21 @@ func (a *app) listCommand() *cobra.Command {
 		Short: "List the locks of the table, sorted by key",
 		Long: `List the locks of the table, or of the namespace, sorted by key. This reads the whole table.
 
-SINCE is when a held lock was acquired or a free one was released; OWNER of a free lock is the last one, and REASON
-says who freed it where that was not its holder. Times are those of the holder's clock. A KEY that is not printable,
-or begins or ends with a space, is in double quotes, as in Go. A held lock that is expired has run out of its lease,
-but is free only once somebody takes it. WAITERS is an estimate made when the lock was acquired.
+  KEY       in double quotes, as in Go, if it is not printable, or begins or ends with a space
+  STATE     free, held or foreign (not a lock). A held lock that is expired stays held until another process takes it
+  OWNER     the holder; of a free lock, its last holder
+  SINCE     when a held lock was acquired, or a free lock was released
+  EXPIRES   by the holder's clock, as all times here
+  WAITERS   an estimate made when the lock was acquired
+  REASON    why the lock is held; of a free lock, who freed it if that was not its holder
 
-What is kept of jobs and of their runs that are over is no free lock: under keys that begin with once/ only what is
-held, or foreign, is listed, unless --jobs or a --prefix asks for the rest; "runs" says what became of it.
+The records of jobs, and of their runs that are over, are not free locks. Of keys that begin with once/ only those that
+are held or foreign are listed, unless --jobs or a --prefix asks for the others. "runs" shows these runs.
 
-The JSON output is one document, {"locks": [...]}, each lock with key, state (free, held, foreign), owner, token,
+The JSON output is one document, {"locks": [...]}. Each lock has key, state (free, held, foreign), owner, token,
 reason, leaseMillis, acquiredAt, renewedAt, expiresAt (RFC 3339), expired, waiters, releasedAt and releasedBy (of a free
-lock; who freed it where that was not its holder), version, problem (why an item is foreign), data (base64), and job and
-period where it is of a job; what is not known is left out.`,
+lock; who freed it if that was not its holder), version, problem (why an item is foreign), data (base64), and job and
+period if it belongs to a job. What is not known is left out.`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			if err := f.validate(); err != nil {
@@ -96,8 +99,8 @@ period where it is of a job; what is not known is left out.`,
 	cmd.Flags().StringSliceVar(&f.states, "state", nil, "only locks that are held, free or foreign; may be repeated")
 	cmd.Flags().StringVar(&f.prefix, "prefix", "", "only keys that begin with this")
 	cmd.Flags().StringVar(&f.owner, "owner", "", "only locks whose owner begins with this")
-	cmd.Flags().BoolVar(&f.expired, "expired", false, "only held locks whose lease has run out, by this machine's clock")
-	cmd.Flags().BoolVar(&f.jobs, "jobs", false, "also what is kept of jobs and of their runs that are over")
+	cmd.Flags().BoolVar(&f.expired, "expired", false, "only held locks whose lease has expired, by this machine's clock")
+	cmd.Flags().BoolVar(&f.jobs, "jobs", false, "also the records of jobs, and of their runs that are over")
 	completes(cmd, "state", "held", "free", "foreign")
 	allow(cmd, "state", "free, held or foreign")
 	return cmd

@@ -10,7 +10,7 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// nested refuses to wait for the lock under which we run ourselves, which would be for ever. The environment alone
+// nested refuses to wait for the lock under which this process runs, which would take forever. The environment alone
 // proves nothing: it may have outlived the lock.
 func (r *guarded) nested(ctx context.Context, c *dynalock.Client, key string) error {
 	token, err := strconv.ParseUint(os.Getenv("DYNALOCK_TOKEN"), 10, 64)

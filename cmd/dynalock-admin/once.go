@@ -32,29 +32,33 @@ func (a *app) onceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "once JOB [PERIOD] -- COMMAND [ARGS...]",
 		Short: "Run a command unless it has run for this period, anywhere, or at each tick",
-		Long: `Run the command, and exit with its exit code, unless it has run for this period already, anywhere. PERIOD is
-the logical tick, the same text on all machines: a date, a deploy's id. Whoever comes while it runs waits for the
-result; whoever comes later has it at once: says who ran it, when and with what result, and exits with 0, or with 79 if
-that run failed.
+		Long: `Run the command, and exit with its exit code, unless it has run for this period already, on any machine. PERIOD is
+the logical tick, the same text on all machines: a date, the id of a deploy. A call that comes while the command runs
+waits for the result. A call that comes later has the result at once. Both say who ran the command, when and with what
+result, and exit with 0, or with 79 if that run failed.
 
-A command that exits has finished the period: an exit code other than 0 is recorded as a failure, after --retries more
-tries, and not repeated, unless "rerun" opens the period again. What did not finish is begun again by whoever asks for
-the period, at most --attempts times: a run whose machine or process died (once its lease has run out), one that lost
-its lock, one whose command was killed by a signal, could not be started, or exits with 75 (EX_TEMPFAIL), which says
-"not done, try again". It may have done half of its work.
+What the command's end means for the period:
 
-A command that was told to stop, by SIGTERM, SIGINT, SIGQUIT or SIGHUP that came to dynalock-admin and was passed on,
-and that exits with another code than 0 or is killed by it, is not finished either. It is begun again at once by whoever
-asks, and does not count as an attempt, 100 times a period. One that exits with 0 has finished.
+  - It exits with 0: the period is finished.
+  - It exits with another code: it is run again, --retries times. After that the period is finished, with a failure.
+    Only "rerun" opens it again.
+  - It exits with 75 (EX_TEMPFAIL), which means "not done, try again": the period is left open.
+  - It is killed by a signal, or cannot be started, or the lock is lost: the period is left open.
+  - dynalock-admin or its machine dies: the period is left open when the lease has expired.
+  - It was told to stop (dynalock-admin has passed on a SIGTERM, SIGINT, SIGQUIT or SIGHUP), and exits with a code
+    other than 0, or is killed by the signal: the period is left open, and the run does not count as an attempt, up to
+    100 times per period.
 
-The command finds DYNALOCK_JOB and DYNALOCK_PERIOD in its environment, beside what "run" gives it, and all that is said
-there of signals, of the guardian, of the loss of the lock and of what the command leaves behind holds here. A run's
-lock has the key once/JOB/PERIOD, with JOB escaped as in a URL: "get" shows it, "release" frees it, so that it is begun
-again.
+The next call for a period that is open begins it again, at most --attempts times. The earlier run may have done half of
+its work.
 
-With -o json standard output has one document on the run, and what the command writes goes to standard error: job,
-period, status (done, failed, interrupted), ran (by this call), by, startedAt, finishedAt, attempt, token, error. Where
-nothing is known of a run (an error other than 76, 79, or the command's) there is none.
+The command gets DYNALOCK_JOB and DYNALOCK_PERIOD, and the environment that "run" gives it. Signals, loss, guardian and
+limits are those of "run". A run's lock has the key once/JOB/PERIOD, with JOB escaped as in a URL. "get" shows the lock,
+and "release" frees it, so that the period is begun again.
+
+With -o json standard output has one document about the run, and the output of the command goes to standard error. The
+document has job, period, status (done, failed, interrupted), ran (by this call), by, startedAt, finishedAt, attempt,
+token and error. If nothing is known of a run (an error other than 76, 79, or the command's), there is no document.
 
 ` + ticksHelp + "\n\n" + exitCodes,
 	}
@@ -75,18 +79,18 @@ nothing is known of a run (an error other than 76, 79, or the command's) there i
 	r.waitFlags(cmd)
 	f := cmd.Flags()
 	f.IntVar(&r.once.MaxAttempts, "attempts", usualAttempts,
-		"how often a period may be begun, if it did not finish, 1 to 1000")
+		"how often a period may be begun if it does not finish, 1 to 1000")
 	allow(cmd, "attempts", "1 to 1000")
 	f.IntVar(&r.once.RetryOnError, "retries", 0,
-		"how often a command that failed is tried again before that counts, 0 to 1000")
+		"how often a command that failed is run again before the period is finished, 0 to 1000")
 	allow(cmd, "retries", "0 to 1000")
 	f.DurationVar(&r.once.RetryPause, "retry-pause", 0, "time before each retry, while the lock is held")
 	r.ticks.flags(cmd)
 	f.DurationVar(&r.once.AtLeast, "at-least", 0,
 		"do not start within this time of the job's last start, for another period (default: no limit)")
 	f.DurationVar(&r.once.Keep, "keep", 7*24*time.Hour,
-		"how long a finished run stays known, where the table has DynamoDB's TTL; else for ever")
-	f.StringVar(&r.once.Reason, "reason", "", "shown to those who wait")
+		"how long a finished run stays known if the table has DynamoDB's TTL; otherwise forever")
+	f.StringVar(&r.once.Reason, "reason", "", "shown to waiters")
 	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
 		r.job, r.ownOutput = args[0], a.output == formatJSON
 		if err := r.ticks.parse(cmd); err != nil {
@@ -135,7 +139,7 @@ func (r *onceRun) attempt(ctx context.Context, c *dynalock.Client, wait bool) (d
 	return c.Once(work, r.job, r.period, func(_ context.Context, l *dynalock.Lock) error {
 		err := r.heard()
 		defer r.listen(cancel) // from the command's end on, signals are ours again
-		if r.won {             // it is tried again
+		if r.won {             // it is retried
 			return cmp.Or(err, r.do(l, cancel))
 		}
 		r.won = true
@@ -169,7 +173,7 @@ func (r *onceRun) do(l *dynalock.Lock, cancel func()) error {
 	switch {
 	case end.lost && r.ticks.schedule != nil:
 		return nil
-	case end.lost: // what is left to do is a courtesy to those who wait
+	case end.lost: // the release only spares waiters some time
 		time.AfterFunc(courtesy, cancel)
 		return nil
 	case r.told != 0 && end.code != 0:
@@ -180,7 +184,7 @@ func (r *onceRun) do(l *dynalock.Lock, cancel func()) error {
 	case end.code == exitHeld:
 		return fmt.Errorf("exit code %d: %w", end.code, dynalock.ErrNotDone)
 	case end.code != 0:
-		if r.failures++; r.failures <= r.once.RetryOnError { // it is tried again, and nothing is told before
+		if r.failures++; r.failures <= r.once.RetryOnError { // it is retried, and nothing is written before
 			r.hush()
 		}
 		return fmt.Errorf("exit code %d", end.code)
@@ -203,7 +207,7 @@ func (r *onceRun) giveBack(l *dynalock.Lock) error {
 	return l.Release(ctx)
 }
 
-// report says what became of the period, and gives it its exit code. heard is the signal that ended a wait.
+// report says how the period's run ended, and makes the exit code. heard is the signal that ended a wait.
 func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	switch {
 	case r.refused != nil:
@@ -251,7 +255,7 @@ func (r *onceRun) report(run dynalock.Run, err, heard error) error {
 	return cmp.Or(heard, error(&exitError{code: exitStore}))
 }
 
-// reportOthers is about a period that somebody else runs, or has run.
+// reportOthers is about a period that another process runs, or has run.
 func (r *onceRun) reportOthers(run dynalock.Run, err, heard error) error {
 	if run.Attempt > 0 {
 		status := statusOf(run)
@@ -277,7 +281,7 @@ func (r *onceRun) reportOthers(run dynalock.Run, err, heard error) error {
 	return err
 }
 
-// ranBy tells who ran a period that is finished, and when.
+// ranBy says who ran a period that is finished, and when.
 func ranBy(run dynalock.Run, now time.Time) string {
 	text := fmt.Sprintf("by %q, %s, for %v", run.By, absolute(run.StartedAt, now), took(run))
 	if run.Attempt > 1 {

@@ -29,14 +29,16 @@ func (a *app) releaseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "release KEY",
 		Short: "Free a lock whose holder is gone or is to be overruled",
-		Long: `Free a lock whose holder is gone or is to be overruled. Shows what it would free and asks, or is told --yes. It
-frees exactly the tenure that it has shown: where the lock has changed hands or was released in the meantime it
-changes nothing (exit code 77). A lock that is free already is success; a key that was never locked is an error (66), as
-it is probably a mistyped one.
+		Long: `Free a lock whose holder is gone or is to be overruled. The command shows the lock and asks, unless --yes is
+given. It frees exactly the tenure that it has shown. Exit codes:
 
-A holder that is alive learns of this with its next heartbeat and may go on until then: only what checks the fencing
-token, or the lock itself in its transactions, refuses it at once. Who freed it is stored: "get" shows it to whoever
-asks.`,
+  0    the lock was freed, or was free already
+  66   the key was never locked, so it is probably mistyped
+  77   the lock has changed hands or was released in the meantime: nothing was changed
+
+A holder that is alive learns of this with its next heartbeat, and may go on until then. Only a resource that checks the
+fencing token, or the lock itself in its transactions, rejects its writes at once. The one who freed the lock is stored,
+and "get" shows it.`,
 		Args: oneKey,
 		RunE: a.do(func(ctx context.Context, args []string) error {
 			c, err := a.client(ctx, operator(owner))
@@ -74,7 +76,7 @@ asks.`,
 	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
 	cmd.Flags().Uint64Var(&token, "token", 0, "free the lock only if it is held with this fencing token")
 	allow(cmd, "token", "a whole number, as get shows it")
-	cmd.Flags().StringVar(&owner, "owner", "", "label to store as the one who freed it (default user@host)")
+	cmd.Flags().StringVar(&owner, "owner", "", "label that is stored as the one who freed the lock (default user@host)")
 	return cmd
 }
 
@@ -88,14 +90,14 @@ func (a *app) look(ctx context.Context, c *dynalock.Client, key string) (dynaloc
 // confirm shows the lock on the terminal and asks whether to free it.
 func (a *app) confirm(r dynalock.Record) error {
 	if !guard.IsTerminal(a.in) {
-		return usagef("release needs --yes where there is no terminal to ask on")
+		return usagef("release needs --yes if there is no terminal to ask on")
 	}
 	now := time.Now()
 	if err := showLock(a.err, r, now); err != nil {
 		return err
 	}
 	if !expired(r, now) {
-		a.say("\nIts lease has not run out: its holder may be alive and at work.")
+		a.say("\nIts lease has not expired: its holder may be alive and at work.")
 	}
 	yes, err := a.ask("Free this lock?")
 	if err == nil && !yes {
@@ -132,7 +134,7 @@ func (a *app) showReleased(r dynalock.Record, freed bool) error {
 	return err
 }
 
-// whoReleased tells who gave a free lock back, and when.
+// whoReleased says who released a free lock, and when.
 func whoReleased(r dynalock.Record, now time.Time) string {
 	text := ""
 	switch {
@@ -147,7 +149,7 @@ func whoReleased(r dynalock.Record, now time.Time) string {
 	return text
 }
 
-// neverLocked says that there is nothing under a key, and what may be wrong with it.
+// neverLocked says that a key was never locked, and how it may be mistyped.
 func (a *app) neverLocked(key string) error {
 	text := fmt.Sprintf("%q was never locked in table %q", key, a.table)
 	if a.namespace != "" {

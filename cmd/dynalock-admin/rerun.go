@@ -18,16 +18,17 @@ func (a *app) rerunCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "rerun JOB PERIOD",
-		Short: "Have a period run again that failed, is done, or was begun as often as allowed",
-		Long: `Have a period run again that failed, is done, or was begun as often as allowed. Shows its run and asks, or is
-told
---yes. It runs nothing itself: whoever asks for the period next ("once", or Client.Once in a program) begins it, with
-all its attempts. Processes that tick ("once --every", Client.Tick) do not look again at a tick that they know to be
-over: run it by its name, with "once JOB PERIOD".
+		Short: "Open a period again that failed, is done, or was begun as often as allowed",
+		Long: `Open a period again that failed, is done, or was begun as often as allowed. The command shows its run and asks,
+unless --yes is given. It runs nothing itself: the next call for the period ("once", or Client.Once in a program) begins
+it, with all its attempts. Processes with ticks ("once --every", Client.Tick) do not look again at a tick that they know
+to be over: run it by its name, with "once JOB PERIOD".
 
-It opens exactly the run that it has shown: where the period was begun or opened in the meantime it changes nothing
-(exit code 77). A run under way is left alone (75); "release" frees its lock. A period of which nothing is known exits
-with 66.
+The command opens exactly the run that it has shown. Exit codes:
+
+  66   nothing is known of the period
+  75   the run is under way, and is left alone. "release" frees its lock
+  77   the period was begun or opened in the meantime: nothing was changed
 
 The JSON output is one document: reopened, and was, the run as "runs" shows it.`,
 		Args: func(cmd *cobra.Command, args []string) error {
@@ -99,7 +100,7 @@ func (a *app) readRun(
 // confirmRerun shows the run on the terminal and asks whether to open its period.
 func (a *app) confirmRerun(run dynalock.Run, status string) error {
 	if !guard.IsTerminal(a.in) {
-		return usagef("rerun needs --yes where there is no terminal to ask on")
+		return usagef("rerun needs --yes if there is no terminal to ask on")
 	}
 	table := *a
 	table.out, table.output = a.err, formatTable

@@ -139,17 +139,17 @@ func (a *app) rootCommand() *cobra.Command {
 		Short: "The operator's tool of dynalock: lease-based locks, with fencing, on DynamoDB",
 		Long: `The operator's tool of dynalock: lease-based locks, with fencing, on DynamoDB.
 
-Where the locks are is said by global flags or, in place of each, by the variable that its line names. Credentials,
-Region and endpoint come from where the AWS SDK takes them, unless these say otherwise. With an endpoint on the loopback
-interface and no credentials configured, dummy ones are used.
+Global flags say where the locks are. Each may be replaced by the environment variable that its line names.
+Credentials, Region and endpoint are those of the AWS SDK, unless these flags or variables say otherwise. If the
+endpoint is on the loopback interface and no credentials are configured, dummy credentials are used.
 
-A KEY, JOB, PERIOD or CANDIDATE that is in double quotes in the output may be given in them (in the shell: '"a\nb"');
-any other is taken as it is. Patterns are not taken: list --prefix shows what begins with a text.
+A KEY, JOB, PERIOD or CANDIDATE that the output shows in double quotes may be given in them (in the shell: '"a\nb"').
+Any other name is taken literally. Patterns are not expanded: list --prefix shows the keys that begin with a text.
 
 ` + exitCodes,
-		Example: `  dynalock-admin list --table locks --state held    who holds what
-  dynalock-admin get KEY --table locks              who holds one, since when and why, or who freed it
-  dynalock-admin release KEY --table locks          free it: it shows the lock and asks
+		Example: `  dynalock-admin list --table locks --state held    list the locks that are held
+  dynalock-admin get KEY --table locks              show who holds a lock, since when and why, or who freed it
+  dynalock-admin release KEY --table locks          free a lock: it shows the lock and asks
   dynalock-admin run KEY --table locks -- COMMAND   run a command while holding it`,
 		Version: version(),
 
@@ -183,18 +183,18 @@ any other is taken as it is. Patterns are not taken: list --prefix shows what be
 	a.output = formatTable
 	f := root.PersistentFlags()
 	f.StringVar(&a.table, "table", "", "name or ARN of the table (or $DYNALOCK_TABLE)")
-	f.StringVar(&a.endpoint, "endpoint-url", "", "endpoint in place of AWS's (or $DYNALOCK_ENDPOINT_URL)")
+	f.StringVar(&a.endpoint, "endpoint-url", "", "endpoint instead of AWS's (or $DYNALOCK_ENDPOINT_URL)")
 	f.StringVar(&a.region, "region", "", "AWS Region (or $AWS_REGION, or as the SDK finds it)")
 	f.StringVar(&a.profile, "profile", "", "AWS profile (or $DYNALOCK_PROFILE, or as the SDK finds it)")
 	f.StringVar(&a.namespace, "namespace", "", "prefix of every key (or $DYNALOCK_NAMESPACE)")
 	f.StringVar(&a.partitionKey, "partition-key", "key", "name of the table's partition key (or $DYNALOCK_PARTITION_KEY)")
 	f.StringVar(&a.sortKey, "sort-key", "", "name of the table's sort key (or $DYNALOCK_SORT_KEY; default: it has none)")
-	f.StringVar(&a.sortValue, "sort-value", "", "what all locks have in the sort key (or $DYNALOCK_SORT_VALUE)")
+	f.StringVar(&a.sortValue, "sort-value", "", "value of the sort key that all locks have (or $DYNALOCK_SORT_VALUE)")
 	f.Var(&a.dialect, "dialect", "how leases are written into new items: awslabs or dynamolock (or $DYNALOCK_DIALECT)")
 	f.VarP(&a.output, "output", "o", "table or json")
 	f.DurationVar(&a.timeout, "timeout", time.Minute,
-		"bounds what is asked of DynamoDB, of run, once and elect the first attempt: to wait for a lock that is held is bounded by --wait; 0: no bound")
-	f.BoolVarP(&a.verbose, "verbose", "v", false, "log what the library does to standard error")
+		"bound on the requests to DynamoDB; of run, once and elect it bounds the first attempt, and --wait the wait for a lock that is held; 0: no bound")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "write the library's log to standard error")
 
 	root.AddCommand(a.tableCommand(), a.listCommand(), a.getCommand(), a.releaseCommand(), a.runCommand(),
 		a.onceCommand(), a.runsCommand(), a.rerunCommand(), a.pauseCommand(), a.unpauseCommand(),

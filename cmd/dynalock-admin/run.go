@@ -22,29 +22,33 @@ func (a *app) runCommand() *cobra.Command {
 		Long: `Wait for the lock, run the command while holding it, release the lock once the command is dead, and exit with
 the command's exit code.
 
-The command finds DYNALOCK_KEY, DYNALOCK_TOKEN (the fencing token) and DYNALOCK_OWNER in its environment, and all that
-says where the lock is: DYNALOCK_TABLE, DYNALOCK_NAMESPACE and the other variables of the global flags, AWS_REGION and
-AWS_PROFILE where flags say them. So a nested dynalock-admin get "$DYNALOCK_KEY" shows this very lock. One that would
-wait for the lock that it runs under is refused (exit code 64).
+Environment. The command gets DYNALOCK_KEY, DYNALOCK_TOKEN (the fencing token) and DYNALOCK_OWNER. It also gets
+DYNALOCK_TABLE, DYNALOCK_NAMESPACE and the other variables of the global flags, and AWS_REGION and AWS_PROFILE if flags
+set them. So dynalock-admin get "$DYNALOCK_KEY" in the command shows this very lock. A dynalock-admin in the command
+that would wait for the lock that it runs under is refused (exit code 64).
 
-The command runs in a process group of its own. SIGINT, SIGTERM and SIGQUIT are passed on to the group, SIGHUP,
-SIGUSR1 and SIGUSR2 to the command. When the lock is lost, the group gets SIGTERM at once, and SIGKILL before
-the lease ends and others may take the lock: after three quarters of the safety margin. What the command leaves behind
-in its group when it exits gets SIGTERM, and SIGKILL after --kill-after; the lock is held until then.
+Signals. The command runs in a process group of its own. SIGINT, SIGTERM and SIGQUIT are passed on to the group, SIGHUP,
+SIGUSR1 and SIGUSR2 to the command. Under systemd set KillMode=mixed. Otherwise the command gets SIGTERM twice, from
+systemd and, passed on, from dynalock-admin.
 
-A second process, the guardian, kills the group at once when dynalock-admin itself is gone (kill -9, out of memory), and
-before the lease ends when dynalock-admin is stopped or starved and does not renew it. On a terminal Ctrl-Z stops
-dynalock-admin with the command: who continues it too late finds the command killed and the lock lost.
+Loss. When the lock is lost, the group gets SIGTERM at once, and SIGKILL before the lease ends and others may take the
+lock: after three quarters of the safety margin. Processes that the command leaves in its group when it exits get
+SIGTERM, and SIGKILL after --kill-after. The lock is held until then.
 
-What cannot be ended: a process that has left the group, as a daemon, a container, and whatever begins a session of its
-own (setsid) has; one that may not be signalled, as what a set-user-ID program or sudo runs, so run dynalock-admin
-under sudo, not the command. Both work on beside the next holder. On other systems than Linux a command is not stopped
-by Ctrl-Z, and as the first process of a container dynalock-admin does not reap orphans.
+Guardian. A second process, the guardian, kills the group at once if dynalock-admin itself is gone (kill -9, out of
+memory). It kills the group before the lease ends if dynalock-admin is stopped, or gets no CPU, and does not renew the
+lease. On a terminal Ctrl-Z stops dynalock-admin together with the command. If they are continued too late, the command
+has been killed and the lock lost.
 
-Under systemd set KillMode=mixed: else the command gets SIGTERM from systemd and, passed on, from dynalock-admin.
+Limits. Two kinds of processes cannot be ended, and work on beside the next holder:
 
-No lease can stop a process whose machine sleeps, or a write that is on its way: let what the command writes to
-check the token.
+  - a process that has left the group: a daemon, a container, a process that began a session of its own (setsid);
+  - a process that may not be signalled, because sudo or a set-user-ID program runs it. So run dynalock-admin under
+    sudo, not the command.
+
+On systems other than Linux, Ctrl-Z does not stop the command, and dynalock-admin as the first process of a container
+does not reap orphans. No lease can stop a process whose machine is suspended, or a write that is on its way: let the
+resource that the command writes to check the token.
 
 ` + exitCodes,
 	}
@@ -53,9 +57,9 @@ check the token.
 	r.waitFlags(cmd)
 	f := cmd.Flags()
 	f.DurationVar(&options.MaxHold, "max-hold", 0,
-		"give the lock up, and end the command, after this long (default: never)")
-	f.StringVar(&options.Reason, "reason", "", "shown to those who wait")
-	f.StringVar(&data, "data", "", "payload to store in the lock (default: what is there stays)")
+		"give up the lock, and end the command, after this long (default: never)")
+	f.StringVar(&options.Reason, "reason", "", "shown to waiters")
+	f.StringVar(&data, "data", "", "payload to store in the lock (default: the stored payload stays)")
 	cmd.RunE = a.do(func(ctx context.Context, args []string) error {
 		c, err := r.prepare(ctx, cmd, args[1:])
 		if err == nil {
@@ -106,12 +110,12 @@ func (r *guarded) hold(ctx context.Context, c *dynalock.Client, key string, opti
 	return end.err()
 }
 
-// release gives the lock back. An error says that it was lost before, and has been told; a store that does not answer
+// release releases the lock. An error says that it was lost before, and has been reported. A store that does not answer
 // is no error: the lock ends with its lease.
 func (r *guarded) release(ctx context.Context, l *dynalock.Lock, lost bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if lost { // then it is a courtesy to those who wait
+	if lost { // then it only spares waiters some time
 		ctx, cancel = context.WithTimeout(ctx, courtesy)
 		defer cancel()
 	}

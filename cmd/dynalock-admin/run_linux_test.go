@@ -188,7 +188,7 @@ func TestAReleaseThatWasConfirmedTooLateChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	near, lines, done := w.onTerminal(`stty -echo; dynalock-admin release "$KEY"; echo "exit $?"`)
-	await(t, lines, "Its lease has not run out: its holder may be alive and at work.")
+	await(t, lines, "Its lease has not expired: its holder may be alive and at work.")
 	if err := first.Release(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -23,10 +23,12 @@ func (a *app) serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve an embedded DynamoDB in memory, for development",
-		Long: `Serve an embedded DynamoDB, in memory and without checking credentials, for development. The first line on
-standard output is its endpoint (with -o json: one document with endpoint and table); then it can be used. Standard
-error has the lines to paste into another shell, for dynalock-admin and for programs that use an AWS SDK. With --table,
-or DYNALOCK_TABLE, that table is created. It ends, with exit code 0, on SIGINT, SIGTERM or SIGHUP.`,
+		Long: `Serve an embedded DynamoDB, in memory and without checking credentials, for development. With --table, or
+DYNALOCK_TABLE, it has that table. It ends, with exit code 0, on SIGINT, SIGTERM or SIGHUP.
+
+The first line on standard output is the endpoint (with -o json: one document with endpoint and table). Then the server
+can be used. Standard error has the lines to paste into another shell, for dynalock-admin and for programs that use an
+AWS SDK.`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			ctx, stop := untilAsked(ctx)
@@ -114,7 +116,7 @@ func (a *app) announce(endpoint, table string, addr net.Addr) error {
 	return nil
 }
 
-// freePort is an address with any free port in place of its own.
+// freePort is an address with any free port instead of its own.
 func freePort(addr string) string {
 	host, _, _ := net.SplitHostPort(addr) // it was good enough to listen on
 	return net.JoinHostPort(host, "0")

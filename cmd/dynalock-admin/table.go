@@ -28,8 +28,8 @@ func (a *app) tableCreateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create the table with on-demand billing, and wait until it can be used",
-		Long: `Create the table with on-demand billing, and wait until it can be used. A table that exists and fits is
-success; one that does not fit, or lacks the protection asked for, is left as it is (exit code 78).`,
+		Long: `Create the table with on-demand billing, and wait until it can be used. A table that exists and fits is success.
+A table that does not fit, or is not protected although the flags ask for it, is left as it is (exit code 78).`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			table, err := a.tableName()
@@ -66,12 +66,11 @@ success; one that does not fit, or lacks the protection asked for, is left as it
 	}
 	cmd.Flags().BoolVar(&ttl, "ttl", false, `enable DynamoDB's TTL on the attribute "ttl", for clients with a retention`)
 	cmd.Flags().BoolVar(&protect, "deletion-protection", false,
-		"protect the new table against deletion; one that exists has to be protected already")
+		"protect the new table against deletion; a table that exists has to be protected already")
 	return cmd
 }
 
-// checkProtection tells a table that existed, and is not protected against deletion as it should be: nobody has changed
-// it.
+// checkProtection refuses a table that existed and is not protected against deletion. Nothing has changed it.
 func checkProtection(ctx context.Context, db *dynamodb.Client, table string) error {
 	out, err := db.DescribeTable(ctx, &dynamodb.DescribeTableInput{TableName: &table})
 	if err != nil {
@@ -111,9 +110,12 @@ func (a *app) tableCheckCommand() *cobra.Command {
 	var ttl bool
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Say what is wrong with the table, and what to do about it",
-		Long: `Say what is wrong, or worth knowing, about the table, and what to do about it. A finding is fatal (locks cannot
-work on this table, or not safely: exit code 78), a warning (they work, but something costs or is at risk) or an info.`,
+		Short: "Show what is wrong with the table, and what to do about it",
+		Long: `Show what is wrong, or worth knowing, about the table, and what to do about it. A finding is
+
+  fatal     locks cannot work on this table, or not safely (exit code 78)
+  warning   locks work, but something costs money or is at risk
+  info      locks work; worth knowing`,
 		Args: noArgs,
 		RunE: a.do(func(ctx context.Context, _ []string) error {
 			table, err := a.tableName()
@@ -162,7 +164,7 @@ func (a *app) showFindings(table string, found []dynalock.Finding) error {
 		return writeJSON(a.out, map[string]any{"table": table, "findings": list})
 	}
 	if len(found) == 0 {
-		_, err := fmt.Fprintf(a.out, "table %q fits, nothing to say\n", clean(table))
+		_, err := fmt.Fprintf(a.out, "table %q fits, and there are no findings\n", clean(table))
 		return err
 	}
 	rows := [][]string{{"SEVERITY", "PROBLEM", "REMEDY"}}

@@ -26,27 +26,32 @@ type ticks struct {
 	schedule dynalock.Schedule // nil: the job runs for one period
 }
 
-const ticksHelp = `With --every or --cron there is no PERIOD: it stays, and runs the command at each tick, which one
-of all that were started for the job does. The tick's time (UTC, RFC 3339) is the period. Ticks are due by DynamoDB's
-clock: the machine's may be off. --every 5m is due at each multiple of 5 minutes since midnight UTC; --cron takes five
-fields in the time zone --tz, where a tick that the clocks skip comes at their change, and one that they repeat comes
-once. Ticks never run at the same time; --catch-up says what becomes of those that become due while one runs, while
-the job is paused, or while nothing is there to run them: the latest runs late, all do (the oldest first, at most
-100), or none. A command that fails is told on standard error (with -o json a document of each run is written), and
-the next tick comes. A signal that tells to stop ends the command, if one runs, and then dynalock-admin, with 128+n.`
+const ticksHelp = `With --every or --cron there is no PERIOD. dynalock-admin stays, and runs the command at each tick: of all processes
+that were started for the job, one does. The tick's time (UTC, RFC 3339) is the period.
+
+  --every      due at each multiple of this time: with 5m every 5 minutes since midnight UTC
+  --cron       five fields, in the time zone --tz. A tick that the clocks skip comes when they change, and a tick that
+               they repeat comes once
+  --catch-up   which of the missed ticks run, late: the latest one, all of them (the oldest first, at most 100), or
+               none. A tick is missed if it becomes due while another one runs, while the job is paused, or while no
+               process is there to run it
+
+Ticks are due by DynamoDB's clock, whatever the machine's clock says. They never run at the same time. If a command
+fails, standard error says so (with -o json there is a document of each run), and the next tick comes. A signal that
+tells dynalock-admin to stop ends the command, if one runs, and then dynalock-admin, with exit code 128+n.`
 
 func (t *ticks) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.DurationVar(&t.every, "every", 0, "run at each multiple of this, in whole seconds, in place of for a PERIOD")
-	f.StringVar(&t.cron, "cron", "", "run when this cron expression says, in place of for a PERIOD")
+	f.DurationVar(&t.every, "every", 0, "run at each multiple of this, in whole seconds, instead of for a PERIOD")
+	f.StringVar(&t.cron, "cron", "", "run when this cron expression says, instead of for a PERIOD")
 	f.StringVar(&t.zone, "tz", "UTC", "time zone of --cron, such as Europe/Berlin")
-	f.StringVar(&t.miss, "catch-up", "latest", "which of the ticks that were missed run: latest, all or none")
+	f.StringVar(&t.miss, "catch-up", "latest", "which missed ticks run: latest, all or none")
 	allow(cmd, "tz", "a time zone such as Europe/Berlin")
 	allow(cmd, "catch-up", "latest, all or none")
 	completes(cmd, "catch-up", "latest", "all", "none")
 }
 
-// asked tells whether the job is to tick.
+// asked reports whether the job has ticks.
 func (t *ticks) asked(cmd *cobra.Command) bool {
 	return cmd.Flags().Changed("every") || cmd.Flags().Changed("cron")
 }
