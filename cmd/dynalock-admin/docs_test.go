@@ -252,7 +252,7 @@ func TestACommandLineIsCheckedAgainstItsOwnCommand(t *testing.T) {
 func TestTheREADMEHasARowForEveryCommandWithFlagsOfItsOwn(t *testing.T) {
 	t.Parallel()
 	_, section, _ := strings.Cut(documentation(t)["cmd/dynalock-admin/README.md"], "\n## Commands\n")
-	section, _, _ = strings.Cut(section, "\nWhere the locks are ")
+	section, _, _ = strings.Cut(section, "\nFlags or variables say where ")
 	rows := map[string]string{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([^`]+)` \\| (.*) \\|$").FindAllStringSubmatch(section, -1) {
 		rows[m[1]] = m[2]
