@@ -19,22 +19,22 @@ output "partition_key" {
 }
 
 output "sort_key" {
-  description = "Name of the sort key, for Options.SortKey; null where the table has none."
+  description = "Name of the sort key, for Options.SortKey; null if the table has none."
   value       = var.sort_key
 }
 
 output "holder_policy" {
-  description = "Policy document (JSON) for whoever takes locks: every key of the table."
+  description = "Policy document (JSON) for processes that take locks: every key of the table."
   value       = local.policies.holder
 }
 
 output "observer_policy" {
-  description = "Policy document (JSON) for whoever looks at locks, waits for them without taking them or lists them: every key of the table, read only."
+  description = "Policy document (JSON) for processes and people that look at locks, wait until they are free without taking them, or list them: every key of the table, read only."
   value       = local.policies.observer
 }
 
 output "operator_policy" {
-  description = "Policy document (JSON) for people with dynalock-admin: list, get, release, runs, pause, unpause, leader, hand-over and table check, on every key of the table. For its run, once and elect commands they need holder_policy."
+  description = "Policy document (JSON) for people with dynalock-admin: list, get, release, runs, rerun, pause, unpause, leader, hand-over and table check, on every key of the table. For its run, once and elect commands they need holder_policy."
   value       = local.policies.operator
 }
 
@@ -52,7 +52,7 @@ output "alarm_arns" {
 }
 
 output "vpc_endpoint_id" {
-  description = "Id of the gateway endpoint; null where none was asked for."
+  description = "Id of the gateway endpoint; null without one."
   value       = one(aws_vpc_endpoint.dynamodb[*].id)
 }
 

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "Name of the table, which clients are given (dynalock.New, DYNALOCK_TABLE)."
+  description = "Name of the table, as clients have it (dynalock.New, DYNALOCK_TABLE)."
   type        = string
   nullable    = false
 
@@ -55,7 +55,7 @@ variable "time_to_live" {
 }
 
 variable "provisioned_capacity" {
-  description = "Null: on-demand billing, which is right for most lock tables. Otherwise provisioned capacity under auto scaling: the units that reads and writes range over, and the share of them, in percent, that is aimed at. A table that is throttled for a whole lease loses its locks, so leave headroom."
+  description = "Null: on-demand billing, which is right for most lock tables. Otherwise provisioned capacity under auto scaling: the smallest and the largest number of units for reads and writes, and the target utilization in percent. A table that is throttled for a whole lease loses its locks, so leave headroom."
   type = object({
     read               = object({ min = number, max = number })
     write              = object({ min = number, max = number })
@@ -78,7 +78,7 @@ variable "provisioned_capacity" {
 }
 
 variable "point_in_time_recovery" {
-  description = "Whether the table can be restored to any moment of the last 35 days. Read about restoring in the README before it is done: a table restored as it was hands out fencing tokens a second time."
+  description = "Whether the table can be restored to any moment of the last 35 days. Read about restoring in the README before you restore: a table restored as it was gives fencing tokens a second time."
   type        = bool
   default     = true
   nullable    = false
@@ -218,7 +218,7 @@ variable "alarms" {
 }
 
 variable "vpc_endpoint" {
-  description = "Gateway endpoint through which a VPC reaches DynamoDB without a NAT gateway, for the route tables given. A route table can have only one, for all tables, so leave this null where there is one. Its policy is AWS's default: what a role may do is said by its own policies."
+  description = "Gateway endpoint through which a VPC reaches DynamoDB without a NAT gateway, for the route tables given. A route table can have only one, for all tables, so leave this null if there is one. Its policy is AWS's default: a role's own policies say what it may do."
   type = object({
     vpc_id          = string
     route_table_ids = set(string)
