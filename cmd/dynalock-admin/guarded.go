@@ -27,8 +27,8 @@ import (
 	"github.com/dynalock/dynalock/dynalock"
 )
 
-// patience is how long an ending waits for a store that does not answer, where a lock was held. What is left undone
-// then ends with its lease.
+// patience is how long the end of an invocation waits for a store that does not answer, if a lock was held. A lock that
+// is not released by then ends with its lease.
 const patience = 5 * time.Second
 
 // guarded is one invocation of run, once or elect: a command that runs while a lock is held.
@@ -57,7 +57,7 @@ type guarded struct {
 	heldCode int
 }
 
-// lockFlags are those of everything that holds a lock.
+// lockFlags are the flags of all commands that hold a lock.
 func (r *guarded) lockFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.DurationVar(&r.lease, "lease", 0, "how long the lock outlives its last heartbeat (default 10s)")
@@ -70,7 +70,7 @@ func (r *guarded) lockFlags(cmd *cobra.Command) {
 		"time from SIGTERM to SIGKILL for processes that the command left behind")
 }
 
-// waitFlags are those of everything that can do without the lock.
+// waitFlags are the flags of all commands that can end without the lock.
 func (r *guarded) waitFlags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.VarP(&r.wait, "wait", "w",
@@ -88,7 +88,7 @@ func (r *guarded) waitFlags(cmd *cobra.Command) {
 	}
 }
 
-// seconds is a flag that takes what flock -w takes, and what all other flags of a time take.
+// seconds is a flag that accepts seconds, as flock -w does, and durations, as all other flags of a time do.
 type seconds time.Duration
 
 // Set implements pflag.Value.
@@ -195,7 +195,7 @@ func (r *guarded) prepare(ctx context.Context, cmd *cobra.Command, command []str
 	return c, nil
 }
 
-// unsignalled says why what the command starts may not be signalled, where that can be known.
+// unsignalled says why the processes of the command may not be signalled, if that can be known; else it is empty.
 func (r *guarded) unsignalled() string {
 	info, err := os.Stat(r.path)
 	if err != nil {
@@ -203,11 +203,11 @@ func (r *guarded) unsignalled() string {
 	}
 	switch name := filepath.Base(r.path); name {
 	case "sudo", "su", "doas", "pkexec":
-		return fmt.Sprintf("what %s runs may not be signalled by us, or leaves its process group", name)
+		return fmt.Sprintf("a command that %s runs may not be signalled, or leaves its process group", name)
 	}
 	owner, ok := info.Sys().(*syscall.Stat_t)
 	if ok && info.Mode()&fs.ModeSetuid != 0 && os.Geteuid() != 0 && int(owner.Uid) != os.Geteuid() {
-		return fmt.Sprintf("the command %q is set-user-ID, and may not be signalled by us", r.command[0])
+		return fmt.Sprintf("the command %q is set-user-ID, and may not be signalled", r.command[0])
 	}
 	return ""
 }
@@ -227,8 +227,8 @@ func startError(command string, err error) error {
 	return &exitError{exitNotExecutable, fmt.Errorf("command %q cannot be executed: %w", command, err)}
 }
 
-// patiently tries, and where somebody else is in the way waits, as long as the flags say. The first attempt tells a
-// store that does not answer, at once, from a lock that is held: for that alone it is worth to wait.
+// patiently tries, and if another process holds the lock waits, as long as the flags say. The first attempt tells a
+// store that does not answer from a lock that is held. Only for the lock is it worth waiting.
 func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
 	until := time.Now().Add(time.Duration(r.wait))
 	err := r.first(ctx, try)
@@ -250,14 +250,13 @@ func (r *guarded) patiently(ctx context.Context, try func(ctx context.Context, w
 	short := !r.forever && time.Until(until) < cmp.Or(r.options.AttemptTimeout, time.Second)
 	err = try(ctx, true)
 	if errors.As(err, &last) && last.Record.Version == "" || short && errors.Is(err, dynalock.ErrStore) {
-		// too short to look again
+		// the time was too short for another look
 		return first
 	}
 	return err
 }
 
-// first makes the first attempt, for which there is as much time as for anything that is asked, and no more than to
-// wait.
+// first makes the first attempt. It is bounded by --timeout, and by --wait.
 func (r *guarded) first(ctx context.Context, try func(ctx context.Context, wait bool) error) error {
 	limit := r.a.timeout
 	if wait := time.Duration(r.wait); wait > 0 && (limit == 0 || wait < limit) {
@@ -273,7 +272,7 @@ func (r *guarded) first(ctx context.Context, try func(ctx context.Context, wait 
 	return &exitError{exitStore, fmt.Errorf("no answer from table %q within %v", r.a.table, limit)}
 }
 
-// heldError gives a lock that somebody else holds the exit code of the flags.
+// heldError gives the error of a lock that another process holds the exit code of the flags.
 func (r *guarded) heldError(err error) error {
 	if errors.Is(err, dynalock.ErrHeld) {
 		return &exitError{r.heldCode, err}
@@ -281,14 +280,14 @@ func (r *guarded) heldError(err error) error {
 	return err
 }
 
-// ending is how the command came to its end.
+// ending is how the command ended.
 type ending struct {
 	code   int  // its exit code, or 128 and the number of the signal that killed it
 	killed bool // by a signal
 	lost   bool // the lock was lost before it was dead
 }
 
-// err is the exit code as an error. What there is to say has been said.
+// err is the exit code as an error. It has no text, because the user has been told.
 func (e ending) err() error {
 	switch {
 	case e.lost:
@@ -299,8 +298,8 @@ func (e ending) err() error {
 	return nil
 }
 
-// work runs the command while l is held, with more variables in its environment, and returns when all of its group is
-// dead. An end of duty ends the command, too. An error says that it was not started.
+// work runs the command while l is held, with env added to its environment, and returns when its whole group is dead.
+// The end of duty ends the command, too. An error says that the command was not started.
 func (r *guarded) work(duty context.Context, l *dynalock.Lock, owner string, env ...string) (ending, error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -322,7 +321,7 @@ func (r *guarded) work(duty context.Context, l *dynalock.Lock, owner string, env
 	v.group = g
 	lost := v.supervise(duty)
 	if r.futile = lost; lost {
-		r.quiet = r.saying(courtesy/5, "the command has ended; trying for a second to give the lock back")
+		r.quiet = r.saying(courtesy/5, "the command has ended; trying for a second to release the lock")
 	} else {
 		r.quiet = r.saying(time.Second,
 			"the command has ended; trying to tell DynamoDB until the lease ends, or a signal comes")
@@ -330,7 +329,7 @@ func (r *guarded) work(duty context.Context, l *dynalock.Lock, owner string, env
 	return ending{g.Code(), g.Killed(), lost}, nil
 }
 
-// supervision is what is done while a command runs.
+// supervision watches a command while it runs.
 type supervision struct {
 	*guarded
 	lock   *dynalock.Lock
@@ -339,8 +338,8 @@ type supervision struct {
 	lost   atomic.Pointer[time.Time] // when the command is killed after the loss of its lock; nil: it is not lost
 }
 
-// deadline is when the guardian kills the command if it hears no more of us: when we would kill it ourselves if no
-// heartbeat were acknowledged any more.
+// deadline is when the guardian kills the command if it hears no more of us. It is when we would kill the command
+// ourselves if no further heartbeat were acknowledged.
 func (v *supervision) deadline() time.Time {
 	if at := v.lost.Load(); at != nil {
 		return *at
@@ -348,9 +347,9 @@ func (v *supervision) deadline() time.Time {
 	return v.lock.Deadline().Add(v.margin - v.margin/4)
 }
 
-// supervise passes signals on, and ends the command when the lock is lost or its duty over. It returns when the whole
-// group is dead, and tells whether the lock was lost by then. The killing is a timer's affair, so that a reader of our
-// standard error who holds up what is said there does not hold up that.
+// supervise passes signals on, and ends the command when the lock is lost or duty is over. It returns when the whole
+// group is dead, and reports whether the lock was lost by then. A timer does the killing, so that a slow reader of our
+// standard error does not delay it.
 func (v *supervision) supervise(duty context.Context) (lost bool) {
 	l, g := v.lock, v.group
 	done, over, exited := l.Done(), duty.Done(), g.Exited()
@@ -413,16 +412,16 @@ func (v *supervision) supervise(duty context.Context) (lost bool) {
 	}
 }
 
-// immune tells whom a signal did not reach.
+// immune warns of processes that a signal did not reach.
 func (v *supervision) immune(err error) {
 	if err != nil {
 		v.warn("warning: " + err.Error() + ", and works on; run dynalock-admin under sudo, not the command")
 	}
 }
 
-// suspend stops us as the terminal has stopped the command. Nobody renews the lease then, and if it goes on for too
-// long the guardian kills the command in time. Where we cannot be stopped, a command that waits for the foreground is
-// left to wait, as it would stop again at once.
+// suspend stops this process as the terminal has stopped the command. Nothing renews the lease then, and if that lasts
+// too long the guardian kills the command in time. If this process cannot be stopped, a command that waits for the
+// foreground is left waiting, because it would stop again at once.
 func (v *supervision) suspend(by syscall.Signal) (waking <-chan time.Time) {
 	stopped := v.group.Suspend(func() {
 		v.warn(fmt.Sprintf("stopped: unless it is continued within %v the lock is lost, and the command killed",
@@ -447,8 +446,8 @@ func (v *supervision) resume() (waking <-chan time.Time) {
 }
 
 // killTime is when a command that does not heed SIGTERM is killed after the loss of its lock. The lock counts as lost
-// when the lease has no more than the safety margin left. Of that a quarter is kept for the killing. A loss that was
-// told by the store comes earlier, and others may be at work already: the command does not get more time then.
+// when the lease has no more than the safety margin left. A quarter of the margin is kept for the killing. A loss that
+// the store has reported comes earlier, and others may be at work already, so the command does not get more time then.
 func killTime(l *dynalock.Lock, margin time.Duration) time.Time {
 	from := time.Now()
 	if deadline := l.Deadline(); deadline.Before(from) { // noticed late
@@ -457,7 +456,7 @@ func killTime(l *dynalock.Lock, margin time.Duration) time.Time {
 	return from.Add(margin - margin/4)
 }
 
-// close joins what is under way: an attempt whose caller has gone is given back.
+// close joins what is under way: a lock that an attempt wins after its caller has gone is released.
 func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 	defer signal.Stop(r.signals)
 	limit := courtesy
@@ -470,8 +469,8 @@ func (r *guarded) close(ctx context.Context, c *dynalock.Client) {
 	_, _ = untilSignal(ctx, r.signals, func(ctx context.Context) (struct{}, error) { return struct{}{}, c.Close(ctx) })
 }
 
-// hush keeps back what is said after the command's end if it takes long to tell DynamoDB: that is done, or not begun
-// yet.
+// hush stops the message that comes when the release takes long after the command's end: the release is done, or has
+// not begun.
 func (r *guarded) hush() {
 	if r.quiet != nil {
 		r.quiet()
@@ -481,13 +480,13 @@ func (r *guarded) hush() {
 
 func (r *guarded) warn(text string) { r.a.say("dynalock-admin: " + clean(text)) }
 
-// saying says what we are still at, if that takes longer.
+// saying writes what is still being done, if that takes longer.
 func (r *guarded) saying(after time.Duration, text string) (stop func()) {
 	t := time.AfterFunc(after, func() { r.warn(text) })
 	return func() { t.Stop() }
 }
 
-// listen has a signal cancel what is under way, until heard is called, which tells the one that came, if one did.
+// listen has a signal cancel what is under way, until heard is called. heard returns the signal that came, if one did.
 func (r *guarded) listen(cancel func()) { r.heard = onSignal(r.signals, cancel) }
 
 // untilSignal calls f with a context that a signal ends. After a signal its error is an exitError with the code of

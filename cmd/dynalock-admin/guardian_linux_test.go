@@ -405,7 +405,7 @@ func TestACommandThatMayNotBeSignalledIsTold(t *testing.T) {
 	cmd.Args[0] = "dynalock-admin"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
 	p := w.follow(cmd)
-	p.expect(`unsignalled" is set-user-ID, and may not be signalled by us: it may work on when the lock is lost; `,
+	p.expect(`unsignalled" is set-user-ID, and may not be signalled: it may work on when the lock is lost; `,
 		"ready <nil>")
 	p.signal(syscall.SIGTERM)
 	p.expect(" (unsignalled) may not be signalled, and works on; run dynalock-admin under sudo, not the command")
@@ -506,7 +506,7 @@ func TestAfterALossWithTheStoreGoneItIsToldWhatIsStillTriedAndThatEndsSoon(t *te
 			p := w.start(nil, append(args, "--lease", "8s", "--", "sh", "-c", `trap "exit 0" TERM; echo ready; `+idle)...)
 			p.expect("ready")
 			gate.shut.Store(true)
-			p.expect("dynalock-admin: the command has ended; trying for a second to give the lock back")
+			p.expect("dynalock-admin: the command has ended; trying for a second to release the lock")
 			told := time.Now()
 			p.exits(76)
 			if took := time.Since(told); took > 4*time.Second { // two timers of half a second

@@ -51,7 +51,7 @@ const jobsPrefix = "once/"
 func jobKey(job string) string            { return jobsPrefix + url.PathEscape(job) }
 func periodKey(job, period string) string { return jobKey(job) + "/" + period }
 
-// jobOf tells the job to which a key belongs, and the period, which is empty for the job's own item.
+// jobOf is the job to which a key belongs, and the period, which is empty for the job's own item.
 func jobOf(key string) (job, period string, ok bool) {
 	escaped, found := strings.CutPrefix(key, jobsPrefix)
 	escaped, period, _ = strings.Cut(escaped, "/")

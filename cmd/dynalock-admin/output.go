@@ -39,8 +39,8 @@ func (f *format) String() string { return string(*f) }
 // Type implements pflag.Value.
 func (f *format) Type() string { return "format" }
 
-// writeJSON writes one document, as safe to show on a terminal as a table: JSON itself leaves much as it is that is not
-// printable.
+// writeJSON writes one document that is as safe to show on a terminal as a table. JSON itself does not escape much that
+// is not printable.
 func writeJSON(w io.Writer, v any) error { return encodeJSON(w, v, "  ") }
 
 func encodeJSON(w io.Writer, v any, indent string) error {
@@ -64,7 +64,7 @@ func encodeJSON(w io.Writer, v any, indent string) error {
 	return err
 }
 
-// writeTable aligns rows of cells in columns. An empty cell is a dash, but for the last one of a row.
+// writeTable aligns rows of cells in columns. An empty cell is a dash, unless it is the last one of a row.
 func writeTable(w io.Writer, rows [][]string) error {
 	var aligned strings.Builder
 	t := tabwriter.NewWriter(&aligned, 0, 8, 2, ' ', 0)
@@ -134,8 +134,8 @@ func utc(t time.Time) time.Time {
 	return t.UTC()
 }
 
-// expired reports whether the lease of a held lock has run out, as far as this machine's clock and the one that the
-// holder stored can tell. The lock is free only once somebody takes it.
+// expired reports whether the lease of a held lock has expired, by this machine's clock and the expiry that the holder
+// stored. The lock stays held until another process takes it.
 func expired(r dynalock.Record, now time.Time) bool {
 	return r.State == dynalock.Held && !r.ExpiresAt.IsZero() && r.ExpiresAt.Before(now)
 }
@@ -184,8 +184,8 @@ func absolute(t, now time.Time) string {
 	return fmt.Sprintf("%s (%s)", t.UTC().Format(time.RFC3339), relative(t, now))
 }
 
-// clean makes a text that anybody may have stored safe to show on a terminal and in one cell of a table: what is not
-// printable is escaped as in Go.
+// clean makes a text that any program may have stored safe to show on a terminal and in one cell of a table: what is
+// not printable is escaped as in Go.
 func clean(s string) string {
 	if utf8.ValidString(s) && strings.IndexFunc(s, unprintable) < 0 {
 		return s

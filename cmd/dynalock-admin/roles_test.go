@@ -32,6 +32,7 @@ func TestTheOperatorsCommandsCallNoMoreThanTheirPolicyAllows(t *testing.T) {
 			{"unpause", "job"},
 			{"unpause", "other"},
 			{"table", "check"},
+			{"rerun", "job", "failed", "--yes"},
 			{"hand-over", "once/busy/p", "me"},
 		},
 	} {

@@ -43,8 +43,8 @@ type app struct {
 	verbose                          bool
 	reached                          bool // the command itself, with its input accepted
 
-	// What is reached outside of this process; tests that are given arbitrary arguments put something harmless here.
-	db     *dynamodb.Client // in place of the one that flags and environment say
+	// What is reached outside of this process. Tests with arbitrary arguments put something harmless here.
+	db     *dynamodb.Client // instead of the one of the flags and the environment
 	lookUp func(command string) (path string, err error)
 	listen func(network, address string) (net.Listener, error)
 }
@@ -93,10 +93,10 @@ func (a *app) run(ctx context.Context, args []string) int {
 	return exitCode(err)
 }
 
-// say writes a line for people. That nobody reads it changes nothing.
+// say writes a line for people. If it cannot be written, nothing else changes.
 func (a *app) say(line string) { _, _ = fmt.Fprintln(a.err, line) }
 
-// do wraps what a command does: from here on errors are not about the command line.
+// do wraps the work of a command: from here on errors are not about the command line.
 func (a *app) do(f func(ctx context.Context, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		a.reached = true
@@ -117,7 +117,7 @@ func named(cmd *cobra.Command, args []string) []string {
 	return args
 }
 
-// quoted is a name as we print it: as it is, or in double quotes where it would be taken for another one otherwise.
+// quoted is a name as we print it: as it is, or in double quotes if it would be misread as it is.
 func quoted(name string) string {
 	if name != clean(name) || name != strings.TrimSpace(name) || strings.HasPrefix(name, `"`) {
 		return strconv.Quote(name)
@@ -222,11 +222,11 @@ Any other name is taken literally. Patterns are not expanded: list --prefix show
 	return root
 }
 
-// variables stand in for global flags: those that say where a lock is, and how it is written.
+// variables may replace global flags: those that say where a lock is, and how it is written.
 var variables = []struct{ flag, name string }{
 	{"table", "DYNALOCK_TABLE"},
 	{"endpoint-url", "DYNALOCK_ENDPOINT_URL"},
-	{"profile", "DYNALOCK_PROFILE"}, // AWS_PROFILE has to stand back behind keys in the environment, a flag has not
+	{"profile", "DYNALOCK_PROFILE"}, // AWS_PROFILE comes after keys in the environment, a flag before them
 	{"namespace", "DYNALOCK_NAMESPACE"},
 	{"partition-key", "DYNALOCK_PARTITION_KEY"},
 	{"sort-key", "DYNALOCK_SORT_KEY"},
@@ -234,8 +234,8 @@ var variables = []struct{ flag, name string }{
 	{"dialect", "DYNALOCK_DIALECT"},
 }
 
-// fromEnvironment sets the flags that the command line leaves out. A flag that is given, be it as "", has the last
-// word.
+// fromEnvironment sets the flags that the command line leaves out. A flag that is given, even as "", goes before its
+// variable.
 func fromEnvironment(f *pflag.FlagSet) error {
 	for _, v := range variables {
 		text := os.Getenv(v.name)
@@ -249,8 +249,8 @@ func fromEnvironment(f *pflag.FlagSet) error {
 	return nil
 }
 
-// environ is our environment with all that flags say of where a lock is, and no more than that, so that a nested
-// dynalock-admin addresses the same one.
+// environ is our environment with what the flags say of where a lock is, so that a nested dynalock-admin addresses the
+// same lock.
 func (a *app) environ(f *pflag.FlagSet) []string {
 	env := slices.DeleteFunc(os.Environ(), func(entry string) bool {
 		return slices.ContainsFunc(variables,
@@ -269,7 +269,7 @@ func (a *app) environ(f *pflag.FlagSet) []string {
 	return env
 }
 
-// flagError says what a flag may be, where it is something else.
+// flagError says which values a flag may have, if it has another one.
 func flagError(err error) error {
 	if bad, ok := errors.AsType[*pflag.InvalidValueError](err); ok {
 		return usagef("--%s is %q, allowed: %s", bad.GetFlag().Name, bad.GetValue(), allowed(bad.GetFlag()))
@@ -280,12 +280,12 @@ func flagError(err error) error {
 	return err
 }
 
-// allow notes what a flag may be where its type does not say it.
+// allow notes which values a flag may have, if its type does not say it.
 func allow(cmd *cobra.Command, flag, text string) {
 	_ = cmd.Flags().SetAnnotation(flag, "allowed", []string{text}) // the flag exists
 }
 
-// allowed is what a flag may be.
+// allowed is which values a flag may have.
 func allowed(f *pflag.Flag) string {
 	if noted := f.Annotations["allowed"]; len(noted) > 0 {
 		return noted[0]
@@ -305,7 +305,7 @@ func allowed(f *pflag.Flag) string {
 	return "a text"
 }
 
-// completes tells the shell what a flag may be.
+// completes tells the shell which values a flag may have.
 func completes(cmd *cobra.Command, flag string, values ...string) {
 	// the flag exists
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
@@ -356,11 +356,11 @@ func oneKey(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// courtesy is how long an ending waits for a store that does not answer: to look once more, or to give back what an
-// attempt without an answer may have won.
+// courtesy is how long the end of an invocation waits for a store that does not answer: for one more read, or to
+// release a lock that an attempt without an answer may have won.
 const courtesy = 500 * time.Millisecond
 
-// bounded gives what is asked of DynamoDB its time.
+// bounded bounds requests to DynamoDB by --timeout.
 func (a *app) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
 	return within(ctx, a.timeout)
 }
@@ -381,7 +381,7 @@ func (a *app) tableName() (string, error) {
 	return a.table, nil
 }
 
-// client makes a client of the library. It does no I/O but for finding credentials.
+// client makes a client of the library. It does no I/O except to find credentials.
 func (a *app) client(ctx context.Context, optFns ...func(*dynalock.Options)) (*dynalock.Client, error) {
 	table, err := a.tableName()
 	if err != nil {
@@ -411,7 +411,7 @@ func (a *app) tableOptions(o *dynalock.TableOptions) {
 // region is what the SDK makes part of a host's name.
 var region = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
 
-// connect makes the SDK's client and finds credentials, so that their lack is told at once and in plain words.
+// connect makes the SDK's client and finds credentials, so that missing ones are reported at once and in plain words.
 func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 	if err := checkEndpoint(a.endpoint, ""); err != nil {
 		return nil, err
@@ -444,7 +444,7 @@ func (a *app) connect(ctx context.Context) (*dynamodb.Client, error) {
 	return db, nil
 }
 
-// load reads the SDK's configuration; it asks nobody.
+// load reads the SDK's configuration. It sends no request.
 func (a *app) load(
 	ctx context.Context, optFns ...func(*config.LoadOptions) error,
 ) (aws.Config, *dynamodb.Client, error) {
@@ -468,7 +468,7 @@ func (a *app) load(
 	return cfg, dynamodb.NewFromConfig(cfg, a.clientOptions), nil
 }
 
-// checkEndpoint refuses what the SDK reports only once it is asked, and not in these words.
+// checkEndpoint refuses an endpoint that the SDK would refuse only at the first request, and in other words.
 func checkEndpoint(endpoint, of string) error {
 	if endpoint == "" {
 		return nil
@@ -486,8 +486,8 @@ func (a *app) clientOptions(o *dynamodb.Options) {
 	o.Interceptors.AddBeforeDeserialization(looksLikeDynamoDB{})
 }
 
-// looksLikeDynamoDB refuses the answers of whatever else may be at an endpoint. Of many the SDK makes a parser's error;
-// an empty one it takes for success, and a command would run without a lock.
+// looksLikeDynamoDB refuses the answers of any other server at an endpoint. The SDK makes a parser's error of most of
+// them, but takes an empty one for success, and then a command would run without a lock.
 type looksLikeDynamoDB struct{}
 
 // BeforeDeserialization implements smithyhttp.BeforeDeserializationInterceptor.
@@ -503,16 +503,15 @@ func (looksLikeDynamoDB) BeforeDeserialization(_ context.Context, in *smithyhttp
 	return &strangerError{asked.Scheme + "://" + asked.Host, in.Response.Status, kind}
 }
 
-// strangerError says that an answer is none of DynamoDB's.
+// strangerError says that an answer is not DynamoDB's.
 type strangerError struct{ endpoint, status, kind string }
 
 func (e *strangerError) Error() string {
 	return fmt.Sprintf("%s does not answer like DynamoDB: HTTP status %s, content type %q", e.endpoint, e.status, e.kind)
 }
 
-// connectLocal is for a server of this machine, which takes any credentials: whoever has configured none, and named
-// no profile that should have them, gets by with dummies. The instance's role is not asked for: off EC2 that takes
-// seconds.
+// connectLocal is for a server of this machine, which accepts any credentials. If none are configured, and no profile
+// is named that should have them, dummies are used. The instance's role is not looked up: off EC2 that takes seconds.
 func (a *app) connectLocal(ctx context.Context) (*dynamodb.Client, error) {
 	cfg, _, err := a.load(ctx, config.WithEC2IMDSClientEnableState(imds.ClientDisabled))
 	if err != nil {

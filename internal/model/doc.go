@@ -16,9 +16,9 @@
 // way. An operator frees a held lock a number of times.
 //
 // Time passes in ticks, for each client at the rate of its own clock. Only ages are kept, and none beyond the point
-// where it decides something, and ids, counters and tokens are renamed by their order (see [State.canonical]). So
-// the reachable states are finite though clients go on for ever, and a search that ends has seen all behaviours
-// within the numbers of faults, crashes and operators, however long.
+// where it decides something, and ids, counters and tokens are renamed by their order (see [State.canonical]). So the
+// reachable states are finite although clients go on forever, and a search that ends has seen all behaviours within the
+// numbers of faults, crashes and operators, however long.
 //
 // # What is not
 //

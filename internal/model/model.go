@@ -2,9 +2,9 @@ package model
 
 import "fmt"
 
-// Times are in hundredths of a tick of a clock that runs true. The lease is one that makes the library's default
-// ratio of 1.25 just enough for clocks at 90 and 110: in whole ticks, a holder at 90 trusts its lease through age 4,
-// and a waiter at 110 takes it at age 5. With a margin of a sixth in place of a fifth they meet.
+// Times are in hundredths of a tick of a clock that runs true. The lease is one that makes the library's default ratio
+// of 1.25 just enough for clocks at 90 and 110: in whole ticks, a holder at 90 trusts its lease through age 4, and a
+// waiter at 110 takes it at age 5. With a margin of a sixth instead of a fifth they meet.
 const (
 	Lease  = 545
 	Margin = Lease / 5
@@ -51,7 +51,7 @@ const (
 // rate of a client's clock; the check of the models is in Search.
 func (m *Model) rate(client int) int { return int(m.Rates[client]) }
 
-// trusted tells whether a lease is trusted that was sent for so many ticks ago.
+// trusted reports whether a lease is trusted that was sent for so many ticks ago.
 func (m *Model) trusted(client int, age uint8) bool {
 	trust := Lease - Margin
 	switch m.Break {
@@ -63,12 +63,12 @@ func (m *Model) trusted(client int, age uint8) bool {
 	return m.rate(client)*int(age) < trust
 }
 
-// late tells whether less than half of the trust is left.
+// late reports whether less than half of the trust is left.
 func (m *Model) late(client int, age uint8) bool {
 	return m.rate(client)*int(age) > (Lease-Margin)/2
 }
 
-// dead tells whether a version has stood still for the lease.
+// dead reports whether a version has stood still for the lease.
 func (m *Model) dead(client int, still uint8) bool {
 	wait := Lease
 	if m.Break == ImpatientWaiter {

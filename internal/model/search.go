@@ -138,7 +138,7 @@ func (x *search) path(to uint64) (path []Step) {
 	return path
 }
 
-// ghost tells whether an acquire has begun a tenure that came late, and the acquisition is over.
+// ghost reports whether an acquire has begun a tenure that came late, and the acquisition is over.
 func (m *Model) ghost(from, to *State, step Step) bool {
 	if step.Act != StrayArrives || from.Stray[step.Who].Kind != Acquire || from.Item.Token == to.Item.Token {
 		return false

@@ -28,7 +28,7 @@ type Item struct {
 	Age      uint8 // real ticks for which somebody has known of the version: it has stood still at least that long
 }
 
-// Held tells whether the item is held by somebody, dead or alive.
+// Held reports whether the item is held by somebody, dead or alive.
 func (it Item) Held() bool { return it.Version.ID != 0 && !it.Released }
 
 // Kind of a request.
@@ -405,7 +405,7 @@ func (s *State) prune(m *Model) {
 	}
 }
 
-// mayComeTwice tells whether an attempt that a client takes for refused is, or may yet be, in the item.
+// mayComeTwice reports whether an attempt that a client takes for refused is, or may yet be, in the item.
 func (s *State) mayComeTwice(c *Client) bool {
 	unknown := func(v Version) bool {
 		return v.ID == c.ID && !slices.ContainsFunc(c.Doubt[:], func(d Attempt) bool { return d.N == v.N })

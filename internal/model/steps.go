@@ -56,7 +56,7 @@ func (m *Model) Start() State {
 	return State{Faults: m.Faults, Crashes: m.Crashes, Operators: m.Operators}
 }
 
-// Held tells whether a client's Held is true.
+// Held reports whether a client's Held is true.
 func (m *Model) Held(s *State, i int) bool {
 	c := &s.Clients[i]
 	return c.Phase == Holding && !c.Over
@@ -105,7 +105,7 @@ func (m *Model) Enabled(s *State, steps []Step) []Step {
 	return steps
 }
 
-// mayBeOld tells whether the clocks decide about a write: it meets a release, and was not applied before.
+// mayBeOld reports whether the clocks decide about a write: it meets a release, and was not applied before.
 func (s *State) mayBeOld(w Write) bool {
 	return w.Kind == Acquire && s.Item.Released && !w.Used && w.Admit != s.Item.Version
 }
@@ -226,7 +226,7 @@ func (m *Model) do(s *State, step Step) *Violation {
 	return nil
 }
 
-// known tells whether somebody knows a version from the item.
+// known reports whether somebody knows a version from the item.
 func (s *State) known(v Version) bool {
 	for i := range s.Clients {
 		if c := &s.Clients[i]; c.Watch == v || c.Admit == v || c.Request.Admit == v || c.Request.Saw.Version == v {
@@ -317,7 +317,7 @@ func (m *Model) arrive(s *State, w Write) (applied bool, v *Violation) {
 	return true, nil
 }
 
-// used notes what has become late for ever: all copies of an acquire that was applied, and all requests of an
+// used notes what has become late forever: all copies of an acquire that was applied, and all requests of an
 // acquisition that its own client has ended.
 func (s *State) used(w Write) {
 	ends := w.Kind == Release || w.Kind == CleanUp
@@ -396,7 +396,7 @@ func (m *Model) answer(s *State, i int, r Request) *Violation {
 	return nil
 }
 
-// Released tells whether Release returns nil when its request is answered so.
+// Released reports whether Release returns nil when its request is answered so.
 func (c *Client) Released(r Request) bool {
 	own := r.Saw.Version.ID == c.ID
 	return r.Progress == Applied || own && r.Saw.Released || c.Unclear && !own

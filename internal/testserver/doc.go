@@ -5,9 +5,9 @@
 //   - container: DynamoDB Local in Docker, through testcontainers-go, if a Docker daemon answers;
 //   - embedded: package dynalocktest, which needs nothing.
 //
-// The first that is there is taken. DYNALOCK_TEST_SERVER=endpoint, container or embedded asks for one of them, and then
-// not getting it fails the test. Which one it is, and why, is said on one line of standard error, and every test on a
-// server that is not embedded logs that.
+// The first that is available is used. DYNALOCK_TEST_SERVER=endpoint, container or embedded asks for one of them, and
+// the test fails if that one is not available. One line of standard error says which one it is, and why, and every test
+// on a server that is not embedded logs it.
 //
 // A package uses it so:
 //

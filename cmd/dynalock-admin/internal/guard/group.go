@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Group is a command and what it has started.
+// Group is a command and the processes that it has started.
 type Group struct {
 	cmd      *exec.Cmd
 	stderr   *os.File
@@ -31,17 +31,17 @@ type Group struct {
 	gone   chan struct{}
 }
 
-// Start runs cmd, whose standard streams must be files. Where cmd reads from and writes to the terminal in whose
-// foreground this process is, the command gets the foreground, until it exits.
+// Start runs cmd, whose standard streams must be files. If cmd reads from and writes to the terminal in whose
+// foreground this process is, the command gets the foreground until it exits.
 //
-// The guardian kills the command at the deadline, which is asked for every now and then, from another goroutine, until
-// the group is dead; deadline must not block.
+// The guardian kills the command at the deadline. deadline is called from another goroutine, every now and then, until
+// the group is dead. It must not block.
 //
 // The calling goroutine must be locked to its thread (runtime.LockOSThread) until the command is dead: on Linux the
 // kernel kills the command when that thread ends.
 //
-// From here on this process ignores what would stop or end it while the command runs on: SIGTTIN, SIGTTOU and SIGPIPE.
-// A terminal's SIGTSTP comes to Jobs; where there is no such thing it is ignored, here and in the command.
+// From here on this process ignores signals that would stop or end it while the command runs on: SIGTTIN, SIGTTOU and
+// SIGPIPE. A terminal's SIGTSTP comes to Jobs. On systems without Jobs it is ignored, here and in the command.
 func Start(cmd *exec.Cmd, deadline func() time.Time, every time.Duration) (*Group, error) {
 	if cmd.Err != nil {
 		return nil, cmd.Err
@@ -118,8 +118,8 @@ func (g *Group) wait() {
 	close(g.dead)
 }
 
-// keep extends the time of the command, replaces a guardian that has ended, and sees to this process's children: it is
-// here alone that any are started or reaped, but for the command.
+// keep extends the time of the command, replaces a guardian that has ended, and looks after this process's children.
+// Except for the command, children are started and reaped only here.
 func (g *Group) keep(every time.Duration) {
 	defer close(g.gone)
 	defer g.forget()
@@ -157,7 +157,7 @@ func (g *Group) keep(every time.Duration) {
 	}
 }
 
-// replace has another guardian take the place of the one that there is, in a second if that one is younger.
+// replace starts another guardian, a second later if the present one is younger than that.
 func (g *Group) replace(why string) {
 	if old := g.guardian; old != nil {
 		old.dismiss()
@@ -176,11 +176,11 @@ func (g *Group) replace(why string) {
 			g.warn(why + "; another one has taken its place")
 		}
 	case why != "":
-		g.warn(fmt.Sprintf("%s, and no other can be started, which is tried again: %v", why, err))
+		g.warn(fmt.Sprintf("%s, and no other can be started; retrying: %v", why, err))
 	}
 }
 
-// warn leaves a text for whoever reads them, and if nobody does, drops it.
+// warn leaves a text for the reader of Warnings, and drops it if there is none.
 func (g *Group) warn(text string) {
 	select {
 	case g.warnings <- text:
@@ -224,8 +224,8 @@ func (g *Group) Killed() bool {
 	return ok && status.Signaled()
 }
 
-// Signal sends sig to the whole group. A group that is gone is no error: that is what signals are sent for. The error
-// names processes that may not be signalled.
+// Signal sends sig to the whole group. A group that is gone is no error. The error names processes that may not be
+// signalled.
 func (g *Group) Signal(sig syscall.Signal) error {
 	err := syscall.Kill(-g.id(), sig)
 	if left := immune(g.id()); left != nil {
@@ -237,16 +237,16 @@ func (g *Group) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// End asks the group to end, and wakes it where it is stopped.
+// End asks the group to end, and wakes it if it is stopped.
 func (g *Group) End() error {
 	err := g.Signal(syscall.SIGTERM)
 	_ = syscall.Kill(-g.id(), syscall.SIGCONT) // as above
 	return err
 }
 
-// Pass passes a signal on that this process was sent. What asks to end goes to the whole group, as a terminal sends
-// it, and wakes a stopped one; what only tells something (SIGHUP, SIGUSR1, SIGUSR2) goes to the command alone, whose
-// helpers would die of it.
+// Pass passes a signal on that was sent to this process. A signal that asks to end goes to the whole group, as a
+// terminal sends it, and wakes a stopped group. Other signals (SIGHUP, SIGUSR1, SIGUSR2) go to the command alone,
+// because its helpers would die of them.
 func (g *Group) Pass(sig syscall.Signal) error {
 	switch sig {
 	case syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM:
@@ -261,7 +261,7 @@ func (g *Group) Pass(sig syscall.Signal) error {
 }
 
 // Suspend stops this process, with the rest of its own group, as the terminal's stop key does, and returns when it is
-// continued. Before it calls say. Where nobody could continue it, it is not stopped, which takes it a second to find
+// continued. Before that it calls say. If no shell could continue it, it is not stopped; it takes a second to find that
 // out.
 func (g *Group) Suspend(say func()) (stopped bool) {
 	if session() == syscall.Getpgrp() { // an orphaned group, which the kernel does not stop

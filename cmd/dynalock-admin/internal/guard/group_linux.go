@@ -16,7 +16,7 @@ import (
 	"unsafe"
 )
 
-// attributes have the kernel kill the command when this process dies, though nobody else should.
+// attributes have the kernel kill the command when this process dies, even if the guardian does not.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
 
 // program is the path of this program, also when its file has been replaced.
@@ -137,9 +137,9 @@ func adopts() bool {
 	return os.Getpid() == 1 || errno == 0 && is != 0
 }
 
-// reap takes note of orphans that have ended, which nobody else does. What this process itself has started is waited
-// for by whoever started it: the command, the guardian, and what stayed in our group, such as a program for
-// credentials.
+// reap takes note of orphans that have ended, which no other process does. Processes that this process itself has
+// started (the command, the guardian, and those in its own group, such as a program for credentials) are waited for
+// where they were started.
 func (g *Group) reap() {
 	for _, p := range processes() {
 		ours := p.pid == g.id() || g.guardian != nil && p.pid == g.guardian.cmd.Process.Pid || p.group == syscall.Getpgrp()
@@ -172,8 +172,8 @@ func processes() []process {
 	return all
 }
 
-// running looks for a process of the group that is no zombie: where nobody reaps orphans, as in many containers,
-// they stay for ever. Where none can be seen at all, the group is believed to run.
+// running looks for a process of the group that is no zombie: where nobody reaps orphans, as in many containers, they
+// stay forever. Where none can be seen at all, the group is believed to run.
 func running(pgid int) bool {
 	zombies := false
 	for _, p := range processes() {
@@ -188,8 +188,8 @@ func running(pgid int) bool {
 	return !zombies
 }
 
-// immune names the processes of the group that may not be signalled; nil: none. A signal to a group fails only where
-// none of its processes may be.
+// immune names the processes of the group that may not be signalled; nil if there are none. A signal to a group fails
+// only if none of its processes may be signalled.
 func immune(pgid int) error {
 	if errors.Is(syscall.Kill(-pgid, 0), syscall.ESRCH) {
 		return nil

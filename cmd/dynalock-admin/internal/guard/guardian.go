@@ -150,7 +150,7 @@ func stand() int {
 	}
 }
 
-// slay kills a group until it is dead, and says so. That nobody reads it keeps nothing up.
+// slay kills a group until it is dead, and says so. A reader that does not read delays nothing.
 func slay(group int, why string) {
 	for start, pause := time.Now(), time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		err := syscall.Kill(-group, syscall.SIGKILL)
@@ -174,8 +174,8 @@ func slay(group int, why string) {
 	}
 }
 
-// closeInherited closes what was open in whoever started this program, so that its end is not held up. What belongs to
-// this process is closed on exec.
+// closeInherited closes files that were open in the process which started this program, so that their end is not
+// delayed. Files of this process are closed on exec.
 func closeInherited() {
 	names, _ := filepath.Glob("/dev/fd/*") // the pattern is good; on Linux a link to /proc/self/fd
 	for _, name := range names {

@@ -53,7 +53,7 @@ func (v Value) ElemKind() Kind {
 	return ""
 }
 
-// Equal tells whether two values have one type and one content; sets have no order.
+// Equal reports whether two values have one type and one content; sets have no order.
 func (v Value) Equal(w Value) bool {
 	if v.Kind != w.Kind {
 		return false

@@ -283,7 +283,7 @@ type keyRange struct {
 	forward bool
 }
 
-// goesOn tells whether the walk can have more items behind this key: not behind the last one that the condition
+// goesOn reports whether the walk can have more items behind this key: not behind the last one that the condition
 // includes.
 func (r keyRange) goesOn(key attr.Item) bool {
 	if !r.sort.Cond.Eval(key) {

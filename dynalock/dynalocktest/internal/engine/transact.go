@@ -185,7 +185,7 @@ func (r reasons) note(i int, err error) {
 	}
 }
 
-// refused tells whether there is any reason, and fills in those that have none.
+// refused reports whether there is any reason, and fills in those that have none.
 func (r reasons) refused() bool {
 	refused := false
 	for i := range r {

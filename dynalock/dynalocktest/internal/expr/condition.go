@@ -32,7 +32,8 @@ func ParseCondition(kind Kind, text string, ph *Placeholders) (*Cond, error) {
 	return &Cond{root}, nil
 }
 
-// Eval tells whether the condition holds for item; a nil item is one that does not exist. A nil condition always holds.
+// Eval reports whether the condition holds for item; a nil item is one that does not exist. A nil condition always
+// holds.
 func (c *Cond) Eval(item attr.Item) bool { return c == nil || c.root.holds(item) }
 
 // Nested gives the first of the names below which the condition reads.

@@ -75,7 +75,7 @@ func (n *node) keyPart() (KeyPart, error) {
 // mirrored are the comparators as they read with their operands swapped.
 var mirrored = map[string]string{"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
-// Uses tells whether the condition speaks of the attribute name or of a part of it.
+// Uses reports whether the condition speaks of the attribute name or of a part of it.
 func (c *Cond) Uses(name string) bool { return c != nil && c.root.uses(name) }
 
 func (n *node) uses(name string) bool {

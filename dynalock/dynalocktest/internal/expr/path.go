@@ -48,8 +48,8 @@ func (p Path) Find(item attr.Item) (attr.Value, bool) {
 	return v, ok
 }
 
-// writable tells whether the path leads to a place that can be written: what the last step goes into must exist and be
-// of its kind.
+// writable reports whether the path leads to a place that can be written: what the last step goes into must exist and
+// be of its kind.
 func (p Path) writable(item attr.Item) bool {
 	last := len(p) - 1
 	if last == 0 {
@@ -62,7 +62,7 @@ func (p Path) writable(item attr.Item) bool {
 	return ok && parent.Kind == attr.M
 }
 
-// below tells whether the path leads below one of the names.
+// below reports whether the path leads below one of the names.
 func (p Path) below(names []string) bool { return len(p) > 1 && slices.Contains(names, p[0].Name) }
 
 // Nested gives the first of the names below which one of the paths leads.
