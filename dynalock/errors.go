@@ -19,7 +19,7 @@ var (
 	// ErrReleased: the holder has released the lock.
 	ErrReleased = errors.New("dynalock: lock was released")
 	// ErrChanged: the lock, run or leadership has changed since it was read; see Client.ForceRelease.
-	ErrChanged = errors.New("dynalock: lock is no longer in the tenure shown")
+	ErrChanged = errors.New("dynalock: lock has changed since it was shown")
 	// ErrClosed: Client.Close has begun.
 	ErrClosed = errors.New("dynalock: client is closed")
 	// ErrForeign: the item under the key is not a lock. The error is a *ForeignError.

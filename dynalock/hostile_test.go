@@ -193,7 +193,7 @@ func TestAServerThatAnswersEverythingWithNothingGivesNoLock(t *testing.T) {
 	lists := 0
 	_, err = c.TryAcquire(t.Context(), "key")
 	wantErr(t, err, dynalock.ErrStore)
-	check(t, strings.Contains(err.Error(), "what answered is no DynamoDB"), "error is %v", err)
+	check(t, strings.Contains(err.Error(), "the answer is not DynamoDB's"), "error is %v", err)
 	_, err = c.Get(t.Context(), "key")
 	wantErr(t, err, dynalock.ErrStore)
 	for _, err := range c.Records(t.Context()) {

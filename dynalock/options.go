@@ -242,11 +242,11 @@ func validateKeyNames(partition, sort string) []error {
 			errs = append(errs, badLength(f.field, f.name, 1, 255))
 		}
 		if reservedAttributes[f.name] {
-			errs = append(errs, fmt.Errorf("%s is %q, allowed: a name that is no attribute of a lock item", f.field, f.name))
+			errs = append(errs, fmt.Errorf("%s is %q, allowed: a name that is not an attribute of a lock item", f.field, f.name))
 		}
 	}
 	if partition == sort {
-		errs = append(errs, fmt.Errorf("SortKey is %q, allowed: another name than PartitionKey", sort))
+		errs = append(errs, fmt.Errorf("SortKey is %q, allowed: a name other than that of PartitionKey", sort))
 	}
 	return errs
 }

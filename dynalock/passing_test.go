@@ -412,7 +412,7 @@ func TestAnEndpointThatIsNoURLAndATableThatIsMissingAreToldAsSuch(t *testing.T) 
 		c, err := dynalock.New(db, e.table)
 		must(e, err)
 		_, err = c.Get(e.ctx, "key")
-		check(e, strings.Contains(err.Error(), "the endpoint is no URL") && !strings.Contains(err.Error(), "credentials"),
+		check(e, strings.Contains(err.Error(), "the endpoint is not a URL") && !strings.Contains(err.Error(), "credentials"),
 			"error is %v", err)
 
 		c, err = dynalock.New(e.connect(), "nowhere")

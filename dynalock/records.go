@@ -44,7 +44,7 @@ func (c *Client) ForceRelease(ctx context.Context, r Record) error {
 	case r.State == Foreign:
 		return &ForeignError{Key: r.Key, Problem: r.Problem}
 	case r.State != Held || r.Version == "":
-		return invalid([]error{fmt.Errorf("record of %q is %v, allowed: held, as Get or Records gave it", r.Key, r.State)})
+		return invalid([]error{fmt.Errorf("record of %q is %v, allowed: held, as Get or Records returned it", r.Key, r.State)})
 	}
 	if err := invalid(c.checkKey(r.Key)); err != nil {
 		return err

@@ -57,7 +57,7 @@ func parseHandle(s string) (handle, error) {
 	if err != nil || h.V != handleFormat || h.Made < 0 || h.Made > maxStamp || id == "" || h.Key == "" ||
 		lease < minLease || lease > maxLease ||
 		h.Dialect != int(DialectAWSLabs) && h.Dialect != int(DialectDynamolock) {
-		return handle{}, invalid([]error{errors.New("handle cannot be read, allowed: a text that Lock.Handle gave")})
+		return handle{}, invalid([]error{errors.New("handle cannot be read, allowed: what Lock.Handle has returned")})
 	}
 	return h, nil
 }

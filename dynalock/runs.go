@@ -96,7 +96,7 @@ func (c *Client) Reopen(ctx context.Context, run Run) error {
 	}
 	if run.Attempt < 1 || run.Token == 0 {
 		return invalid([]error{fmt.Errorf(
-			"run has attempt %d and token %d, allowed: a run that was begun, as GetRun gives it",
+			"run has attempt %d and token %d, allowed: a run that was begun, as GetRun returns it",
 			run.Attempt, run.Token)})
 	}
 	key, id, n, doubt := periodKey(run.Job, run.Period), newID(), uint64(0), false

@@ -168,7 +168,7 @@ func (s *store) hint(err error) string {
 	case strings.Contains(text, "Missing Region"):
 		return "no Region is configured: set AWS_REGION or a Region in the profile"
 	case strings.Contains(text, "service endpoint") && strings.Contains(text, "parse"):
-		return "the endpoint is no URL, allowed: http:// or https:// and a host: see AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL and the profile"
+		return "the endpoint is not a URL, allowed: http:// or https:// and a host: see AWS_ENDPOINT_URL_DYNAMODB, AWS_ENDPOINT_URL and the profile"
 	case strings.Contains(text, noIdentity) && errors.Is(err, context.DeadlineExceeded):
 		return fmt.Sprintf("the AWS credentials took longer than %v: look at where they come from (a role, a login, the instance's metadata)", s.patience())
 	case strings.Contains(text, noIdentity):
@@ -371,7 +371,7 @@ func credentialsOf(db DynamoDB) aws.CredentialsProvider {
 }
 
 // errStranger: something else answered, for example a proxy that asks for a login. Nothing is known of the write.
-var errStranger = errors.New("what answered is no DynamoDB, or something on the way has removed its request id")
+var errStranger = errors.New("the answer is not DynamoDB's, or something on the way has removed its request id")
 
 // isStranger reports whether an answer over HTTP lacks the headers that every answer of DynamoDB has. The SDK takes an
 // empty answer for success. An answer that a wrapper made up is not judged.

@@ -22,7 +22,7 @@ variable "partition_key" {
 
   validation {
     condition     = !contains(local.library.reserved_attributes, var.partition_key)
-    error_message = "partition_key is \"${var.partition_key}\", allowed: a name that is no attribute of a lock item (those are ${join(", ", local.library.reserved_attributes)})"
+    error_message = "partition_key is \"${var.partition_key}\", allowed: a name that is not an attribute of a lock item (those are ${join(", ", local.library.reserved_attributes)})"
   }
 }
 
@@ -38,7 +38,7 @@ variable "sort_key" {
 
   validation {
     condition     = var.sort_key == null ? true : !contains(local.library.reserved_attributes, var.sort_key)
-    error_message = "sort_key is \"${coalesce(var.sort_key, "-")}\", allowed: a name that is no attribute of a lock item (those are ${join(", ", local.library.reserved_attributes)})"
+    error_message = "sort_key is \"${coalesce(var.sort_key, "-")}\", allowed: a name that is not an attribute of a lock item (those are ${join(", ", local.library.reserved_attributes)})"
   }
 
   validation {

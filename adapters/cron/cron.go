@@ -47,7 +47,7 @@ func Parse(expression string, zone *time.Location) (*Schedule, error) {
 	}
 	switch zone {
 	case time.Local:
-		return nil, errors.New("time zone is that of the machine, allowed: one by its name, so that all agree")
+		return nil, errors.New("time zone is that of the machine, allowed: a named one, so that all machines agree")
 	case nil:
 		zone = time.UTC
 	}

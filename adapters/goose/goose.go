@@ -61,7 +61,7 @@ func (l *Locker) Unlock(ctx context.Context, _ *sql.DB) error {
 	l.held = nil
 	l.mu.Unlock()
 	if held == nil {
-		return errors.New("goose: unlocked without a lock")
+		return errors.New("goose: Unlock was called without a Lock")
 	}
 	lost := held.Err()
 	err := held.Release(ctx)

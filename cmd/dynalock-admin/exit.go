@@ -48,7 +48,7 @@ const exitCodes = `Exit codes:
   75       held: another process holds the lock, or runs the period (run, once: see --held-exit-code; get: see
            --exit-code)
   76       lost: the lock was lost while the command ran
-  77       changed: the lock is no longer in the tenure that was shown, or another candidate leads
+  77       changed: the lock or run has changed since it was shown, or another candidate leads
   78       the table does not fit
   79       once: the period's run failed elsewhere, or was begun as often as allowed and never finished
   80       once: the job is paused

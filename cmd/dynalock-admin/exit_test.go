@@ -61,7 +61,7 @@ func TestAMessageIsOneLineThatTellsTheLockBeforeTheStore(t *testing.T) {
 			`lost "k": it was taken over; now held by "evil\n\x1b[0m"`,
 		},
 		{&dynalock.HeldError{Record: dynalock.Record{Key: "k"}}, `"k" is held`},
-		{fmt.Errorf("%w: gone", dynalock.ErrChanged), `lock is no longer in the tenure shown: gone`},
+		{fmt.Errorf("%w: gone", dynalock.ErrChanged), `lock has changed since it was shown: gone`},
 	} {
 		if got := message(tt.err); got != tt.want {
 			t.Errorf("message(%v) = %q, want %q", tt.err, got, tt.want)

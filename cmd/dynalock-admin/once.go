@@ -151,7 +151,7 @@ func (r *onceRun) attempt(ctx context.Context, c *dynalock.Client, wait bool) (d
 			r.refused = cmp.Or(err,
 				error(&exitError{
 					code,
-					fmt.Errorf("the time for %q of %q was over as it was won: it was given back", r.period, r.job),
+					fmt.Errorf("the time for %q of %q was over when it was won, so it was released", r.period, r.job),
 				}))
 			return r.giveBack(l)
 		}

@@ -27,7 +27,7 @@ func (a *app) missing(use, short string) *cobra.Command {
 		Use:   use,
 		Short: short + " (not on this system)",
 		RunE: a.do(func(context.Context, []string) error {
-			return errors.New("this needs process groups and signals, which " + runtime.GOOS + " has not")
+			return errors.New("this needs process groups and signals, which " + runtime.GOOS + " does not have")
 		}),
 	}
 }
