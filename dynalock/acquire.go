@@ -7,15 +7,19 @@ import (
 	"time"
 )
 
-// Acquire waits until it holds key or ctx is done; then the error matches both ErrHeld (and is a [*HeldError] that
-// says who holds it) and ctx.Err(). Where nothing was heard from DynamoDB it matches ErrStore in place of ErrHeld, and
-// where ctx was over before the call ctx.Err() alone.
+// Acquire waits until it holds key, or until ctx is done. ctx bounds the wait only: the lock keeps ctx's values, not
+// its cancellation. An uncontended call is one request. Waiting costs eventually consistent reads, and no writes.
+// Goroutines of one client that wait for one key are one waiter, and are served in the order in which they came.
 //
-// ctx bounds the wait only: the lock keeps ctx's values, not its cancellation. Waiting costs eventually consistent
-// reads, no writes; goroutines of one client that wait for one key are one waiter, served in order. Locks are not
-// reentrant: a call whose context is that of a holder of key would wait for itself, and is a [*NestedError] (ErrNested)
-// at once. An uncontended call is one request. Other errors match ErrForeign, ErrStore (no table, no permission:
-// waiting would not help), ErrClosed or ErrInvalid.
+// nil means that the lock is held. Errors match
+//
+//   - ErrHeld (a [*HeldError] that says who holds the lock) and ctx.Err(), if ctx ended while another tenure held it;
+//   - ErrStore and ctx.Err(), if DynamoDB did not answer until then;
+//   - ctx.Err() alone, if ctx was over before the call;
+//   - ErrNested (a [*NestedError]), at once, if the context is that of a holder of key: locks are not reentrant, and
+//     the call would wait for itself;
+//   - ErrStore, if waiting would not help: there is no table, or no permission;
+//   - ErrForeign, ErrClosed or ErrInvalid.
 func (c *Client) Acquire(ctx context.Context, key string, optFns ...func(*AcquireOptions)) (*Lock, error) {
 	return c.acquire(ctx, key, plain{}, optFns)
 }
@@ -36,11 +40,15 @@ func (c *Client) acquire(ctx context.Context, key string, k kind, optFns []func(
 	return a.conclude(a.drive(ctx, a.waiting(w)))
 }
 
-// TryAcquire makes one attempt: one request. A held lock is a [*HeldError] (ErrHeld) that says who holds it and
-// since when. It takes a dead holder's lock when this client has watched it for the whole stored lease, over
-// however many calls; with MaxClockSkew at first sight. Only when DynamoDB does not answer, or throttles, is the
-// attempt repeated, twice at most, so that its outcome is known; then the error matches ErrStore. Others match
-// ErrForeign, ErrClosed, ErrInvalid or ctx.Err().
+// TryAcquire makes one attempt, and does not wait: one request. It takes a dead holder's lock if this client has
+// watched it for the whole stored lease, over any number of calls, or with MaxClockSkew at first sight. If DynamoDB
+// does not answer, or throttles, the attempt is retried, at most twice, so that its outcome is known.
+//
+// nil means that the lock is held. Errors match
+//
+//   - ErrHeld (a [*HeldError]), if another tenure holds the lock: it says which, and since when;
+//   - ErrStore, if DynamoDB did not carry out the attempt and its retries;
+//   - ErrForeign, ErrClosed, ErrInvalid or ctx.Err().
 func (c *Client) TryAcquire(ctx context.Context, key string, optFns ...func(*AcquireOptions)) (*Lock, error) {
 	return c.tryAcquire(ctx, key, plain{}, optFns)
 }
@@ -69,26 +77,26 @@ type acquisition struct {
 	tries     int    // how many requests were sent
 	floor     uint64 // of the token, in the first attempt
 	made      int64  // the latest stamp of an attempt
-	undo      bool   // it was applied to a row that is no lock
+	undo      bool   // an attempt was applied to a row that is not a lock
 	row       row
 	previous  string        // the version that was taken over
 	asked     bool          // a request was sent
 	began     time.Duration // monotonic clock at the call
-	last      *Record       // who was in the way when last looked
+	last      *Record       // the tenure that held the lock at the last look
 	retry     time.Duration // how long to wait before the next look
 	lastErr   error
 	patient   bool  // it waits for a lock that is held
 	waited    bool  // an EventWaiting was sent
 	won       *Lock // the tenure that is about to be the caller's
 	over      bool  // the call has its result
-	abandoned bool  // what may have begun is given back in the background, which has the ledger from here on
+	abandoned bool  // a tenure that may have begun is released in the background, which has the ledger from here on
 }
 
 // row is what the next attempt rests on: the row of the key as far as it was seen.
 type row struct {
 	// versions that the write may replace: of a dead holder, or of a free row that its condition does not know
 	admit   []string
-	dead    *Record // the holder that is taken for dead; nil: none is
+	dead    *Record // the holder that counts as dead; nil if none does
 	dialect Dialect
 	stamp   int64 // no attempt is stamped earlier
 }
@@ -104,7 +112,7 @@ func (c *Client) newAcquisition(
 		return nil, err
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, fmt.Errorf("dynalock: %q not asked for: %w", key, err)
+		return nil, fmt.Errorf("dynalock: no request for %q was sent: %w", key, err)
 	}
 	if !c.tasks.enter() {
 		return nil, ErrClosed
@@ -120,7 +128,7 @@ func (c *Client) newAcquisition(
 	return a, nil
 }
 
-// acquired tells that the tenure has begun.
+// acquired reports that the tenure has begun.
 func (a *acquisition) acquired(l *Lock) *Lock {
 	a.won = l
 	e := Event{
@@ -134,7 +142,7 @@ func (a *acquisition) acquired(l *Lock) *Lock {
 	return l
 }
 
-// waits tells, once, that the call has to wait.
+// waits reports, once, that the call has to wait.
 func (a *acquisition) waits(by *Record) {
 	if !a.waited {
 		a.waited = true
@@ -142,7 +150,8 @@ func (a *acquisition) waits(by *Record) {
 	}
 }
 
-// conclude ends the call. One that ended without a lock is told, and what it may have begun is given back.
+// conclude ends the call. If it ended without a lock, that is reported, and a tenure that it may have begun is
+// released.
 func (a *acquisition) conclude(l *Lock, err error) (*Lock, error) {
 	a.over = true
 	if err != nil {

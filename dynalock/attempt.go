@@ -14,7 +14,7 @@ import (
 // expressions of the write that begins the tenure.
 func (a *acquisition) expressions(o *offer) *write {
 	c, now := a.c, a.c.opt.clock.Now().Wall
-	made := c.store.service.stamp(a.key, now, a.row.stamp) // not a.made: an answer may have put the clock right since
+	made := c.store.service.stamp(a.key, now, a.row.stamp) // not a.made: an answer may have corrected the clock since
 	a.made = max(a.made, made)
 	floor := c.store.service.floor(a.key, now)
 	if a.floor == 0 {
@@ -42,7 +42,7 @@ func (a *acquisition) expressions(o *offer) *write {
 		seen = condVersion(len(admit))
 	}
 	a.kind.claim(w, free, seen)
-	for i, v := range admit { // those that the condition does not mention are not sent
+	for i, v := range admit { // versions that the condition does not mention are not sent
 		w.values[":seen"+strconv.Itoa(i)] = str(v)
 	}
 	if a.options.Data != nil {
@@ -76,8 +76,8 @@ type outcome struct {
 	lock *Lock
 }
 
-// attempt sends the write once. It goes on in the background when ctx or the client ends first, so that the answer
-// is not lost: what it then wins is given back.
+// attempt sends the write once. If ctx or the client ends first, it goes on in the background, so that the answer is
+// not lost: a lock that it then wins is released.
 func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 	a.asked = true
 	result := make(chan outcome)
@@ -99,10 +99,10 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 		}
 		out.lock.unbegin()
 		if err := out.lock.giveBack(bg); err != nil {
-			a.c.roster.forget(out.lock) // nobody repeats it
+			a.c.roster.forget(out.lock) // the release is not retried
 			a.c.opt.Logger.WarnContext(bg, "lock won after its caller had gone was not released", "key", a.key, "error", err)
 		}
-	}, func(p *PanicError) { // nobody knows how far it came
+	}, func(p *PanicError) { // the request may or may not have been sent
 		if o != nil {
 			select {
 			case o.done <- inDoubt:
@@ -137,7 +137,7 @@ func (a *acquisition) attempt(ctx context.Context, o *offer) (outcome, error) {
 	}
 }
 
-// send makes the request and makes of its answer what it says.
+// send makes the request, and interprets the answer.
 func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 	a.tries++
 	n := a.ledger.next(1)
@@ -153,7 +153,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 		switch r := decode(a.key, out.item); {
 		case r.Version != a.ledger.version(n):
 			out.verdict, out.err = inDoubt, errStranger // a wrapper's
-		case r.State == Foreign: // its token cannot be one, such as 1.5; no condition can tell
+		case r.State == Foreign: // its number cannot be a token: 1.5, for example; no condition can tell
 			out.verdict, a.undo = refused, true
 			a.ledger.doubt(n, out.sent)
 		}
@@ -170,7 +170,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 			out.verdict, out.err = inDoubt, errTooLate
 		}
 	case refused:
-		if len(out.item) == 0 { // a server that does not say what refused it
+		if len(out.item) == 0 { // the server did not return the item that refused it
 			look := a.c.store.read(ctx, a.timing.attempt, a.key, true)
 			if look.verdict != applied {
 				out.verdict, out.err = rejected, look.err
@@ -184,7 +184,7 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 			sent, ok := a.ledger.sentAt(k)
 			switch {
 			case ok:
-			case k == n: // this very request, repeated by something between us and the service
+			case k == n: // this very request, repeated by something between us and DynamoDB
 				sent = out.sent
 			default:
 				sent = a.ledger.first
@@ -210,15 +210,16 @@ func (a *acquisition) send(ctx context.Context, o *offer) outcome {
 // errTooLate: the write was applied, but its lease was over, or the client closed, before the answer could be used.
 var errTooLate = errors.New("the answer came after the lease")
 
-// maxGap between the clocks is no sign yet that the process was suspended while its request was under way.
+// maxGap is how far the clocks may differ before that shows that the process was suspended during its request.
 const maxGap = 50 * time.Millisecond
 
-// maxLate is how old a token made of time may be when its tenure begins: by the request, or by a clock that the answer
-// has put right. An older one may be below that of a tenure which began, and whose item was deleted, meanwhile.
+// maxLate is how old a token made of time may be when its tenure begins: because the request took long, or because the
+// answer has corrected a clock. An older token may be below that of a tenure which began, and whose item was deleted,
+// meanwhile.
 const maxLate = 500 * time.Millisecond
 
-// begin makes the lock of an item that is ours, written by attempt n, which was sent at sent. nil when the lease
-// that it would stand on is over already and could not be renewed, or when its token had to be raised and was not.
+// begin makes the lock of an item that is ours, written by attempt n, which was sent at sent. It returns nil if the
+// lease has expired already and could not be renewed, or if the token had to be raised and was not.
 func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbeat.Reading) *Lock {
 	c := a.c
 	r := decode(a.key, it)
@@ -234,7 +235,7 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	elapsed, gap := c.opt.clock.Now().Since(sent)
 	raised := a.raise(r.Token)
 	if elapsed > a.timing.trust/2 || gap > maxGap || raised > 0 {
-		// The answer took so long that little is left: one heartbeat before anybody relies on it.
+		// The answer took so long that little of the lease is left: one heartbeat before the caller relies on it.
 		beat := l.confirm(ctx, raised)
 		l.ledger.unanswered = l.ledger.unanswered || beat.verdict == inDoubt
 		a.ledger = l.ledger
@@ -280,8 +281,9 @@ func (a *acquisition) begin(ctx context.Context, it item, n uint64, sent heartbe
 	return l
 }
 
-// raise says what the token of a tenure that is about to begin has to be raised to; 0: it is good. Where the item was
-// deleted, the client may have seen a larger token of the key. One that is made of time is good while it is fresh.
+// raise is the number to which the token of a tenure that is about to begin has to be raised; 0 if the token is good.
+// If the item was deleted, the client may have seen a larger token of the key. A token made of time is good while it is
+// fresh.
 func (a *acquisition) raise(token uint64) uint64 {
 	s := &a.c.store.service
 	fresh := s.floor(a.key, a.c.opt.clock.Now().Wall) + 1
@@ -292,7 +294,7 @@ func (a *acquisition) raise(token uint64) uint64 {
 	return 0
 }
 
-// restart makes a new acquisition of one whose tenure came and went.
+// restart makes a new acquisition of one whose tenure has begun and ended.
 func (a *acquisition) restart() {
 	a.ledger, a.tries, a.floor = ledger{id: newID()}, 0, 0
 	a.row.admit, a.row.dead = nil, nil

@@ -8,20 +8,24 @@ import (
 	"time"
 )
 
-// Close stops the waiters (their calls return [ErrClosed]), tells the functions of [Client.Do], [Client.Once] and
-// [Election.Run] to stop (the cause of their contexts is ErrClosed) and waits for them, releases every lock that is
-// held, all of them even when some fail, and joins every goroutine of the client. A lock that is held while such a
-// function runs, its own and what it acquired with its context, is kept until the function has returned, and then
-// released.
+// Close stops the client:
 //
-// The error joins what could not be done before ctx ended, of many the first few and a count: a lock that could not be
-// released, and a function that has not returned. Such a lock is not renewed any more and ends with its lease. A lock
-// whose release failed before is tried again, unless its lease is over. A second Close waits for the first.
+//   - Calls that wait return [ErrClosed].
+//   - The functions of [Client.Do], [Client.Once] and [Election.Run] are told to stop (the cause of their contexts is
+//     ErrClosed), and Close waits for them. The locks of a function (its own, and those that it acquired with its
+//     context) are kept until it has returned, and then released.
+//   - Every lock that is held is released, even if the release of others fails. A lock whose release failed before is
+//     retried, unless its lease has expired.
+//   - Every goroutine of the client is joined.
 //
-// A function that calls Close itself has to pass a context derived from its own: then Close does not wait for that
-// function, or for those in which it was called in turn, and releases their locks at once. With any other context it
-// waits for the very function that waits for it, until that context ends. Called so while another Close is under way
-// and waits for the function, it does nothing and returns ErrClosed.
+// nil means that all of this is done. The error joins what was not done before ctx ended, the first ten and a count: a
+// lock that was not released, and a function that has not returned. Such a lock is not renewed any more, and ends with
+// its lease. A second Close waits for the first, and its error is ctx.Err() if ctx ends first.
+//
+// A function that calls Close itself has to pass a context derived from its own. Then Close does not wait for that
+// function, nor for those in which it was called, and releases their locks at once. With any other context Close waits
+// for the very function that waits for it, until that context ends. If another Close is under way and waits for the
+// function, the call does nothing, and returns ErrClosed.
 //
 // An [Observer] must not call Close.
 func (c *Client) Close(ctx context.Context) error {
@@ -45,7 +49,7 @@ func (c *Client) Close(ctx context.Context) error {
 	for _, d := range duties {
 		d.cancel(ErrClosed)
 	}
-	// the releases are sent, and a healthy store heard, also when ctx was over before
+	// even if ctx was over before, the releases are sent, and a healthy store has time to answer
 	late, done := linger(ctx, closeGrace*3/4)
 	defer done()
 	errs := c.releaseAll(late, held)
@@ -67,7 +71,7 @@ func (c *Client) Close(ctx context.Context) error {
 		}
 	}
 	rest, left := c.roster.apart(tried)
-	for _, l := range left { // released while its function runs, it could be another one's at the same time
+	for _, l := range left { // if it were released while its function runs, another tenure could begin meanwhile
 		_ = l.revoke(ErrClosed, nil)
 	}
 	err := few(append(errs, c.releaseAll(late, rest)...))
@@ -97,7 +101,7 @@ func (c *Client) Close(ctx context.Context) error {
 	return join(err, ctx.Err())
 }
 
-// maxTold is how many errors of locks and functions Close tells one by one.
+// maxTold is how many errors of locks and functions Close reports one by one.
 const maxTold = 10
 
 // few joins errors, of many the first few and how many more there are.
@@ -109,7 +113,8 @@ func few(errs []error) error {
 	return join(errs...)
 }
 
-// closeGrace is how long after the end of its context a call waits for what it has just cancelled or is about to hear.
+// closeGrace is how long after the end of its context a call waits for a request that it has just cancelled, or whose
+// answer is about to come.
 const closeGrace = 40 * time.Millisecond
 
 // linger makes a context that ends d after ctx does.

@@ -101,10 +101,10 @@
 // What its caller and the item see of each:
 //
 //   - held: Held may be true, Err is nil, Done is open, and heartbeats keep the lease.
-//   - ended: Err is a [*LostError], or [ErrReleased] where a release failed. Done is closed. The item may still show
-//     the tenure, until the lease has run out.
-//   - releasing: Err is ErrReleased, or the LostError of before. The item is being freed or handed over.
-//   - released: nobody writes to the item for this tenure any more.
+//   - ended: Err is a [*LostError], or [ErrReleased] if a release failed. Done is closed. The item may still show the
+//     tenure, until the lease has expired.
+//   - releasing: Err is ErrReleased, or the earlier LostError. The item is being freed or handed over.
+//   - released: the holder sends no request for this tenure any more.
 //
 // Release may be called in each of them, and again after an error. The states of the item itself are those of
 // [State].

@@ -9,19 +9,19 @@ import (
 // manner is what sets one call that begins a tenure apart from the others; see drive.
 type manner struct {
 	op    string // as errors and events name it
-	tries int    // how many requests that fail end the call; 0: ctx does
+	tries int    // the number of failed requests that ends the call; 0: only ctx ends it
 	// turn blocks until the next request is due, or there is an offer. freed says that the key has just become free.
 	turn func(ctx context.Context, due time.Duration) (o *offer, freed bool, err error)
-	// judge says what to do next, and after which pause, where the row is not this tenure's. stepFail: a.lastErr ends
-	// the call.
+	// judge says what to do next, and after which pause, if the row is not this tenure's. stepFail: the call ends with
+	// a.lastErr.
 	judge func(got *answer) (step, time.Duration)
-	// won, which may be nil, is told of the tenure before anybody else is.
+	// won, which may be nil, is called with the tenure before any event reports it.
 	won func(l *Lock)
 	// ended is the error of a call that ctx or the client's Close ends.
 	ended func(err error) error
 }
 
-// drive makes attempts, and looks between them, until one begins the tenure or the call has to end without.
+// drive makes attempts, and looks between them, until one begins the tenure, or the call has to end without a lock.
 func (a *acquisition) drive(ctx context.Context, m *manner) (*Lock, error) {
 	next, failures, due := stepWrite, 0, a.c.now()
 	for {
@@ -88,7 +88,7 @@ func (a *acquisition) attemptWhereAllowed(ctx context.Context, o *offer) (outcom
 	return a.attempt(ctx, o)
 }
 
-// impatient is the manner of a call that does not wait for anybody. doing names it in errors.
+// impatient is the manner of a call that does not wait for a holder. doing names the call in errors.
 func (a *acquisition) impatient(op, doing string) *manner {
 	return &manner{
 		op: op, tries: 3,

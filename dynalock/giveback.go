@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// unwind gives back what a call has, or may have, won that ends with a panic: of an Observer, for one.
+// unwind releases what a call that ends with a panic (of an Observer, for example) has won, or may have won.
 func (a *acquisition) unwind() {
 	switch {
 	case a.over:
@@ -25,8 +25,8 @@ func (a *acquisition) abandon() {
 	}
 }
 
-// cleanUp releases the ghost of this acquisition where there is one. It tries for one lease at most, after which a
-// ghost is dead anyway.
+// cleanUp releases the ghost of this acquisition, if there is one. It retries for one lease at most: after that a ghost
+// is dead.
 func (a *acquisition) cleanUp(ctx context.Context) {
 	if len(a.ledger.open) == 0 {
 		return
@@ -39,7 +39,7 @@ func (a *acquisition) cleanUp(ctx context.Context) {
 	}
 	pause := func(d time.Duration) error { return a.c.tasks.sleep(ctx, a.timing.attempt/2+d) }
 	_ = retry(pause, func(n int) bool {
-		// Refused: it has not been applied, but may be yet.
+		// Refused: the acquire has not been applied, but may be applied later.
 		return a.disown(ctx) == applied || n == times
 	})
 }
@@ -59,7 +59,7 @@ func (a *acquisition) disown(ctx context.Context) verdict {
 	return a.c.store.update(ctx, a.timing.attempt, a.c.store.updateInput(a.key, w)).verdict
 }
 
-// unbegin has the release of a tenure that its caller was never given undo what its beginning has written.
+// unbegin makes the release of a tenure that its caller was never given undo what its beginning has written.
 func (l *Lock) unbegin() {
 	if final := l.kind.unbegun(l); final != nil {
 		l.endWith(final)

@@ -17,26 +17,26 @@ type kind interface {
 	owner(client string) string
 
 	// claim writes the condition of the write that begins a tenure, and adds to its update. free is the condition that
-	// the row was given back. seen is the condition that its version is a known one; it is empty where none is.
+	// the row was released. seen is the condition that its version is a known one; it is empty if no version is known.
 	claim(w *write, free, seen string)
 
-	// allows is asked before an attempt to begin a tenure, unless the call has only just begun: what must hold then, too,
-	// is for claim. Any verdict but applied keeps the attempt from being sent, and is taken for the answer to it. An error
-	// ends the call.
+	// allows is called before an attempt to begin a tenure, unless the call has only just begun. What must hold then, too,
+	// is for claim. Any verdict but applied keeps the attempt from being sent, and counts as its answer. An error ends the
+	// call.
 	allows(ctx context.Context, a *acquisition) (answer, error)
 
 	// bars says why the key gives no tenure, whatever is tried: the call ends with this error. open tells that the row
 	// is missing, free, or that of a dead holder.
 	bars(r *Record, open bool) error
 
-	// intended tells whether the present holder of r means to hand the lock over to this very waiter.
+	// intended reports whether the present holder of r means to hand the lock over to this very waiter.
 	intended(r *Record) bool
 
-	// heartbeat is asked before each renewal. The renewal is not sent where it gives an error. Where that is a panic of
-	// the caller's code it ends the tenure.
+	// heartbeat is called before each renewal. If it returns an error, the renewal is not sent. If that is a panic of the
+	// caller's code, the tenure ends.
 	heartbeat(ctx context.Context, l *Lock) (*PanicError, error)
 
-	// curious tells that renewed wants to see the row behind each renewal.
+	// curious reports that renewed is to be called with the row after each renewal.
 	curious() bool
 	renewed(r *Record)
 
@@ -46,20 +46,20 @@ type kind interface {
 	// ghost adds to the release of what an acquisition may have begun without hearing of it.
 	ghost(w *write)
 
-	// keep is for how long a released row stays at least; 0: as the client's options say.
+	// keep is how long a released row stays at least; 0: as the client's options say.
 	keep() time.Duration
 
-	// passes tells whether r shows that the tenure which wrote it has given the lock up.
+	// passes reports whether r shows that the tenure which wrote it has given up the lock.
 	passes(r *Record) bool
 
-	// ends tells that nobody takes the key behind a release that finishes it.
+	// ends reports that the key gives no tenure any more after a release that finishes it.
 	ends() bool
 
-	// portable tells whether another process may go on with the tenure; see [Client.Resume].
+	// portable reports whether another process may go on with the tenure; see [Client.Resume].
 	portable() bool
 }
 
-// plain is the kind of [Client.Acquire]: whoever comes first holds the key, and nothing else is written.
+// plain is the kind of [Client.Acquire]: the first to come holds the key, and nothing else is written.
 type plain struct{}
 
 func (plain) owner(client string) string { return client }

@@ -87,13 +87,13 @@ func (g *ledger) named() []string {
 	return versions
 }
 
-// refused says what the refusal of version n means, where the item shows r.
+// refused says what the refusal of version n means if the item shows r.
 func (g *ledger) refused(r *Record, n uint64, sent heartbeat.Reading) verdict {
 	id, shown := splitVersion(r.Version)
 	switch {
 	case id != g.id:
 	case shown == n:
-		// This very request, repeated by something between us and the service: a proxy, or an SDK whose retries a
+		// This very request, repeated by something between us and DynamoDB: a proxy, or an SDK whose retries a
 		// wrapper has left on.
 		g.settle(n, sent)
 		return applied

@@ -10,9 +10,12 @@ import "time"
 //	  │               └───────────────────│─────┘ failed
 //	  └───────────────────────────────────┘ release
 //
-// Each arrow is a method of life, and there are no others. While the tenure is held, heartbeats keep the lease. Once it
-// has ended, its caller knows why, and the row may still be its own. While it is releasing, the row is being freed or
-// handed over. Once it is released, nobody writes to the row for it any more.
+// Each arrow is a method of life, and there are no others:
+//
+//   - held: heartbeats keep the lease.
+//   - ended: the caller can learn why, and the row may still be the tenure's.
+//   - releasing: the row is being freed or handed over.
+//   - released: no request for this tenure is sent any more.
 type phase int
 
 const (
@@ -38,8 +41,8 @@ type release struct {
 	err  error // valid when done is closed
 }
 
-// end ends the tenure for its caller, whose lease is over at until at the latest. It reports false where that has
-// happened before.
+// end ends the tenure for its caller. Its lease has expired at until, at the latest. It reports false if the tenure had
+// ended before.
 func (v *life) end(err error, until time.Duration) bool {
 	if v.err != nil {
 		return false
@@ -54,8 +57,8 @@ func (v *life) end(err error, until time.Duration) bool {
 // vanish notes that the row is not this tenure's any more: a release has nothing to write.
 func (v *life) vanish() { v.gone = true }
 
-// release begins a release, from here on nothing renews the lease, which is over at until at the latest. first is false
-// where one is under way or done: it is returned.
+// release begins a release. From here on nothing renews the lease, which has expired at until, at the latest. first is
+// false if a release is under way or done: that one is returned.
 func (v *life) release(until time.Duration) (r *release, first bool) {
 	switch v.phase {
 	case phaseReleasing, phaseReleased:
@@ -68,7 +71,7 @@ func (v *life) release(until time.Duration) (r *release, first bool) {
 	return v.last, true
 }
 
-// endWith makes the release write final. It reports false, and does nothing, where a release has begun.
+// endWith makes the release write final. It reports false, and does nothing, if a release has begun.
 func (v *life) endWith(final func(*write)) bool {
 	if v.phase == phaseReleasing || v.phase == phaseReleased {
 		return false
@@ -77,6 +80,6 @@ func (v *life) endWith(final func(*write)) bool {
 	return true
 }
 
-// failed ends a release that may be tried again, finished one that needs not.
+// failed ends a release that may be retried. finished ends one that is done.
 func (v *life) failed()   { v.phase, v.last = phaseEnded, nil }
 func (v *life) finished() { v.phase = phaseReleased }

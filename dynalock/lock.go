@@ -15,8 +15,8 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// Lock is one tenure: one acquisition of one key. All methods are safe for concurrent use. The fencing token and
-// the answers of Held, Deadline, Done and Err never wait for a request.
+// Lock is one tenure: one acquisition of one key. All methods are safe for concurrent use. Token, Held, Deadline, Done
+// and Err never wait for a request.
 type Lock struct {
 	c        *Client
 	key      string
@@ -52,29 +52,29 @@ func (l *Lock) id() string { return l.ledger.id }
 // Key is the key without the client's namespace.
 func (l *Lock) Key() string { return l.key }
 
-// Token is the fencing token: strictly greater than that of every earlier tenure of the key. Where the item was
-// deleted in between, this rests on clocks; see the package documentation.
+// Token is the fencing token. It is greater than that of every earlier tenure of the key. If the item was deleted in
+// between, that rests on clocks; see the package documentation.
 func (l *Lock) Token() uint64 { return l.token }
 
-// Held reports whether the caller may still act, by the holder's own clocks: Lease - SafetyMargin has not yet
-// passed since the last acknowledged request was sent. After a gap between clocks (the process was suspended) it is
-// false until one heartbeat has been acknowledged. What no clock shows, only fencing covers. It takes about a
-// microsecond and never blocks.
+// Held reports whether the caller may still act, by the holder's own clocks: Lease - SafetyMargin has not yet passed
+// since the last acknowledged request was sent. After a gap between the clocks (the process was suspended) Held is
+// false until a heartbeat has been acknowledged. A pause that no clock shows can only be covered by fencing: see
+// [Lock.Transact]. Held takes about a microsecond and never blocks.
 func (l *Lock) Held() bool { return l.lease.Valid() }
 
-// Deadline is until when Held stays true if no heartbeat succeeds any more.
+// Deadline is the time until which Held stays true if no further heartbeat is acknowledged.
 func (l *Lock) Deadline() time.Time { return l.lease.Deadline() }
 
-// Context carries the values of the context that the lock was acquired with. It is cancelled when the lock is released
-// or lost; [context.Cause] is then [ErrReleased] or a [*LostError]. To acquire the key once more with it is refused
-// ([ErrNested]).
+// Context carries the values of the context with which the lock was acquired. It is cancelled when the lock is released
+// or lost: [context.Cause] is then [ErrReleased] or a [*LostError]. A call that acquires the key again with this
+// context is refused ([ErrNested]).
 func (l *Lock) Context() context.Context { return l.ctx }
 
-// Done is closed when the lock is released or lost, the latter at the deadline at the latest, also when a heartbeat
-// hangs.
+// Done is closed when the lock is released or lost. A loss closes it at the deadline at the latest, also when a
+// heartbeat hangs.
 func (l *Lock) Done() <-chan struct{} { return l.ctx.Done() }
 
-// Err is nil while the lock is held, then ErrReleased or a *LostError.
+// Err is nil while the lock is held. After that it is ErrReleased or a [*LostError].
 func (l *Lock) Err() error {
 	l.mu.Lock()
 	err := l.life.err
@@ -89,7 +89,7 @@ func (l *Lock) Err() error {
 	return err
 }
 
-// Data is the payload as this tenure found it or last stored it.
+// Data is the payload that this tenure found, or stored last. The caller may change it.
 func (l *Lock) Data() []byte {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,7 +112,7 @@ func (l *Lock) end(err error) bool {
 	return first
 }
 
-// ended is called by the scheduler when the lease is over.
+// ended is called by the scheduler when the lease has ended.
 func (l *Lock) ended(reason error) {
 	var lost *LostError
 	if !errors.As(reason, &lost) {
@@ -143,7 +143,7 @@ func (l *Lock) lose(it item) error {
 	case l.succeeded(&now):
 		lost.Reason = fmt.Errorf("%w: it was taken over by %q, whose tenure has ended since", heartbeat.ErrGone, now.Owner)
 	case now.State == Free:
-		lost.Reason = fmt.Errorf("%w: it was released by somebody else", heartbeat.ErrGone)
+		lost.Reason = fmt.Errorf("%w: it was released by another process", heartbeat.ErrGone)
 	default:
 		lost.Reason = fmt.Errorf("%w: it was taken over", heartbeat.ErrGone)
 	}
@@ -157,13 +157,13 @@ func (l *Lock) lose(it item) error {
 	return lost
 }
 
-// succeeded tells whether a row that is free is what another tenure has left, which no operator has ended.
+// succeeded reports whether a free row was left by another tenure that no operator has ended.
 func (l *Lock) succeeded(r *Record) bool {
 	return r.State == Free && r.Owner != "" && r.ReleasedBy == "" &&
 		(r.Token > l.token || r.Owner != l.kind.owner(l.c.opt.Owner))
 }
 
-// revoke ends the tenure because this client has seen to it itself that it is over.
+// revoke ends the tenure because this client itself has ended it in the table, or cannot keep it.
 func (l *Lock) revoke(reason error, by *Record) error {
 	lost := &LostError{Key: l.key, Reason: reason, By: by}
 	l.lease.End(lost)
@@ -171,7 +171,7 @@ func (l *Lock) revoke(reason error, by *Record) error {
 	return lost
 }
 
-// record is what this tenure looks like from here.
+// record describes this tenure as its holder has it.
 func (l *Lock) record() *Record {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -235,8 +235,8 @@ func (l *Lock) stamp() int64 {
 	return l.c.store.service.stamp(l.key, l.c.opt.clock.Now().Wall, l.made+1)
 }
 
-// bump is by how much a write of a tenure bumps its counter. It is random, so that a clone of this process does not
-// send the same version and the two are told apart by the first write.
+// bump is the step by which a write of a tenure raises its counter. It is random, so that a clone of this process does
+// not send the same version, and the first write tells the two apart.
 func bump() uint64 {
 	var b [2]byte
 	rand.Read(b[:]) //nolint:errcheck // never fails: it aborts the process
@@ -252,7 +252,7 @@ func (l *Lock) renew(ctx context.Context, more func(*write)) answer {
 	return l.extend(ctx, more)
 }
 
-// confirm is the heartbeat of a tenure that nobody was given yet. It raises the token where it is told to.
+// confirm is the heartbeat of a tenure that its caller was not given yet. It raises the token unless token is 0.
 func (l *Lock) confirm(ctx context.Context, token uint64) answer {
 	if token == 0 {
 		return l.extend(ctx, nil)
@@ -326,14 +326,15 @@ func (l *Lock) pulse(ctx context.Context, at heartbeat.Attempt) error {
 	return l.c.store.storeError("heartbeat", l.key, a.err)
 }
 
-// Renew sends one heartbeat now and waits until it is acknowledged; failed attempts are repeated until ctx ends or
-// the lock is lost. nil means that the lease was extended. Errors match ErrLost, ErrReleased, ErrStore or ctx.Err().
+// Renew sends one heartbeat now, and waits until it is acknowledged. Failed attempts are retried until ctx ends or the
+// lock is lost. nil means that the lease was extended. Errors match ErrLost, ErrReleased, ErrStore or ctx.Err().
 func (l *Lock) Renew(ctx context.Context) error { return l.store(ctx, "renew", nil) }
 
-// SetData stores the payload, only if this tenure still holds the lock, and renews the lease with the same write.
-// Failed attempts are repeated until ctx ends or the lock is lost; after such an error the payload may or may not be
-// stored. Errors match ErrInvalid (with its key the item would pass 400 KB), ErrLost, ErrReleased, ErrStore or
-// ctx.Err().
+// SetData stores the payload if this tenure still holds the lock, and renews the lease with the same write. Failed
+// attempts are retried until ctx ends or the lock is lost.
+//
+// nil means that the payload is stored. Errors match ErrInvalid (the item would have more than 400 KB), ErrLost,
+// ErrReleased, ErrStore or ctx.Err(). Except for ErrInvalid, the payload may or may not be stored then.
 func (l *Lock) SetData(ctx context.Context, data []byte) error {
 	if err := invalid(l.c.checkData(l.key, data)); err != nil {
 		return err

@@ -9,16 +9,22 @@ import (
 	"github.com/dynalock/dynalock/heartbeat"
 )
 
-// Release gives the lock back and returns once that is known to have been applied: nil means that the item is not
-// held by this tenure. Held is false and Context cancelled before the request is sent. Where goroutines of this
-// process wait for the key, the first of them is handed the lock in the same write.
+// Release releases the lock, and waits until the write is known to have been applied. Before the request is sent, Held
+// is false and Context is cancelled. If goroutines of this process wait for the key, the first of them gets the lock in
+// the same write.
 //
-// It is idempotent, may be repeated after an error, is attempted even when the lease seems to be over, and never
-// touches a successor. Lost answers and failed attempts are repeated until the lease is over, by the holder's clock,
-// and after that there is one attempt; ctx bounds the wait only: after its end the release goes on in the background,
-// and Close joins it. Errors match ErrLost, ErrStore, ErrClosed or ctx.Err(). After a loss the error is a [*LostError],
-// which also matches ErrStore or ctx.Err() where the release failed or goes on; nil means that the item was still held
-// by this tenure and is free now.
+// Release is idempotent, and may be called again after an error. It never touches a successor. Lost answers and failed
+// attempts are retried until the lease has expired, by the holder's clock. A release that begins after that makes one
+// attempt. ctx bounds the wait only: after its end the release goes on in the background, and Close joins it.
+//
+// nil means that this tenure does not hold the item any more. After a loss nil means that the tenure still held it, and
+// that it is free now. Errors match
+//
+//   - ErrLost (a [*LostError]), if the lock was lost before. It also matches ErrStore or ctx.Err() if the release
+//     failed or goes on;
+//   - ErrStore, if DynamoDB did not carry out the release: the lock ends with its lease;
+//   - ErrClosed, after Close;
+//   - ctx.Err(), if ctx ended first: the release goes on.
 func (l *Lock) Release(ctx context.Context) error {
 	err := l.giveBack(ctx)
 	if p, ok := err.(*PanicError); ok { //nolint:errorlint // exactly what release returned
@@ -27,7 +33,7 @@ func (l *Lock) Release(ctx context.Context) error {
 	return err
 }
 
-// giveBack is Release for whoever wants a panic of the store's as an error.
+// giveBack is Release for callers that want a panic of the store as an error.
 func (l *Lock) giveBack(ctx context.Context) error {
 	r := l.startRelease()
 	select {
@@ -45,7 +51,7 @@ func (l *Lock) giveBack(ctx context.Context) error {
 	}
 }
 
-// outcome adds to an error of the release that the tenure was lost before it, where the error does not say so.
+// outcome adds to an error of the release that the tenure was lost before it, if the error does not say so.
 func (l *Lock) outcome(err error) error {
 	if _, panicked := err.(*PanicError); err == nil || panicked || errors.Is(err, ErrLost) { //nolint:errorlint // exactly what release returned
 		return err
@@ -81,7 +87,7 @@ func (l *Lock) startRelease() *release {
 	return r
 }
 
-// concluded tells how the tenure ended, unless that has been told.
+// concluded reports how the tenure ended, unless that was reported before.
 func (l *Lock) concluded(ctx context.Context, err error) {
 	lost, ok := err.(*LostError) //nolint:errorlint // exactly what release returned
 	if ok {
@@ -91,7 +97,7 @@ func (l *Lock) concluded(ctx context.Context, err error) {
 	l.emit(ctx, Event{Kind: EventReleased, Err: err})
 }
 
-// finish publishes the outcome of a release. One that failed for the store's sake may be repeated.
+// finish publishes the outcome of a release. A release that failed because of the store may be repeated.
 func (l *Lock) finish(r *release) {
 	switch r.err.(type) { //nolint:errorlint // exactly what release returned
 	case *StoreError, *PanicError:
@@ -165,16 +171,16 @@ func (l *Lock) lostError() error {
 	return &LostError{Key: l.key, Reason: ErrReleased}
 }
 
-// endWith makes the release write something else than a plain release. It reports false, and does nothing, when the
-// lock was released already, or is about to be: by its holder or by Close.
+// endWith makes the release write final instead of a plain release. It reports false, and does nothing, if a release,
+// by the holder or by Close, has begun.
 func (l *Lock) endWith(final func(*write)) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.life.endWith(final)
 }
 
-// handOver passes the lock to the first goroutine of this process that waits for it, which writes its own tenure on
-// condition of this one's version: one request in place of two, and nobody polls.
+// handOver passes the lock to the first goroutine of this process that waits for it. That goroutine writes its own
+// tenure on condition of this one's version: one request instead of two, and no poll.
 func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	o := &offer{hold: average, dialect: l.dialect, made: l.made, done: make(chan verdict, 1)}
 	l.mu.Lock()
@@ -191,7 +197,7 @@ func (l *Lock) handOver(ctx context.Context, average time.Duration) verdict {
 	}
 }
 
-// writeRelease frees the item, and repeats what fails until it is known to be done or the lease is over.
+// writeRelease frees the item. It retries until the write is known to be applied, or the lease has expired.
 func (l *Lock) writeRelease(ctx context.Context, average time.Duration, final func(*write)) error {
 	var a answer
 	pause := func(d time.Duration) error {

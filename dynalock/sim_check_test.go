@@ -370,7 +370,7 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, aga
 	case again && before.deleted >= q.at: // see "What is not promised"
 	case again:
 		k.fail(ruleLate, key, "%s applied once more, to %s", q.version, before)
-	case before.released && !slices.Contains(q.seen, before.version):
+	case before.released && !slices.Contains(q.seen, before.version) && before.deleted < q.at: // else: the same section
 		// It was admitted for its age. By how much that may be wrong follows from the clocks.
 		if w := k.sent[before.version]; w != nil && w.at-q.at > k.off(w)+k.off(q) {
 			k.fail(ruleLate, key,

@@ -516,7 +516,7 @@ func TestALossNamesASuccessorWhoseTenureHasEndedSince(t *testing.T) {
 			_, ok := errors.AsType[*dynalock.LostError](err)
 			check(e, ok, "error is %v", err)
 			if name == "an operator" {
-				check(e, strings.Contains(err.Error(), `released by somebody else ("usurper")`), "it says: %v", err)
+				check(e, strings.Contains(err.Error(), `released by another process ("usurper")`), "it says: %v", err)
 				return
 			}
 			check(e, strings.Contains(err.Error(), `it was taken over by "usurper"`) &&

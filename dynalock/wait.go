@@ -19,7 +19,7 @@ const (
 	stepFail              // a.lastErr
 )
 
-// judge what the item under the key says, at the instant its answer came in.
+// judge decides what to do next, by the item under the key and the time at which its answer came in.
 func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	c := a.c
 	r := decode(a.key, it)
@@ -70,9 +70,9 @@ func (a *acquisition) judge(it item, got heartbeat.Reading) step {
 	return stepLook
 }
 
-// pollBound is the longest wait before the next look at a lock that is usually held for hold and has been seen in
-// its present tenure for seen, when others wait too. The looks of all waiters together come a few times per usual
-// tenure, and ever more rarely in a tenure that lasts longer than usual.
+// pollBound is the longest wait before the next look at a lock that is usually held for hold, has been seen in its
+// present tenure for seen, and has that many other waiters. All waiters together look a few times per usual tenure, and
+// less and less often in a tenure that lasts longer than usual.
 func (o *Options) pollBound(hold, seen time.Duration, waiters int) time.Duration {
 	bound := max(hold, seen/2) * time.Duration(max(1, min(waiters, 1000)/2))
 	return min(max(bound, o.MinPoll), o.MaxPoll)
@@ -96,7 +96,7 @@ func (a *acquisition) waiting(w *waiter) *manner {
 				spins = 0
 				return next, a.retry
 			case stepWrite:
-				if spins++; spins > 3 { // it looks free each time, and each time somebody is faster
+				if spins++; spins > 3 { // it looks free each time, and each time another process is faster
 					return next, a.c.opt.MinPoll
 				}
 				return next, 0
@@ -108,7 +108,7 @@ func (a *acquisition) waiting(w *waiter) *manner {
 	}
 }
 
-// trying is the manner of TryAcquire: it makes another attempt only where the row looks free.
+// trying is the manner of TryAcquire: it makes another attempt only if the row looks free.
 func (a *acquisition) trying() *manner {
 	rounds := 0
 	m := a.impatient("acquire", "trying to acquire")
@@ -123,7 +123,7 @@ func (a *acquisition) trying() *manner {
 	return m
 }
 
-// heldError says who is in the way.
+// heldError says which tenure holds the lock.
 func (a *acquisition) heldError() *HeldError {
 	e := &HeldError{Record: Record{Key: a.key}, RetryAfter: max(a.retry, a.c.opt.MinPoll)}
 	if a.last != nil {

@@ -172,8 +172,8 @@ var lateMutants = []mutant{
 	},
 	{
 		name: "fraction-is-a-token", file: "dynalock/attempt.go", ref: "peer 13",
-		old: "\t\tcase r.State == Foreign: // its token",
-		new: "\t\tcase r.State > Foreign: // its token",
+		old: "\t\tcase r.State == Foreign: // its number",
+		new: "\t\tcase r.State > Foreign: // its number",
 		bug: "A row whose token is a fraction gives a lock that is lost at its first renewal.",
 	},
 	{
