@@ -82,7 +82,7 @@ type result struct {
 
 func holdMany(ctx context.Context, lib library, n int, s settings, latency, length time.Duration) (result, error) {
 	var r result
-	endpoint, take, stop, err := serverProcess(ctx, latency)
+	endpoint, take, stop, err := serverProcess(latency)
 	if err != nil {
 		return r, err
 	}
@@ -131,7 +131,7 @@ func holdMany(ctx context.Context, lib library, n int, s settings, latency, leng
 	}
 	r.serverCPU = (t.CPU - serverStart).Seconds() / wall.Seconds()
 	for _, l := range locks {
-		if !l.valid() {
+		if !c.valid(l) {
 			r.invalid++
 		}
 	}

@@ -18,21 +18,27 @@ type settings struct {
 	poll             time.Duration // between two looks at a held lock; 0: the library's default
 }
 
-// library is a lock library as its users see it.
-type library interface {
-	open(db *dynamodb.Client, table string, s settings) (client, error)
-}
-
+// client is a lock library as its users see it.
 type client interface {
 	acquire(ctx context.Context, key string) (held, error)
-	// late is how late heartbeats began, as far as the library tells.
-	late() []time.Duration
 	close(ctx context.Context) error
 }
 
 type held interface {
-	valid() bool // may the holder still act, as the library says?
 	release(ctx context.Context) error
+}
+
+// library is one on DynamoDB. It tells what hold asks.
+type library interface {
+	open(db *dynamodb.Client, table string, s settings) (watched, error)
+}
+
+type watched interface {
+	client
+	// late is how late heartbeats began, as far as the library tells.
+	late() []time.Duration
+	// valid: may the holder of a lock of this client still act, as the library says?
+	valid(l held) bool
 }
 
 var libraries = map[string]library{"dynalock": ours{}, "dynamolock": dynamolockV2{}}
@@ -45,7 +51,7 @@ type oursClient struct {
 	obs *lateness
 }
 
-func (ours) open(db *dynamodb.Client, table string, s settings) (client, error) {
+func (ours) open(db *dynamodb.Client, table string, s settings) (watched, error) {
 	obs := &lateness{}
 	c, err := dynalock.New(db, table, func(o *dynalock.Options) {
 		o.Owner, o.Lease, o.Heartbeat, o.Observer = s.owner, s.lease, s.heartbeat, obs
@@ -65,11 +71,11 @@ func (c oursClient) acquire(ctx context.Context, key string) (held, error) {
 }
 
 func (c oursClient) late() []time.Duration           { return c.obs.all() }
+func (c oursClient) valid(l held) bool               { return l.(oursHeld).l.Held() }
 func (c oursClient) close(ctx context.Context) error { return c.c.Close(ctx) }
 
 type oursHeld struct{ l *dynalock.Lock }
 
-func (h oursHeld) valid() bool                       { return h.l.Held() }
 func (h oursHeld) release(ctx context.Context) error { return h.l.Release(ctx) }
 
 // lateness collects how long after its due time each heartbeat began.
@@ -101,7 +107,7 @@ type dynamolockClient struct {
 	poll time.Duration
 }
 
-func (dynamolockV2) open(db *dynamodb.Client, table string, s settings) (client, error) {
+func (dynamolockV2) open(db *dynamodb.Client, table string, s settings) (watched, error) {
 	c, err := dynamolock.New(db, table,
 		dynamolock.WithPartitionKeyName("key"),
 		dynamolock.WithOwnerName(s.owner),
@@ -124,14 +130,13 @@ func (c dynamolockClient) acquire(ctx context.Context, key string) (held, error)
 }
 
 func (c dynamolockClient) late() []time.Duration           { return nil }
+func (c dynamolockClient) valid(l held) bool               { return !l.(dynamolockHeld).l.IsExpired() }
 func (c dynamolockClient) close(ctx context.Context) error { return c.c.CloseWithContext(ctx) }
 
 type dynamolockHeld struct {
 	c *dynamolock.Client
 	l *dynamolock.Lock
 }
-
-func (h dynamolockHeld) valid() bool { return !h.l.IsExpired() }
 
 func (h dynamolockHeld) release(ctx context.Context) error {
 	released, err := h.c.ReleaseLockWithContext(ctx, h.l)

@@ -1,7 +1,8 @@
-// Command bench measures lock libraries side by side, on dynalock's embedded server with an
-// added round trip, so that every figure is a count or a ratio from one machine and one run.
+// Command bench measures lock libraries side by side, with an added round trip, so that every
+// figure is a count or a ratio from one machine and one run.
 //
-//	go run . compare              uncontended cycles, and eight clients on one key
+//	go run . compare              locks of DynamoDB, etcd and Redis, alone and in crowds: turns, requests, waits
+//	go run . report FILE          what compare -o json wrote, as tables
 //	go run . hold -locks 10000    many locks held by one client: lost, heap, CPU, lateness
 package main
 
@@ -10,9 +11,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 	"text/tabwriter"
 )
 
@@ -26,8 +29,10 @@ func (s *sheet) row(cells ...any) {
 	s.text.WriteString("\n")
 }
 
-func (s *sheet) print() error {
-	out := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+func (s *sheet) print() error { return s.write(os.Stdout) }
+
+func (s *sheet) write(to io.Writer) error {
+	out := tabwriter.NewWriter(to, 0, 0, 2, ' ', tabwriter.AlignRight)
 	if _, err := out.Write([]byte(s.text.String())); err != nil {
 		return err
 	}
@@ -35,20 +40,27 @@ func (s *sheet) print() error {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := errors.New("usage: bench compare|hold [flags]; -h after either shows its flags")
+	err := errors.New("usage: bench compare|report|hold [flags]; -h after any of them shows its flags")
 	if len(os.Args) > 1 {
 		switch args := os.Args[2:]; os.Args[1] {
 		case "compare":
 			err = compare(ctx, args)
+		case "report":
+			err = showReport(args)
 		case "hold":
 			err = hold(ctx, args)
 		case "serve": // the server's own process, started by hold
 			err = serve(args)
+		case "peer": // a server and its proxy, started by compare
+			err = peer(args)
 		}
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		if ctx.Err() != nil {
+			err = errors.New("interrupted")
+		}
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

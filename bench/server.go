@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"time"
@@ -112,42 +111,12 @@ func serve(args []string) error {
 }
 
 // serverProcess starts this program again as the server, so that CPU and heap of this process are
-// the client's alone. GOMAXPROCS is for the client.
-func serverProcess(
-	ctx context.Context, latency time.Duration,
-) (endpoint string, take func() (tally, error), stop func(), err error) {
-	self, err := os.Executable()
+// the client's alone.
+func serverProcess(latency time.Duration) (endpoint string, take func() (tally, error), stop func(), err error) {
+	endpoint, stop, err = startSelf(withoutGOMAXPROCS(), "serve", "-latency", latency.String())
 	if err != nil {
 		return "", nil, nil, err
 	}
-	cmd := exec.CommandContext(ctx, self, "serve", "-latency", latency.String())
-	for _, kv := range os.Environ() {
-		if !strings.HasPrefix(kv, "GOMAXPROCS=") {
-			cmd.Env = append(cmd.Env, kv)
-		}
-	}
-	cmd.Stderr = os.Stderr
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		return "", nil, nil, err
-	}
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		return "", nil, nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return "", nil, nil, err
-	}
-	stop = func() {
-		_ = stdin.Close()
-		_ = cmd.Wait()
-	}
-	line, err := bufio.NewReader(stdout).ReadString('\n')
-	if err != nil {
-		stop()
-		return "", nil, nil, fmt.Errorf("the server did not start: %w", err)
-	}
-	endpoint = strings.TrimSpace(line)
 	take = func() (tally, error) {
 		var t tally
 		response, err := http.Get(endpoint + "/tally")
@@ -160,16 +129,21 @@ func serverProcess(
 	return endpoint, take, stop, nil
 }
 
-// newDB makes the SDK's client. Both libraries get the same: the SDK's defaults, but for idle
-// connections, of which the SDK keeps 10 a host, so that a burst would measure dialing.
-func newDB(endpoint string, trips *trips) *dynamodb.Client {
+// newDB makes the SDK's client. All libraries get the same: the SDK's defaults, but for idle connections, of which the
+// SDK keeps 10 a host, so that a burst would measure dialing. Its connections are its own.
+func newDB(endpoint string, sent observer, optFns ...func(*dynamodb.Options)) *dynamodb.Client {
 	transport := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConnsPerHost = 128
 	})
 	return dynamodb.New(dynamodb.Options{
-		Region: "us-west-2", BaseEndpoint: &endpoint, HTTPClient: timed{transport, trips},
+		Region: "us-west-2", BaseEndpoint: &endpoint, HTTPClient: observed{transport, sent},
 		Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
-	})
+	}, optFns...)
+}
+
+// observer hears of every HTTP request of a client, retries included.
+type observer interface {
+	sent(operation string, took time.Duration)
 }
 
 // trips is how long requests took, as the client saw it: the server's added latency, and what a
@@ -179,10 +153,10 @@ type trips struct {
 	took []time.Duration
 }
 
-func (t *trips) add(d time.Duration) {
+func (t *trips) sent(_ string, took time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.took = append(t.took, d)
+	t.took = append(t.took, took)
 }
 
 func (t *trips) take() []time.Duration {
@@ -193,15 +167,16 @@ func (t *trips) take() []time.Duration {
 	return took
 }
 
-type timed struct {
+type observed struct {
 	*awshttp.BuildableClient
-	trips *trips
+	to observer
 }
 
-func (c timed) Do(r *http.Request) (*http.Response, error) {
+func (c observed) Do(r *http.Request) (*http.Response, error) {
 	began := time.Now()
 	response, err := c.BuildableClient.Do(r)
-	c.trips.add(time.Since(began))
+	_, operation, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+	c.to.sent(operation, time.Since(began))
 	return response, err
 }
 
