@@ -200,10 +200,10 @@ func cells(texts []string) []any {
 }
 
 func (m measurement) markdown(to io.Writer) error {
-	fmt.Fprintf(to, "## Beside etcd, Redis and dynamolock\n\n%s\n", strings.Join(m.conditions(), "\n"))
+	fmt.Fprintf(to, "## Beside etcd, Redis and dynamolock\n\n%s\n", filled(strings.Join(m.conditions(), " ")))
 	for _, s := range m.Scenarios {
 		columns := s.columns()
-		fmt.Fprintf(to, "\n%s:\n\n| %s |\n|%s\n", s.heading(), strings.Join(columns, " | "),
+		fmt.Fprintf(to, "\n%s:\n\n| %s |\n|%s\n", filled(s.heading()), strings.Join(columns, " | "),
 			strings.Repeat("---|", len(columns)))
 		for _, c := range s.Contenders {
 			row := s.row(c)
@@ -212,16 +212,27 @@ func (m measurement) markdown(to io.Writer) error {
 			}
 			fmt.Fprintf(to, "| %s |\n", strings.Join(row, " | "))
 		}
-		for i, line := range s.remarks(m.Runs) {
-			if i == 0 {
-				line = "\n" + line
-			}
-			fmt.Fprintln(to, line)
+		if remarks := s.remarks(m.Runs); len(remarks) > 0 {
+			fmt.Fprintf(to, "\n%s\n", filled(strings.Join(remarks, " ")))
 		}
 	}
 	_, err := fmt.Fprintln(to, "\n"+`Requests, units and USD are those of a turn, and of a million turns on demand in us-east-1. A refused condition counts
 as one write unit. A wait that the end of a run cut short counts with its length so far.`)
 	return err
+}
+
+// filled breaks a text into lines of at most 120 columns.
+func filled(text string) string {
+	var lines []string
+	for _, word := range strings.Fields(text) {
+		last := len(lines) - 1
+		if last >= 0 && len([]rune(lines[last]+" "+word)) <= 120 {
+			lines[last] += " " + word
+			continue
+		}
+		lines = append(lines, word)
+	}
+	return strings.Join(lines, "\n")
 }
 
 func optional(v *float64) string {

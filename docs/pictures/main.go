@@ -2,8 +2,9 @@
 //
 //	go -C docs/pictures run .
 //
-// Two of them are plots, of figures that a run has counted (held.csv) and of prices; two are time lines, of the
-// library's defaults and of a run of the quickstart (quickstart.txt). The files say which command made them.
+// Three of them are plots, of figures that runs have counted (held.csv, waits.json) and of prices; two are time lines,
+// of the library's defaults and of a run of the quickstart (quickstart.txt). The text files say which command made
+// them; bench compare -o json writes waits.json.
 package main
 
 import (
@@ -43,7 +44,16 @@ func pictures() (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	subtitle, waited, err := readWaits("waits.json")
+	if err != nil {
+		return nil, err
+	}
+	waits, err := waitsPlot(subtitle, waited)
+	if err != nil {
+		return nil, err
+	}
 	return map[string][]byte{
+		"waits.svg": waits,
 		"lease.svg": leaseLine(defaults).svg(),
 		"stale.svg": staleLine(story).svg(),
 		"lost.svg":  lost,
