@@ -58,7 +58,7 @@ func TestEachContenderTakesItsTurns(t *testing.T) {
 				}
 			}
 			for format, part := range map[string]string{
-				"table": c.label, "json": `"name": "` + c.name + `"`, "markdown": "| " + c.label + " | ",
+				"table": c.label, "json": "\n" + `{"name":"` + c.name + `"`, "markdown": "| " + c.label + " | ",
 			} {
 				var out bytes.Buffer
 				if err := m.write(&out, format); err != nil || !strings.Contains(out.String(), part) {

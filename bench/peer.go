@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -44,6 +45,8 @@ func peer(args []string) error {
 	}
 	ctx, done := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer done()
+
+	runtime.GOMAXPROCS(runtime.NumCPU() + 1) // one is the proxy's, which sleeps in the kernel
 
 	network, address, stop := "tcp", *upstream, func() error { return nil }
 	if *upstream == "" {

@@ -88,9 +88,13 @@ func checkFormat(format string) error {
 func (m measurement) write(to io.Writer, format string) error {
 	switch format {
 	case "json":
-		out := json.NewEncoder(to)
-		out.SetIndent("", " ")
-		return out.Encode(m)
+		text, err := json.Marshal(m)
+		if err != nil {
+			return err
+		}
+		// A line for each scenario and contender: indented, every quantile would have one.
+		_, err = fmt.Fprintln(to, strings.ReplaceAll(string(text), `{"name":`, "\n"+`{"name":`))
+		return err
 	case "markdown":
 		return m.markdown(to)
 	}

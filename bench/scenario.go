@@ -96,9 +96,20 @@ func (s scenario) String() string {
 	case sceneAlone:
 		return fmt.Sprintf("One client, %d turns that hold nothing up", s.turns)
 	case sceneGreedy:
-		return fmt.Sprintf("Two greedy workers, %v of work, for %v", s.hold, s.length)
+		return fmt.Sprintf("Two greedy workers, %s of work, for %s", spelt(s.hold), spelt(s.length))
 	}
-	return fmt.Sprintf("%d clients hold for %v, %d turns each", s.clients, s.hold, s.turns)
+	return fmt.Sprintf("%d clients hold for %s, %d turns each", s.clients, spelt(s.hold), s.turns)
+}
+
+// spelt writes a duration as texts have it: 20 ms, 5 s, 3 min.
+func spelt(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%v ms", ms(d))
+	case d < time.Minute:
+		return fmt.Sprintf("%v s", d.Seconds())
+	}
+	return fmt.Sprintf("%v min", d.Minutes())
 }
 
 // outcome is what was seen of one run of a scenario.

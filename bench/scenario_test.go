@@ -203,3 +203,21 @@ func TestAPlanHasTheScenariosThatWereNamed(t *testing.T) {
 		t.Errorf("%d contenders", len(p.contenders))
 	}
 }
+
+func TestAScenarioSaysWhatItIs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		s    scenario
+		want string
+	}{
+		{scenarios[0], "One client, 200 turns that hold nothing up"},
+		{scenarios[1], "8 clients hold for 20 ms, 10 turns each"},
+		{scenarios[5], "2 clients hold for 5 s, 3 turns each"},
+		{greedy(3 * time.Minute), "Two greedy workers, 1 s of work, for 3 min"},
+		{greedy(10 * time.Second), "Two greedy workers, 1 s of work, for 10 s"},
+	} {
+		if got := c.s.String(); got != c.want {
+			t.Errorf("%q, want %q", got, c.want)
+		}
+	}
+}
