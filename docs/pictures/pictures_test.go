@@ -80,12 +80,40 @@ func TestThePagesStateTheFiguresOfThePictures(t *testing.T) {
 			t.Errorf("docs/figures.md has no row %q", row)
 		}
 	}
+	_, waited, err := readWaits("waits.json")
+	if err != nil || len(waited) < 4 {
+		t.Fatal(len(waited), err)
+	}
+	for _, w := range waited {
+		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| %s \| %.2f \| .* \| %.2f \|$`, regexp.QuoteMeta(w.Label),
+			w.Median.OverBest, w.Median.Unfair))
+		if !row.MatchString(figures) {
+			t.Errorf("docs/figures.md has no row like %v", row)
+		}
+	}
 	costs := page("../costs.md")
 	for _, l := range leases {
 		name, _, _ := strings.Cut(l.name, " (")
 		row := regexp.MustCompile(fmt.Sprintf(`(?m)^\| held, with [a-z ]*%s \| .* \| %.2f a month \|$`, name, usd(l.seconds)))
 		if !row.MatchString(costs) {
 			t.Errorf("docs/costs.md has no row like %v", row)
+		}
+	}
+}
+
+func TestWaitsThatAreNotThoseOfThePictureAreRefused(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{"scenarios": [{"name": "2x1ms"}]}`:                                                   "has no scenario 8x20ms",
+		`{"scenarios": [{"name": "8x20ms", "contenders": [{"label": "etcd", "median": {}}]}]}`: "0 quantiles of etcd",
+		`[]`: "cannot unmarshal",
+	} {
+		name := t.TempDir() + "/waits.json"
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := readWaits(name); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %s", text, err, want)
 		}
 	}
 }
