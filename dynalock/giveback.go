@@ -19,7 +19,7 @@ func (a *acquisition) unwind() {
 // abandon cleans up in the background after an acquisition that ended without a lock: a request in doubt may have
 // made, or may yet make, a tenure that nobody holds.
 func (a *acquisition) abandon() {
-	if len(a.ledger.open) > 0 && !a.abandoned {
+	if !a.abandoned && len(a.ledger.open) > 0 { // in this order: else the ledger is not its own
 		a.abandoned = true
 		a.c.tasks.background(a.values, a.cleanUp)
 	}
