@@ -370,7 +370,9 @@ func (k *checker) acquired(st, before *keyState, q *sentWrite, token uint64, aga
 	case again && before.deleted >= q.at: // see "What is not promised"
 	case again:
 		k.fail(ruleLate, key, "%s applied once more, to %s", q.version, before)
-	case before.released && !slices.Contains(q.seen, before.version) && before.deleted < q.at: // else: the same section
+	case before.released && !slices.Contains(q.seen, before.version) && before.deleted >= q.at && k.ahead(q):
+		// the same section: it bears the stamp of the row that was deleted
+	case before.released && !slices.Contains(q.seen, before.version):
 		// It was admitted for its age. By how much that may be wrong follows from the clocks.
 		if w := k.sent[before.version]; w != nil && w.at-q.at > k.off(w)+k.off(q) {
 			k.fail(ruleLate, key,
@@ -475,6 +477,12 @@ func (k *checker) fresh(st, before *keyState, q *sentWrite, token uint64) {
 
 // maxLate is how old a token of time may be that somebody is given.
 const maxLate = 500 * time.Millisecond
+
+// ahead tells whether a request is stamped further ahead than its client's clock is: as the row that it saw was.
+func (k *checker) ahead(q *sentWrite) bool {
+	sent := time.Now().Add(q.at - k.w.now())
+	return time.Duration(q.made-sent.UnixMilli())*time.Millisecond > k.off(q)
+}
 
 // off is how far a client's idea of the service's time may be off: the service tells it in whole seconds and answers
 // take time; a process that has had no answer knows its own clock alone, and one whose clock was set learns of it with
